@@ -1,0 +1,1 @@
+"""The sceptic: drives the public protocol from outside and judges by queries of its own."""

@@ -1,0 +1,506 @@
+"""Every message of protocol v1 as a msgspec struct: the source of truth for the specs.
+
+Knows shapes and limits only; no I/O, no state. Read by codec, session, hub, the Python client and
+the HTTP routes. Money is an integer in the currency's minor unit, times are integer milliseconds
+since the Unix epoch, optional fields without a value are left out of what is sent.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+INT_MAX = 2**53 - 1
+FRAME_BYTES_MAX = 16 * 1024
+TOKEN_BYTES_MAX = 4096
+PINS_MAX = 3
+ORDERS_IN_WELCOME_MAX = 50
+
+JSON_SUBPROTOCOL = "livecart.v1.json"
+MSGPACK_SUBPROTOCOL = "livecart.v1.msgpack"
+
+# C0/C1 control characters end up in logs, CSV exports and terminals; titles and names have none.
+LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Key = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._~-]{1,64}\Z")]
+Qty = Annotated[int, Meta(ge=1, le=1_000)]
+Quantity = Annotated[int, Meta(ge=0, le=1_000_000)]
+RestockAdd = Annotated[int, Meta(ge=1, le=1_000_000)]
+PriceMinor = Annotated[int, Meta(ge=0, le=10**12)]
+TimeMs = Annotated[int, Meta(ge=0, le=INT_MAX)]
+Title = Annotated[str, Meta(min_length=1, max_length=120, pattern=LINE)]
+Description = Annotated[str, Meta(max_length=5_000, pattern=TEXT)]
+Sku = Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)]
+Keyword = Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)]
+Url = Annotated[str, Meta(max_length=2_048, pattern=r"^https?://[^\x00-\x20\x7f-\x9f]+\Z")]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
+Language = Annotated[str, Meta(max_length=35, pattern=r"^[A-Za-z0-9-]+\Z")]
+Gtin = Annotated[str, Meta(pattern=r"^[0-9]{8,14}\Z")]
+ChatText = Annotated[str, Meta(min_length=1, max_length=300, pattern=TEXT)]
+ReactionKind = Literal["like", "love", "laugh", "wow", "clap"]
+CommandId = Annotated[int, Meta(ge=-INT_MAX, le=INT_MAX)]
+Position_ = Annotated[int, Meta(ge=0, le=INT_MAX)]
+
+
+class Shape(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """An object of section 1; absent and null are the same."""
+
+
+# --- objects --------------------------------------------------------------------------------
+
+StreamStatus = Literal["scheduled", "live", "ended"]
+OfferStatus = Literal["draft", "scheduled", "open", "paused", "sold_out", "closed"]
+OrderStatus = Literal["reserved", "confirmed", "shipped", "expired", "cancelled", "refunded"]
+Payment = Literal["required", "none"]
+
+
+class Stream(Shape, kw_only=True):
+    """A show of one shop."""
+
+    id: str
+    shop: str
+    title: str
+    status: StreamStatus
+    starts_at: int | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    playback_url: str | None = None
+    language: str | None = None
+
+
+class Product(Shape, kw_only=True):
+    """What a shop sells; `price_minor` in minor units of `currency`."""
+
+    id: str
+    shop: str
+    sku: str
+    title: str
+    price_minor: int
+    currency: str
+    description: str | None = None
+    image_url: str | None = None
+    gtin: str | None = None
+
+
+class Offer(Shape, kw_only=True):
+    """A limited quantity of a product at a price, within one stream.
+
+    `left + reserved + confirmed == quantity`; `version` grows with every change of the offer and
+    is the same counter that `stock` carries.
+    """
+
+    id: str
+    stream: str
+    product: Product
+    price_minor: int
+    currency: str
+    quantity: int
+    left: int
+    reserved: int
+    confirmed: int
+    per_viewer: int
+    status: OfferStatus
+    hold_s: int
+    payment: Payment
+    epoch: int
+    version: int
+    opens_at: int | None = None
+    closes_at: int | None = None
+    keyword: str | None = None
+
+
+class Pin(Shape, kw_only=True):
+    """A product shown on the stream; position 0 is the newest."""
+
+    id: str
+    product: Product
+    position: int
+    offer: str | None = None
+    media_at: int | None = None
+
+
+class Order(Shape, kw_only=True):
+    """One viewer's units of one offer; ids only."""
+
+    id: str
+    stream: str
+    offer: str
+    product: str
+    viewer: str
+    qty: int
+    unit_price_minor: int
+    amount_minor: int
+    currency: str
+    status: OrderStatus
+    rank: int
+    key: str
+    version: int
+    reserved_at: int
+    expires_at: int | None = None
+    confirmed_at: int | None = None
+
+
+class Message(Shape, kw_only=True):
+    """One line of chat; `id` is `msg_…`, `user` the sender's `sub`."""
+
+    id: str
+    user: str
+    name: str
+    text: str
+    at: int
+
+
+class You(Shape, kw_only=True):
+    """Who the server takes this connection for."""
+
+    id: str
+    role: str
+    name: str
+
+
+class Since(Shape, kw_only=True):
+    """The last position that a client saw."""
+
+    epoch: Annotated[str, Meta(max_length=64)]
+    seq: Position_
+    cseq: Position_
+
+
+# --- commands -------------------------------------------------------------------------------
+
+
+class Command(msgspec.Struct, tag_field="type", kw_only=True):
+    """What a client sends; `id` is echoed as `re`."""
+
+    id: CommandId
+
+
+class Hello(Command, tag="hello", kw_only=True):
+    token: Annotated[str, Meta(max_length=TOKEN_BYTES_MAX)] | None = None
+    since: Since | None = None
+
+
+class Auth(Command, tag="auth", kw_only=True):
+    token: Annotated[str, Meta(max_length=TOKEN_BYTES_MAX)]
+
+
+class Buy(Command, tag="buy", kw_only=True):
+    offer: Id
+    qty: Qty
+    key: Key
+
+
+class Cancel(Command, tag="cancel", kw_only=True):
+    order: Id
+
+
+class Chat(Command, tag="chat", kw_only=True):
+    text: ChatText
+    key: Key
+
+
+class React(Command, tag="react", kw_only=True):
+    kind: ReactionKind
+    n: Annotated[int, Meta(ge=1, le=20)] = 1
+
+
+class Ping(Command, tag="ping", kw_only=True):
+    t0: Annotated[int, Meta(ge=-INT_MAX, le=INT_MAX)]
+
+
+class PinCommand(Command, tag="pin", kw_only=True):
+    product: Id
+    offer: Id | None = None
+    media_at: TimeMs | None = None
+
+
+class Unpin(Command, tag="unpin", kw_only=True):
+    pin: Id
+
+
+class OfferOpen(Command, tag="offer.open", kw_only=True):
+    offer: Id
+
+
+class OfferClose(Command, tag="offer.close", kw_only=True):
+    offer: Id
+
+
+class OfferRestock(Command, tag="offer.restock", kw_only=True):
+    offer: Id
+    add: RestockAdd
+    key: Key
+
+
+class Mute(Command, tag="mute", kw_only=True):
+    user: Id
+
+
+class Unmute(Command, tag="unmute", kw_only=True):
+    user: Id
+
+
+class Ban(Command, tag="ban", kw_only=True):
+    user: Id
+
+
+class ChatRemove(Command, tag="chat.remove", kw_only=True):
+    message: Id
+
+
+AnyCommand = (
+    Hello
+    | Auth
+    | Buy
+    | Cancel
+    | Chat
+    | React
+    | Ping
+    | PinCommand
+    | Unpin
+    | OfferOpen
+    | OfferClose
+    | OfferRestock
+    | Mute
+    | Unmute
+    | Ban
+    | ChatRemove
+)
+#: Only these may a viewer's token send; the rest is the host's.
+HOST_COMMANDS = (
+    PinCommand,
+    Unpin,
+    OfferOpen,
+    OfferClose,
+    OfferRestock,
+    Mute,
+    Unmute,
+    Ban,
+    ChatRemove,
+)
+
+
+# --- events and replies ---------------------------------------------------------------------
+
+
+class Event(msgspec.Struct, tag_field="type", omit_defaults=True, kw_only=True):
+    """What the server sends."""
+
+
+class Main(Event, kw_only=True):
+    """Of the main sequence; `at` and `seq` are set when the log numbers it."""
+
+    at: int
+    seq: int = 0
+
+
+class StreamStarted(Main, tag="stream.started", kw_only=True):
+    reason: str | None = None
+
+
+class StreamEnded(Main, tag="stream.ended", kw_only=True):
+    reason: str | None = None
+
+
+class Pinned(Main, tag="pinned", kw_only=True):
+    pin: Pin
+
+
+class Unpinned(Main, tag="unpinned", kw_only=True):
+    pin: str
+
+
+class OfferScheduled(Main, tag="offer.scheduled", kw_only=True):
+    offer: Offer
+    reason: str | None = None
+
+
+class OfferOpened(Main, tag="offer.opened", kw_only=True):
+    offer: Offer
+    reason: str | None = None
+
+
+class OfferRestocked(Main, tag="offer.restocked", kw_only=True):
+    offer: Offer
+    reason: str | None = None
+
+
+class OfferSoldOut(Main, tag="offer.sold_out", kw_only=True):
+    offer: str
+    reason: str | None = None
+
+
+class OfferClosed(Main, tag="offer.closed", kw_only=True):
+    offer: str
+    reason: str | None = None
+
+
+AnyMain = (
+    StreamStarted
+    | StreamEnded
+    | Pinned
+    | Unpinned
+    | OfferScheduled
+    | OfferOpened
+    | OfferRestocked
+    | OfferSoldOut
+    | OfferClosed
+)
+
+
+class ChatEvent(Event, kw_only=True):
+    """Of the chat sequence; `at` and `cseq` are set when the log numbers it."""
+
+    at: int
+    cseq: int = 0
+
+
+class Chatted(ChatEvent, tag="chat", kw_only=True):
+    message: Message
+
+
+class ChatRemoved(ChatEvent, tag="chat.removed", kw_only=True):
+    message: str
+
+
+class ChatSkipped(Event, tag="chat.skipped", kw_only=True):
+    cseq: int
+
+
+AnyChat = Chatted | ChatRemoved
+AnySequenced = AnyMain | AnyChat
+
+
+class Snapshot(Event, kw_only=True):
+    """The fields that `welcome` and `resync` share."""
+
+    stream: Stream
+    epoch: str
+    seq: int
+    cseq: int
+    now: int
+    pins: list[Pin]
+    offers: list[Offer]
+    orders: list[Order]
+    viewers: int
+    heartbeat_ms: int
+    recovered: bool | None = None
+
+
+class Welcome(Snapshot, tag="welcome", kw_only=True):
+    re: int | None
+    you: You
+
+
+class Resync(Snapshot, tag="resync", kw_only=True):
+    pass
+
+
+class Stock(Event, tag="stock", kw_only=True):
+    offer: str
+    left: int
+    version: int
+
+
+class Viewers(Event, tag="viewers", kw_only=True):
+    count: int
+
+
+class Reactions(Event, tag="reactions", kw_only=True):
+    counts: dict[str, int]
+
+
+class OrderEvent(Event, kw_only=True):
+    """Private, or the answer to a command when `re` is set; the higher `order.version` wins."""
+
+    order: Order
+    re: int | None = None
+    replayed: bool | None = None
+
+
+class OrderReserved(OrderEvent, tag="order.reserved", kw_only=True):
+    pass
+
+
+class OrderConfirmed(OrderEvent, tag="order.confirmed", kw_only=True):
+    pass
+
+
+class OrderCancelled(OrderEvent, tag="order.cancelled", kw_only=True):
+    pass
+
+
+class OrderExpired(OrderEvent, tag="order.expired", kw_only=True):
+    pass
+
+
+class OrderRefunded(OrderEvent, tag="order.refunded", kw_only=True):
+    pass
+
+
+class OrderShipped(OrderEvent, tag="order.shipped", kw_only=True):
+    pass
+
+
+#: The event that tells of an order in that status.
+ORDER_EVENT: dict[str, type[OrderEvent]] = {
+    "reserved": OrderReserved,
+    "confirmed": OrderConfirmed,
+    "cancelled": OrderCancelled,
+    "expired": OrderExpired,
+    "refunded": OrderRefunded,
+    "shipped": OrderShipped,
+}
+AnyOrderEvent = (
+    OrderReserved | OrderConfirmed | OrderCancelled | OrderExpired | OrderRefunded | OrderShipped
+)
+
+
+class Muted(Event, tag="muted", kw_only=True):
+    until: int | None = None
+
+
+class Draining(Event, tag="draining", kw_only=True):
+    retry_after_ms: int
+
+
+class Ok(Event, tag="ok", kw_only=True):
+    re: int | None
+    pin: Pin | None = None
+    message: Message | None = None
+
+
+class Pong(Event, tag="pong", kw_only=True):
+    re: int | None
+    t0: int
+    now: int
+
+
+class Reject(Event, tag="reject", kw_only=True):
+    re: int | None
+    code: str
+    message: str
+    field: str | None = None
+    retry_after_ms: int | None = None
+
+
+AnyEvent = (
+    AnyMain
+    | AnyChat
+    | AnyOrderEvent
+    | ChatSkipped
+    | Welcome
+    | Resync
+    | Stock
+    | Viewers
+    | Reactions
+    | Muted
+    | Draining
+    | Ok
+    | Pong
+    | Reject
+)
