@@ -1,4 +1,4 @@
-"""The shared vocabulary of `streams`: what it needs from outside, and the seam between wire and session.
+"""The shared vocabulary of `streams`: what it needs injected, and wire against session.
 
 Everything here is a narrow Protocol or a small value. `livecart` implements `Doorkeeper`,
 `RoomSource` and `Handler`; `streams.wire` and `streams.session` implement the two sides of the
@@ -17,7 +17,7 @@ from streams.protocol import AnyCommand, Event, Offer, Order, Pin, Stream
 
 
 class Refused(Exception):
-    """A call was refused for a reason that the client is told: raised by ports, never by replies."""
+    """A call was refused for a reason that the client is told."""
 
     def __init__(
         self,
