@@ -22,10 +22,11 @@ JSON_SUBPROTOCOL = "livecart.v1.json"
 MSGPACK_SUBPROTOCOL = "livecart.v1.msgpack"
 
 # C0/C1 control characters end up in logs, CSV exports and terminals; titles and names have none.
-LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
-TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+# `\Z`, because `$` would let one newline through at the end; the specs are given `$` instead.
+LINE = r"^[^\x00-\x1f\x7f-\x9f]*\Z"
+TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*\Z"
 
-Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Id = Annotated[str, Meta(min_length=1, max_length=128, pattern=LINE)]
 Key = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._~-]{1,64}\Z")]
 Qty = Annotated[int, Meta(ge=1, le=1_000)]
 Quantity = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -165,7 +166,7 @@ class You(Shape, kw_only=True):
 class Since(Shape, kw_only=True):
     """The last position that a client saw."""
 
-    epoch: Annotated[str, Meta(max_length=64)]
+    epoch: Annotated[str, Meta(max_length=64, pattern=LINE)]
     seq: Position_
     cseq: Position_
 
@@ -205,7 +206,7 @@ class Chat(Command, tag="chat", kw_only=True):
 
 class React(Command, tag="react", kw_only=True):
     kind: ReactionKind
-    n: Annotated[int, Meta(ge=1, le=20)] = 1
+    n: Annotated[int, Meta(ge=1, le=20)] | None = None  # None: one
 
 
 class Ping(Command, tag="ping", kw_only=True):

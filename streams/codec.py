@@ -1,0 +1,197 @@
+"""Payloads to commands, events to ready frames: the limits of protocol v1 on the wire.
+
+Owns both subprotocols' encodings and the judgement of a payload: a command, a command that is
+refused with `reject`, or not a message at all (close 4400). It must never know a socket, a room or
+a token. Called by `session` for each payload and by `hub` and `session` for each event sent.
+Outcomes are values; nothing here raises because of what a client sent.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from streams.codes import MESSAGE, Code
+from streams.protocol import INT_MAX, AnyCommand, Event
+
+MESSAGE_CHARS_MAX = 200  # of a reject: msgspec quotes what the client sent, up to a whole frame
+
+_TEXT, _BINARY = 0x81, 0x82  # FIN and the opcode
+
+_json_command: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
+_msgpack_command: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
+_json_encode = msgspec.json.Encoder().encode
+_msgpack_encode = msgspec.msgpack.Encoder().encode
+_TYPES: frozenset[object] = frozenset(c.__struct_config__.tag for c in get_args(AnyCommand))
+
+# RecursionError: nesting deeper than the interpreter allows. TypeError: a map as the key of a map.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
+
+
+class NotAMessage(msgspec.Struct, frozen=True):
+    """The payload is no message: close 4400."""
+
+    reason: str
+
+
+class Malformed(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload is a message but not a command: `reject`, and the connection stays."""
+
+    re: int | None
+    code: Literal[Code.BAD_REQUEST, Code.UNKNOWN_TYPE]
+    field: str | None
+    message: str
+
+
+Judged = AnyCommand | Malformed | NotAMessage
+
+
+class _Outline(msgspec.Struct):
+    """The two fields that an answer to a refused command needs, their types not yet looked at."""
+
+    id: msgspec.Raw = msgspec.Raw(b"")
+    type: msgspec.Raw = msgspec.Raw(b"")
+
+
+_json_outline = msgspec.json.Decoder(_Outline)
+_msgpack_outline = msgspec.msgpack.Decoder(_Outline)
+
+
+def decode(payload: bytes, binary_frame: bool, msgpack: bool) -> Judged:
+    """Judge one payload of a connection whose subprotocol is MessagePack or JSON."""
+    if binary_frame is not msgpack:
+        return NotAMessage("wrong kind of frame")
+    try:
+        if msgpack:
+            if _SUSPECT.search(payload, 1) is not None and _foreign(payload):
+                return NotAMessage("only nil, bool, int, str, array and map with string keys")
+            return _msgpack_command.decode(payload)
+        if not payload.isascii():
+            payload.decode()  # msgspec does not look into the strings that it skips
+        return _json_command.decode(payload)
+    except msgspec.ValidationError as error:
+        return _refuse(payload, msgpack, str(error))
+    except _UNREADABLE:
+        return NotAMessage("unparsable")
+
+
+# --- the slow path: only for what is refused or looks odd ------------------------------------
+
+# Bytes that may begin a map inside, bin, ext, float or a negative number, or that may be part of
+# a string that is not UTF-8. Typed decoding skips unknown fields without a look at such things;
+# the bytes are rare in well-formed commands but for non-Latin chat.
+_SUSPECT = re.compile(rb"[\x80-\x8f\xc1\xc4-\xcb\xd4-\xd8\xde-\xff]")
+
+
+def _foreign(payload: bytes) -> bool:
+    """Tell whether MessagePack holds what the protocol has no place for, however deep.
+
+    A finite float is not foreign here: the field that has it is named in a `bad_request`.
+    """
+    pending: list[Any] = [msgspec.msgpack.decode(payload)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if not all(type(key) is str for key in value):
+                return True
+            pending.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            pending.extend(value)
+        elif isinstance(value, float):
+            if value - value != 0:  # NaN and both infinities
+                return True
+        elif value is not None and not isinstance(value, (str, int)):
+            return True
+    return False
+
+
+def _refuse(payload: bytes, msgpack: bool, error: str) -> Malformed | NotAMessage:
+    try:
+        if msgpack:
+            if _foreign(payload):
+                return NotAMessage("only nil, bool, int, str, array and map with string keys")
+            outline = _msgpack_outline.decode(payload)
+        else:
+            outline = _json_outline.decode(payload)
+    except _UNREADABLE:
+        return NotAMessage("not a map")
+    number = _value(outline.id, msgpack)
+    readable = type(number) is int and -INT_MAX <= number <= INT_MAX
+    re_ = number if readable else None
+    kind = _value(outline.type, msgpack)
+    if isinstance(kind, str) and kind not in _TYPES:
+        return Malformed(
+            re=re_,
+            code=Code.UNKNOWN_TYPE,
+            field="type",
+            message=MESSAGE[Code.UNKNOWN_TYPE],
+        )
+    field, message = _locate(error)
+    return Malformed(re=re_, code=Code.BAD_REQUEST, field=field, message=message)
+
+
+def _value(raw: msgspec.Raw, msgpack: bool) -> Any:
+    """Return the value of one field of an outline, None when it is absent or cannot be read."""
+    if not bytes(raw):
+        return None
+    try:
+        return msgspec.msgpack.decode(raw) if msgpack else msgspec.json.decode(raw)
+    except _UNREADABLE:
+        return None
+
+
+_PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`\Z")
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`\Z")
+
+
+def _locate(error: str) -> tuple[str | None, str]:
+    """Split msgspec's words into the path of the field and what is wrong with it."""
+    field = ""
+    if found := _PATH.search(error):
+        field, error = found["path"], error[: found.start()]
+    if missing := _MISSING.search(error):
+        field = f"{field}.{missing['name']}" if field else missing["name"]
+    if " matching regex " in error:  # a pattern is no help to a person
+        error = "Characters or length that are not allowed"
+    return field or None, error[:MESSAGE_CHARS_MAX]
+
+
+# --- sending --------------------------------------------------------------------------------
+
+
+def encode(event: Event, msgpack: bool) -> bytes:
+    """Return the payload of an event in one of the two subprotocols."""
+    return _msgpack_encode(event) if msgpack else _json_encode(event)
+
+
+def frame(payload: bytes, binary: bool) -> bytes:
+    """Return a whole, unmasked server frame around a payload."""
+    first, length = (_BINARY if binary else _TEXT), len(payload)
+    if length < 126:
+        return bytes((first, length)) + payload
+    if length < 65_536:
+        return bytes((first, 126)) + length.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + length.to_bytes(8, "big") + payload
+
+
+class Ready:
+    """One event as the frame that every connection of a subprotocol is sent, built at most once."""
+
+    __slots__ = ("_json", "_msgpack", "event")
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self._json: bytes | None = None  # set by the first connection that speaks it
+        self._msgpack: bytes | None = None
+
+    def frame(self, msgpack: bool) -> bytes:
+        """Return the frame for one subprotocol; the same object each time."""
+        if msgpack:
+            if self._msgpack is None:
+                self._msgpack = frame(_msgpack_encode(self.event), binary=True)
+            return self._msgpack
+        if self._json is None:
+            self._json = frame(_json_encode(self.event), binary=False)
+        return self._json
