@@ -1,0 +1,149 @@
+"""The history of a sale as its buyers saw it: every buy, every answer, nothing ever rewritten.
+
+Owns what was sent, when, and what was answered; the audit judges it against Postgres. It knows no
+connection. A buy is `acknowledged` (an order was named), `refused` (a final reject) or `unknown`
+(no final answer); only an unknown one may end either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+#: Not the end of a buy: the same key is sent again. `internal` too, since it says nothing about
+#: whether an order exists.
+PASSING = frozenset({"retry", "rate_limited", "internal"})
+
+#: (buy, answered_ns, "order.<status>" or reject code, order id, rank)
+Answer = tuple[int, int, str, str, int]
+
+
+@dataclass(slots=True, frozen=True)
+class Buy:
+    """One buy with its end, as the audit reads it."""
+
+    viewer: str
+    key: str
+    qty: int
+    sent_ns: int
+    answered_ns: int
+    outcome: str
+    order: str
+    rank: int
+    attempts: int
+
+    @property
+    def verdict(self) -> str:
+        if self.order:
+            return "acknowledged"
+        return "refused" if self.outcome else "unknown"
+
+
+class History:
+    """Buys are numbered: viewer `v` owns `v * buys_each` up to `(v + 1) * buys_each`."""
+
+    def __init__(self, viewers: list[str], buys_each: int, qty: int, run: str) -> None:
+        """`run` keeps the keys of two runs against one offer apart."""
+        total = len(viewers) * buys_each
+        self.viewers = viewers
+        self.buys_each = buys_each
+        self.qty = qty
+        self.keys = [f"{run}.{n}" for n in range(total)]
+        self.sent_ns = [0] * total  # first attempt; 0: never sent
+        self.final_ns = [0] * total  # final answer; 0: none yet
+        self.outcome = [""] * total
+        self.order = [""] * total
+        self.rank = [0] * total
+        self.attempts = [0] * total
+        self.answers: list[Answer] = []  # every one that came, also late and double ones
+        self.given_up: Counter[str] = Counter()
+        self.tally: Counter[str] = Counter()  # final outcomes so far
+        self.unanswered = total
+        self.done = asyncio.Event()
+        self._marks: list[tuple[int, asyncio.Event]] = []
+        if total == 0:
+            self.done.set()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def of_viewer(self, viewer: int) -> range:
+        """Numbers of the buys that `viewer` makes."""
+        return range(viewer * self.buys_each, (viewer + 1) * self.buys_each)
+
+    def mark(self, share: float) -> asyncio.Event:
+        """An event that is set once `share` (0 to 1) of the buys have their final answer."""
+        event = asyncio.Event()
+        self._marks.append((len(self) - int(len(self) * share), event))
+        self._check_marks()
+        return event
+
+    def note(self, buy: int, at_ns: int, what: str, order: str, rank: int) -> bool:
+        """Record an answer; true when it is the first final one of that buy."""
+        self.answers.append((buy, at_ns, what, order, rank))
+        if self.final_ns[buy] or what in PASSING:
+            return False
+        self.final_ns[buy] = at_ns
+        self.outcome[buy] = what
+        self.order[buy] = order
+        self.rank[buy] = rank
+        self.tally[what] += 1
+        self._closed_one()
+        return True
+
+    def give_up(self, buy: int, why: str) -> None:
+        """No more attempts: the outcome of this buy stays unknown."""
+        if self.final_ns[buy]:
+            return
+        self.final_ns[buy] = -1
+        self.given_up[why] += 1
+        self._closed_one()
+
+    def _closed_one(self) -> None:
+        self.unanswered -= 1
+        if self._marks:
+            self._check_marks()
+        if self.unanswered == 0:
+            self.done.set()
+
+    def _check_marks(self) -> None:
+        reached = [mark for mark in self._marks if self.unanswered <= mark[0]]
+        for mark in reached:
+            mark[1].set()
+            self._marks.remove(mark)
+
+    def buys(self) -> Iterator[Buy]:
+        """Every buy that was sent, with its end.
+
+        An order named late, after the buy had been given up or refused, counts: the viewer was
+        told of it, so its row must exist.
+        """
+        late = {answer[0]: answer for answer in self.answers if answer[3]}
+        for n, key in enumerate(self.keys):
+            if not self.sent_ns[n]:
+                continue
+            outcome, order, rank = self.outcome[n], self.order[n], self.rank[n]
+            if not order and n in late:
+                _, _, outcome, order, rank = late[n]
+            yield Buy(
+                viewer=self.viewers[n // self.buys_each],
+                key=key,
+                qty=self.qty,
+                sent_ns=self.sent_ns[n],
+                answered_ns=max(self.final_ns[n], 0),
+                outcome=outcome,
+                order=order,
+                rank=rank,
+                attempts=self.attempts[n],
+            )
+
+    def contradictions(self) -> list[str]:
+        """Buys that were answered with two different orders."""
+        named: dict[int, str] = {}
+        wrong = []
+        for buy, _, _, order, _ in self.answers:
+            if order and named.setdefault(buy, order) != order:
+                wrong.append(f"{self.keys[buy]}: {named[buy]} and {order}")
+        return wrong

@@ -1,0 +1,298 @@
+"""Thousands of WebSocket viewers in one process, cheap enough to embarrass the server.
+
+Owns the crowd: dialling, hello, buys, reconnection, and sending again what has no final answer,
+under the same key. It writes what it saw into a History and judges nothing. Frames are built
+before the sale and answers are decoded narrowly, since every microsecond spent here is taken from
+the server on the same machine. Called by the scenarios and the demo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from time import perf_counter_ns
+from typing import Final
+
+from loadtest.frames import Dialect, Handshake, Heard, handshake, masked
+from loadtest.history import PASSING, History
+from loadtest.patience import Patience
+from loadtest.viewer import READY, Viewer
+
+HELLO_ID: Final = 0  # buys are numbered from 1 on
+SWEEP_S: Final = 0.25
+FAULTS_KEPT_MAX: Final = 20
+
+
+class Swarm:
+    """All viewers of one stream; `history` is what they live to write."""
+
+    def __init__(
+        self,
+        url: str,
+        tokens: Sequence[str],
+        history: History,
+        dialect: Dialect,
+        patience: Patience | None = None,
+    ) -> None:
+        """`url` is the stream's WebSocket address; `tokens` one for each viewer of `history`."""
+        self.handshake: Handshake = handshake(url, dialect)
+        self.tokens = tokens
+        self.history = history
+        self.dialect = dialect
+        self.patience = patience or Patience()
+        self.viewers = [Viewer(self, number) for number in range(len(history.viewers))]
+        self.frames: list[bytes] = []
+        self.volleys: list[bytes] = []
+        self.tally: Counter[str] = Counter()
+        self.faults: list[str] = []  # the server broke the protocol; the first few
+        self.ready = 0
+        self.all_settled = asyncio.Event()  # each viewer is welcome, or gone for good
+        self.closing = False
+        self._gate = asyncio.Semaphore(self.patience.dials_at_once_max)
+        self._dials: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    # --- connections ---
+
+    async def connect(self, deadline_s: float) -> None:
+        """Dial every viewer; TimeoutError when some are still not welcome at the deadline."""
+        raise_file_limit(len(self.viewers) + 200)
+        for viewer in self.viewers:
+            self._dial_later(viewer, 0.0)
+        async with asyncio.timeout(deadline_s):
+            await self.all_settled.wait()
+        self._sweep()
+
+    async def close(self) -> None:
+        """Leave without a word, as a crowd does; nothing reconnects after it."""
+        self.closing = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for dial in list(self._dials):
+            dial.cancel()
+        await asyncio.gather(*self._dials, return_exceptions=True)
+        for viewer in self.viewers:
+            viewer.abort()
+
+    def _dial_later(self, viewer: Viewer, delay_s: float) -> None:
+        if viewer.dialling or self.closing:
+            return
+        viewer.dialling = True
+        task = asyncio.get_running_loop().create_task(self._dial(viewer, delay_s))
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+
+    async def _dial(self, viewer: Viewer, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        loop = asyncio.get_running_loop()
+        shake = self.handshake
+        async with self._gate:
+            viewer.settled = loop.create_future()
+            try:
+                async with asyncio.timeout(self.patience.handshake_timeout_s):
+                    await loop.create_connection(
+                        lambda: viewer, shake.host, shake.port, ssl=shake.tls or None
+                    )
+                    await viewer.settled
+            except (OSError, TimeoutError) as error:
+                self.tally[f"dial_{type(error).__name__}"] += 1
+                viewer.abort()
+        viewer.dialling = False
+        if viewer.phase != READY:
+            self.lost(viewer)
+
+    def lost(self, viewer: Viewer) -> None:
+        """A connection ended, or never came about."""
+        if self.closing or viewer.dialling:
+            return
+        if viewer.gone:
+            for buy in self.history.of_viewer(viewer.number):
+                self.history.give_up(buy, viewer.gone)
+            viewer.open_buys = 0
+            self._settled_one(viewer)
+            return
+        self.tally["reconnects"] += 1
+        self._dial_later(viewer, self.patience.back_off_s(viewer.failures))
+        viewer.failures += 1
+
+    def hello(self, viewer: Viewer) -> bytes:
+        """The first frame of a connection, with the last position that was seen."""
+        command: dict[str, object] = {
+            "type": "hello",
+            "id": HELLO_ID,
+            "token": self.tokens[viewer.number],
+        }
+        if viewer.epoch:
+            command["since"] = {"epoch": viewer.epoch, "seq": viewer.seq, "cseq": viewer.cseq}
+        return masked(self.dialect.opcode, self.dialect.encode(command))
+
+    def _settled_one(self, viewer: Viewer) -> None:
+        self.ready += 1
+        if self.ready >= len(self.viewers):
+            self.all_settled.set()
+
+    # --- what comes in ---
+
+    def heard(self, viewer: Viewer, heard: Heard, now_ns: int) -> None:
+        """Take one decoded message; answers to buys are by far the most frequent."""
+        if not heard.re:
+            if heard.re is None:
+                self._event(viewer, heard)
+            else:
+                self._greeted(viewer, heard)
+            return
+        buy = heard.re - 1
+        viewer.last_ns = now_ns
+        order = heard.order
+        if order is not None:
+            final = self.history.note(buy, now_ns, heard.type, order.id, order.rank)
+        elif heard.type == "reject":
+            final = self.history.note(buy, now_ns, heard.code, "", 0)
+            if heard.code in PASSING:
+                self._retry(viewer, buy, heard)
+        else:
+            self.fault(f"a buy answered with {heard.type}")
+            return
+        if final:
+            viewer.open_buys -= 1
+
+    def _greeted(self, viewer: Viewer, heard: Heard) -> None:
+        if heard.type != "welcome":
+            # The close that follows says whether to come back.
+            self.tally[f"hello_{heard.code}"] += 1
+            return
+        first = viewer.generation == 1 or not viewer.epoch
+        if heard.recovered is not True:
+            viewer.seq, viewer.cseq = heard.seq, heard.cseq
+        elif heard.epoch != viewer.epoch:
+            self.fault("recovered into another epoch")
+        viewer.epoch = heard.epoch
+        viewer.phase = READY
+        viewer.failures = 0
+        viewer.settle(True)
+        if first:
+            self._settled_one(viewer)
+        history = self.history
+        wanted = [
+            buy
+            for buy in history.of_viewer(viewer.number)
+            if history.sent_ns[buy] and not history.final_ns[buy]
+        ]
+        if wanted:
+            self.tally["sent_again"] += len(wanted)
+            self.send(viewer, wanted)
+
+    def _event(self, viewer: Viewer, heard: Heard) -> None:
+        """Hold the two sequences of every viewer to I7: contiguous, no gap, no repeat."""
+        if heard.type == "resync":
+            viewer.epoch, viewer.seq, viewer.cseq = heard.epoch, heard.seq, heard.cseq
+        elif heard.type == "chat.skipped":
+            viewer.cseq = heard.cseq
+        elif heard.seq:
+            if heard.seq != viewer.seq + 1:
+                self.fault(f"I7: seq {heard.seq} after {viewer.seq} ({heard.type})")
+            viewer.seq = heard.seq
+        elif heard.cseq:
+            if heard.cseq != viewer.cseq + 1:
+                self.fault(f"I7: cseq {heard.cseq} after {viewer.cseq} ({heard.type})")
+            viewer.cseq = heard.cseq
+        elif heard.type == "reject":
+            self.fault(f"an answer to nothing: {heard.code}")
+
+    def fault(self, what: str) -> None:
+        """The server broke the protocol: counted all, kept the first few."""
+        self.tally["protocol_faults"] += 1
+        if len(self.faults) < FAULTS_KEPT_MAX:
+            self.faults.append(what)
+
+    # --- what goes out ---
+
+    def build(self, offer: str) -> None:
+        """Build every frame of the sale, so that selling time is spent on sockets alone."""
+        history, dialect = self.history, self.dialect
+        self.frames = [
+            masked(
+                dialect.opcode,
+                dialect.encode(
+                    {"type": "buy", "id": n + 1, "offer": offer, "qty": history.qty, "key": key}
+                ),
+            )
+            for n, key in enumerate(history.keys)
+        ]
+        self.volleys = [
+            b"".join(self.frames[buys.start : buys.stop])
+            for buys in map(history.of_viewer, range(len(self.viewers)))
+        ]
+
+    async def volley(self, viewers_a_turn: int = 200) -> None:
+        """Every viewer sends all its buys in one write; answers are read between turns."""
+        for start in range(0, len(self.viewers), viewers_a_turn):
+            for viewer in self.viewers[start : start + viewers_a_turn]:
+                self.send(viewer, self.history.of_viewer(viewer.number))
+            await asyncio.sleep(0)
+
+    def send(self, viewer: Viewer, buys: Sequence[int]) -> None:
+        """Send these buys, or once the viewer is connected again."""
+        history = self.history
+        now_ns = perf_counter_ns()
+        whole = len(buys) == history.buys_each
+        viewer.last_ns = now_ns
+        for buy in buys:
+            if not history.sent_ns[buy]:
+                history.sent_ns[buy] = now_ns
+                viewer.open_buys += 1
+        if viewer.phase != READY or viewer.transport is None:
+            if viewer.gone:
+                for buy in buys:
+                    history.give_up(buy, viewer.gone)
+            return
+        for buy in buys:
+            history.attempts[buy] += 1
+        viewer.transport.write(
+            self.volleys[viewer.number] if whole else b"".join(self.frames[buy] for buy in buys)
+        )
+
+    def _retry(self, viewer: Viewer, buy: int, heard: Heard) -> None:
+        attempts = self.history.attempts[buy]
+        self.tally[f"passing_{heard.code}"] += 1
+        if attempts >= self.patience.attempts_max:
+            self.history.give_up(buy, heard.code)
+            viewer.open_buys -= 1
+            return
+        asyncio.get_running_loop().call_later(
+            self.patience.retry_s(attempts, heard.retry_after_ms),
+            self._again,
+            viewer,
+            buy,
+            viewer.generation,
+        )
+
+    def _again(self, viewer: Viewer, buy: int, generation: int) -> None:
+        # A newer connection has already sent everything that was open.
+        if viewer.generation == generation and not self.history.final_ns[buy]:
+            self.send(viewer, (buy,))
+
+    def _sweep(self) -> None:
+        """Leave connections that are open and silent, as when their server is stopped."""
+        deadline_ns = perf_counter_ns() - int(self.patience.answer_timeout_s * 1e9)
+        for viewer in self._silent(deadline_ns):
+            self.tally["silent"] += 1
+            viewer.abort()
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _silent(self, deadline_ns: int) -> Iterable[Viewer]:
+        for viewer in self.viewers:
+            if viewer.open_buys and viewer.last_ns < deadline_ns and viewer.phase == READY:
+                yield viewer
+
+
+def raise_file_limit(files: int) -> None:
+    """Let this process hold `files` sockets; OSError that says what to do when it may not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= files:
+        return
+    if hard != resource.RLIM_INFINITY and hard < files:
+        raise OSError(f"{files} open files are needed, {hard} allowed: raise `ulimit -Hn`")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
