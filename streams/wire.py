@@ -1,0 +1,289 @@
+"""The uvicorn `ws` class: one small object a connection, from the handshake to the last byte.
+
+Owns the socket: handshake, frames, back-pressure and the closing of a connection. It must never
+know a message: payloads go to an `Ear` as they are, ready frames come from it. Made by uvicorn,
+which passes the `Front` as `app_state["hub"]`; written to by `session` and `hub`.
+
+Whole, unfragmented data frames and pongs take the fast path here. Fragments, pings and closes go to
+websockets' sans-I/O `ServerProtocol`, which is made when one comes and dropped when it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from websockets.frames import Close as CloseFrame
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from streams.codes import Close
+from streams.handshake import NoUpgrade, overloaded, shake_hands
+from streams.protocol import FRAME_BYTES_MAX
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # no compiled wheel on this platform
+    from websockets.utils import apply_mask
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from streams.ports import Ear, Front
+
+CLOSE_TIMEOUT_S = 5.0  # for the peer to take what was written and to close its side
+REASON_BYTES_MAX = 123  # RFC 6455: a control frame has 125 bytes, the code takes two
+PROTOCOL_ERROR = 1002
+
+_PING = bytes((0x89, 0))
+_BINARY, _PONG = 0x82, 0x8A
+_WHOLE = frozenset((0x81, 0x82))  # an unfragmented text or binary message
+_LEGAL_FIRST_BYTES = frozenset((0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A))
+
+_log = logging.getLogger("livecart.wire")
+
+
+class Wire(asyncio.Protocol):
+    """One viewer's connection; implements `ports.Socket`."""
+
+    __slots__ = (
+        "_app_state",
+        "_closer",
+        "_connections",
+        "_ear",
+        "_loop",
+        "_over",
+        "_tail",
+        "_transport",
+        "_unusual",
+        "binary",
+        "heard_at",
+    )
+
+    def __init__(
+        self, config: Config, server_state: ServerState, app_state: dict[str, Any]
+    ) -> None:
+        # uvicorn's own set: it calls `shutdown` on each at the end, and waits until it is empty.
+        self._connections: set[Any] = server_state.connections
+        # None once the handshake was answered.
+        self._app_state: dict[str, Any] | None = app_state
+        self._loop = asyncio.get_running_loop()
+        # None before the handshake, and again once it was told `lost`.
+        self._ear: Ear | None = None
+        # The beginning of a frame whose end has not come; shorter than header + FRAME_BYTES_MAX.
+        self._tail: bytes | None = None
+        # Set while a fragmented message is under way.
+        self._unusual: _Unusual | None = None
+        # True once nothing more is written or heard; the rest is waiting for the peer to finish.
+        self._over = False
+        # Set while that wait lasts: aborts a peer that does not finish.
+        self._closer: asyncio.TimerHandle | None = None
+        self.binary = False
+        self.heard_at = self._loop.time()
+
+    # --- called by the event loop ------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket over from uvicorn's HTTP protocol."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take the rebuilt request, then frames; what comes after the end is read and dropped."""
+        if self._over:
+            return
+        if self._ear is not None:
+            self.heard_at = self._loop.time()
+            if self._tail is not None:
+                data, self._tail = self._tail + data, None
+            self._read_frames(self._ear, data)
+        elif self._app_state is not None:
+            head, _, rest = data.partition(b"\r\n\r\n")
+            self._shake_hands(head, self._app_state["hub"])
+            if rest:
+                self.data_received(rest)
+
+    def eof_received(self) -> None:
+        """Let the transport close itself once it has written what waits, within bounds."""
+        self._over = True
+        self._lose()
+        if self._closer is None and self._transport.get_write_buffer_size():
+            self._closer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._connections.discard(self)
+        self._over = True
+        self._lose()
+        if self._closer is not None:
+            self._closer.cancel()
+            self._closer = None
+
+    def shutdown(self) -> None:
+        """End the connection; called by uvicorn for each one when the server stops."""
+        self.close(Close.DRAINING, "draining")
+
+    # --- called by session and hub (ports.Socket) --------------------------------------------
+
+    def write(self, frame: bytes) -> None:
+        """Write one or more ready frames; does nothing once closing."""
+        if not self._over:
+            self._transport.write(frame)
+
+    def waiting_bytes(self) -> int:
+        """Return how many written bytes the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def ping(self) -> None:
+        """Write a WebSocket ping."""
+        self.write(_PING)
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Write a close frame after what waits, and end the connection within CLOSE_TIMEOUT_S.
+
+        The ear hears nothing more but `lost`, when the socket is gone.
+        """
+        if not self._over:
+            reason = reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
+            payload = CloseFrame(int(code), reason).serialize()
+            self._transport.write(Frame(Opcode.CLOSE, payload).serialize(mask=False))
+            self._finish()
+
+    def abort(self) -> None:
+        """Drop the connection at once, unwritten bytes with it."""
+        self._over = True
+        self._transport.abort()
+
+    # --- the handshake -----------------------------------------------------------------------
+
+    def _shake_hands(self, head: bytes, front: Front) -> None:
+        self._app_state = None
+        verdict = shake_hands(head)
+        if not isinstance(verdict, NoUpgrade) and front.overloaded():
+            verdict = overloaded()
+        self._transport.write(verdict.response)
+        if isinstance(verdict, NoUpgrade):
+            self._finish()
+            return
+        self.binary = verdict.binary
+        address = self._transport.get_extra_info("peername")
+        peer = str(address[0]) if isinstance(address, tuple) else ""  # "": a Unix socket
+        self._ear = front.accept(self, verdict.stream_id, verdict.token, peer)
+
+    # --- frames ------------------------------------------------------------------------------
+
+    def _read_frames(self, ear: Ear, data: bytes) -> None:
+        """Hear every whole frame; keep the beginning of one, once its header is found in order."""
+        at, end = 0, len(data)
+        while end - at >= 2:
+            first, length = data[at], data[at + 1] - 0x80
+            body = at + 6  # after two bytes of header and four of mask
+            if length < 0 or first not in _LEGAL_FIRST_BYTES:
+                self._end(PROTOCOL_ERROR, "not a masked frame, or an unknown kind of frame")
+                return
+            if length >= 126:
+                if first >= 0x88:
+                    self._end(PROTOCOL_ERROR, "control frame too long")
+                    return
+                body += 2 if length == 126 else 8
+                if end < body - 4:
+                    break
+                length = int.from_bytes(data[at + 2 : body - 4], "big")
+                gathered = 0 if self._unusual is None else len(self._unusual.message)
+                if gathered + length > FRAME_BYTES_MAX:
+                    self._end(Close.TOO_LARGE, "message too large")
+                    return
+            after = body + length
+            if after > end:
+                break
+            if first in _WHOLE and self._unusual is None:
+                mask = data[body - 4 : body]
+                ear.received(apply_mask(data[body:after], mask), first == _BINARY)
+            elif first != _PONG:
+                self._take_unusual(ear, data[at:after])
+            at = after
+            if self._over:  # the ear closed, or the peer did
+                return
+        if at < end:
+            self._tail = data[at:] if at else data
+
+    def _take_unusual(self, ear: Ear, frame: bytes) -> None:
+        """Let websockets judge one whole frame that is a fragment, a ping or a close."""
+        unusual = self._unusual or _Unusual()
+        message = unusual.take(frame)
+        for piece in unusual.machine.data_to_send():
+            if piece:
+                self._transport.write(piece)
+        if unusual.machine.state is not OPEN:
+            self._unusual = None
+            self._lose()
+            self._finish()
+        elif len(unusual.message) > FRAME_BYTES_MAX:
+            self._end(Close.TOO_LARGE, "message too large")
+        else:
+            self._unusual = unusual if unusual.fragmented else None
+            if message is not None:
+                ear.received(*message)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def _end(self, code: int, reason: str) -> None:
+        """Close because of what the peer sent."""
+        _log.debug("closing %d: %s", code, reason)
+        self.close(code, reason)
+        self._lose()
+
+    def _lose(self) -> None:
+        """Tell the ear, once, that nothing more will be heard or taken."""
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            ear.lost()
+
+    def _finish(self) -> None:
+        """Close our side, then read and drop until the peer closes its own, within bounds.
+
+        Closing a socket with unread input would make the kernel send RST, and the peer lose the
+        answer that was just written.
+        """
+        self._over = True
+        self._tail = None
+        if self._transport.is_closing():
+            return
+        self._closer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:  # TLS: no half-closing; the transport flushes, then closes
+            self._transport.close()
+
+
+class _Unusual:
+    """A `ServerProtocol` and the fragmented message, if any, that goes through it."""
+
+    __slots__ = ("binary", "fragmented", "machine", "message")
+
+    def __init__(self) -> None:
+        # The limits are judged from the headers before a frame gets here.
+        self.machine = ServerProtocol(state=OPEN, max_size=None, logger=_log)
+        self.fragmented = False
+        self.binary = False
+        self.message = bytearray()
+
+    def take(self, frame: bytes) -> tuple[bytes, bool] | None:
+        """Take one whole frame; return a message, and whether it is binary, when one is whole."""
+        self.machine.receive_data(frame)
+        whole = None
+        for event in self.machine.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                continue
+            if event.opcode is not Opcode.CONT:
+                self.binary = event.opcode is Opcode.BINARY
+            self.message += event.data
+            self.fragmented = not event.fin
+            if event.fin:
+                whole = bytes(self.message), self.binary
+                self.message.clear()
+        return whole
