@@ -1,0 +1,61 @@
+"""uvicorn's HTTP protocol with two gaps closed: unbounded heads, and frames that come early.
+
+Owns nothing but the moment between the first byte of a request and the application, or `Wire`. It
+must never know a path or a message. Passed to uvicorn as `http=Head`; `Wire` works without it.
+
+- uvicorn with httptools keeps headers of any total size, so one connection could fill memory.
+- uvicorn drops what follows an upgrade request in the same read. A client may not send frames
+  before the answer (RFC 6455, 4.1); one that does would wait on a `hello` that nobody saw.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES_MAX = 64 * 1024  # beside one read of the event loop (256 KiB)
+
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+
+class Head(HttpToolsProtocol):
+    """One HTTP connection, until it ends or becomes a WebSocket."""
+
+    _head_bytes: int | None = None  # of an unfinished head; None between heads
+    _frames_at: int | None = None  # where the frames begin in what was read last
+
+    def on_message_begin(self) -> None:
+        """Start to count."""
+        super().on_message_begin()
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Stop counting: bodies have their own limit."""
+        super().on_headers_complete()
+        self._head_bytes = None
+
+    def data_received(self, data: bytes) -> None:
+        """Read as uvicorn does, then bound the head or pass on what came after it."""
+        super().data_received(data)
+        if self._frames_at is not None:
+            if frames := data[self._frames_at :]:
+                self.transport.get_protocol().data_received(frames)  # type: ignore[attr-defined]
+        elif self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Note where the head ends, and let go of the parser."""
+        upgrade = sys.exception()
+        assert isinstance(upgrade, httptools.HttpParserUpgrade)
+        super().handle_websocket_upgrade()
+        self._frames_at = upgrade.args[0]
+        # Parser and protocol refer to each other; free both now instead of at the next collection.
+        self.parser = None  # type: ignore[assignment]
