@@ -54,11 +54,16 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoomState(msgspec.Struct, kw_only=True):
-    """What a newcomer is shown: drafts and closed offers left out, pins newest first."""
+    """What a newcomer is shown: drafts and closed offers left out, pins newest first.
+
+    `fact_n` is the last fact that it has the effect of, read in the same snapshot (0: none yet).
+    Without it the first fact of a fresh epoch costs every viewer a `resync`.
+    """
 
     stream: Stream
     pins: list[Pin]
     offers: list[Offer]
+    fact_n: int | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

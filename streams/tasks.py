@@ -1,0 +1,70 @@
+"""Background tasks that have an owner: none is lost, none dies in silence.
+
+Knows asyncio only. Used by clock, tail, bus, rooms and hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+RESTART_FIRST_S = 0.05
+RESTART_LAST_S = 1.0
+
+logger = logging.getLogger("streams.tasks")
+
+
+def back_off_s(attempt: int) -> float:
+    """Return how long to wait before attempt 1, 2, …: doubling, bounded, half of it jitter."""
+    whole = min(RESTART_LAST_S, RESTART_FIRST_S * float(2 ** min(attempt - 1, 10)))
+    return float(whole * (0.5 + random.random() / 2))
+
+
+class Tasks:
+    """A group of tasks that ends as one."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run something that ends by itself; a failure is logged."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}:{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def keep(self, run: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[Any]:
+        """Run something that must not end; when it fails it is started again after a back-off."""
+        return self.spawn(self._again(run, name), name)
+
+    async def close(self) -> None:
+        """Cancel every task and wait until each has ended."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _again(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+        attempt = 0
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                await run()
+                logger.error("%s: %s ended by itself; starting it again", self._owner, name)
+            except Exception:
+                logger.exception("%s: %s failed; starting it again", self._owner, name)
+            lasted = asyncio.get_running_loop().time() - began
+            attempt = 1 if lasted > 10 * RESTART_LAST_S else attempt + 1
+            await asyncio.sleep(back_off_s(attempt))
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed", task.get_name(), exc_info=error)
