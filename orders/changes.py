@@ -1,0 +1,167 @@
+"""Changes of orders, offers and streams: Postgres first, then the gate, then the telling.
+
+Owns the order of those three steps for everything but a buy; who may do it is decided before, by
+the caller. Each step after the commit may be cut off by a crash: the keeper follows movements and
+publishes facts that were left (R4, R9). Called by `livecart` (routes and commands) and keeper.
+Raises `LedgerAway` when the outcome is not known.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+
+from orders.ledger.ledger import Ledger
+from orders.rebuild import Rebuilder
+from orders.records import Figures, Listener, Offer, Order, Refused, Why
+from orders.stock.gate import GateAway, GateBroken
+
+log = logging.getLogger(__name__)
+
+_WHY = {
+    "not_found": Why.NOT_FOUND,
+    "conflict": Why.CONFLICT,
+    "key_reused": Why.KEY_REUSED,
+}
+
+
+class Changes:
+    """Makes changes and sees to what follows from them; each method may be repeated."""
+
+    def __init__(self, ledger: Ledger, rebuilder: Rebuilder, listener: Listener) -> None:
+        self._ledger = ledger
+        self._rebuilder = rebuilder
+        self._listener = listener
+
+    # --- orders ----------------------------------------------------------------------------------
+
+    async def cancel(self, order: str, by_host: bool, reason: str | None) -> Order | Refused:
+        """End an order and give its units back; a viewer may only while it is reserved."""
+        return await self._order("cancel", order, by_host, reason)
+
+    async def pay(self, order: str) -> Order | Refused:
+        """Confirm a reserved order; a confirmed one is returned as it is."""
+        return await self._order("pay", order)
+
+    async def _order(self, function: str, order: str, *args: object) -> Order | Refused:
+        word = await self._ledger.word(function, order, *args)
+        if word in _WHY:
+            return Refused(_WHY[word])
+        found = (await self._ledger.orders([order]))[0]
+        if word == "ok":
+            self._listener.changed([found])
+            await self.settle(found.offer, found.stream)
+        return found
+
+    async def settle(self, offer: str, stream: str) -> None:
+        """Do what follows from units given back: tell the gate, the figures and the facts."""
+        await self._tell_gate(offer)
+        for now in await self._ledger.offers([offer]):
+            self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
+        self._listener.told(stream)
+
+    # --- offers ----------------------------------------------------------------------------------
+
+    async def create_offer(
+        self,
+        offer: str,
+        stream: str,
+        product: str,
+        *,
+        price_minor: int,
+        quantity: int,
+        per_viewer: int,
+        opens_at: int | None,
+        closes_at: int | None,
+        hold_s: int,
+        payment: str,
+        keyword: str | None,
+    ) -> Offer | Refused:
+        """Make an offer, a draft or (with `opens_at`) scheduled; times in ms."""
+        word = await self._ledger.create_offer(
+            offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
+            payment, keyword,
+        )  # fmt: skip
+        return await self._offer(offer, word)
+
+    async def revise_offer(self, offer: str, fields: dict[str, Any]) -> Offer | Refused:
+        """Change fields: any of a draft, later only `quantity` and `closes_at`."""
+        word = await self._ledger.word("revise_offer", offer, msgspec.json.encode(fields).decode())
+        return await self._offer(offer, word)
+
+    async def open_offer(self, offer: str, if_due: bool = False) -> Offer | Refused:
+        """Open now, or with `if_due` only when its time has come."""
+        return await self._offer(offer, await self._ledger.word("open_offer", offer, if_due))
+
+    async def close_offer(
+        self, offer: str, reason: str | None = None, if_due: bool = False
+    ) -> Offer | Refused:
+        """Close for good; held orders stay payable."""
+        return await self._offer(
+            offer, await self._ledger.word("close_offer", offer, reason, if_due)
+        )
+
+    async def restock(self, offer: str, key: str, add: int) -> Offer | Refused:
+        """Add units, once per key."""
+        return await self._offer(offer, await self._ledger.word("restock", offer, key, add))
+
+    async def _offer(self, offer: str, word: str) -> Offer | Refused:
+        if word in _WHY:
+            return Refused(_WHY[word])
+        now = (await self._ledger.offers([offer]))[0]
+        if word == "ok":
+            if now.active or now.status == "closed":
+                await self._tell_gate(offer, install=now.active)
+            self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
+            self._listener.told(now.stream)
+        return now
+
+    async def _tell_gate(self, offer: str, install: bool = False) -> None:
+        """Bring the gate up to date; what fails here the keeper does, within a second."""
+        try:
+            if not await self._rebuilder.follow(offer) and install:
+                await self._rebuilder.rebuild(offer)
+        except (GateAway, GateBroken) as error:
+            log.warning("the gate does not know yet of %s: %s", offer, error)
+
+    # --- streams ---------------------------------------------------------------------------------
+
+    async def start_stream(self, stream: str) -> Refused | None:
+        """Go live; None when it is live now."""
+        return await self._stream("start_stream", stream)
+
+    async def end_stream(self, stream: str) -> Refused | None:
+        """Close every offer, then end; None when it is ended now."""
+        return await self._stream("end_stream", stream)
+
+    async def _stream(self, function: str, stream: str) -> Refused | None:
+        word = await self._ledger.word(function, stream)
+        if word in _WHY:
+            return Refused(_WHY[word])
+        if word == "ok":
+            for offer in await self._ledger.offers_of_stream(stream):
+                await self._tell_gate(offer.id)
+            self._listener.told(stream)
+        return None
+
+    async def pin(
+        self, stream: str, pin: str, product: str, offer: str | None, media_at: int | None,
+        pins_max: int,
+    ) -> Refused | None:  # fmt: skip
+        """Show a product; the oldest pin goes when there would be more than `pins_max`."""
+        word = await self._ledger.word(
+            "pin_product", stream, pin, product, offer, media_at, pins_max
+        )
+        return self._pinned(stream, word)
+
+    async def unpin(self, stream: str, pin: str) -> Refused | None:
+        """Take a pin away."""
+        return self._pinned(stream, await self._ledger.word("unpin_product", stream, pin))
+
+    def _pinned(self, stream: str, word: str) -> Refused | None:
+        if word in _WHY:
+            return Refused(_WHY[word])
+        self._listener.told(stream)
+        return None

@@ -1,0 +1,36 @@
+-- Small words that the other functions are written with.
+
+-- Milliseconds since the epoch, as the wire has times.
+create or replace function ms(t timestamptz) returns bigint
+language sql immutable strict parallel safe
+return (extract(epoch from t) * 1000)::bigint;
+
+create or replace function from_ms(t bigint) returns timestamptz
+language sql immutable strict parallel safe
+return to_timestamp(t / 1000.0);
+
+-- Append a main event to a stream. The head row is the last lock that any transaction takes, so n
+-- follows commit order: whoever sees n sees all before it.
+create or replace function tell(
+    p_stream text, p_kind text, p_subject text, p_reason text, p_body jsonb
+) returns void language plpgsql as $$
+declare head bigint;
+begin
+    insert into fact_heads as h (stream, n) values (p_stream, 1)
+        on conflict (stream) do update set n = h.n + 1
+        returning n into head;
+    insert into facts (stream, n, kind, subject, reason, body)
+        values (p_stream, head, p_kind, p_subject, p_reason, p_body);
+end $$;
+
+-- Note a change that the gate must learn. Returns the offer's new last movement, which the caller,
+-- who holds the offer's lock, writes with the rest of its update.
+create or replace function move(
+    p_offer text, p_n bigint, p_epoch integer, p_kind text, p_units integer,
+    p_order text, p_reason text
+) returns bigint language plpgsql as $$
+begin
+    insert into movements (offer, n, kind, units, order_id, reason, epoch)
+        values (p_offer, p_n + 1, p_kind, p_units, p_order, p_reason, p_epoch);
+    return p_n + 1;
+end $$;

@@ -1,0 +1,118 @@
+-- How reserved orders end or are paid. Pay, cancel and expire race on one row under one offer
+-- lock, and exactly one wins: each is a conditional update on the status (I8).
+
+-- give_back: end these orders of one locked offer and free their units. The caller holds the
+-- offer's lock and has checked each order's status under it. Returns the offer as it is now.
+create or replace function give_back(
+    p_offer offers, p_ids text[], p_status text, p_reason text
+) returns offers language plpgsql as $$
+declare
+    o offers := p_offer;
+    r record;
+begin
+    for r in
+        with before as (
+            select b.id, b.status as was, b.qty from orders b where b.id = any (p_ids)
+               and b.status in ('reserved', 'confirmed') order by b.id for update)
+        update orders x set status = p_status, version = x.version + 1, ended_reason = p_reason
+          from before where x.id = before.id
+        returning x.id, x.qty, before.was
+    loop
+        o.taken := o.taken - r.qty;
+        if r.was = 'confirmed' then
+            o.confirmed := o.confirmed - r.qty;
+        end if;
+        o.last_movement := move(o.id, o.last_movement, o.epoch, 'release', r.qty, r.id, p_reason);
+    end loop;
+    o.version := o.version + 1;
+    if o.status = 'sold_out' and o.taken < o.quantity then
+        o.status := 'open';
+        perform tell(o.stream, 'offer.restocked', o.id, 'returned', to_jsonb(o));
+    end if;
+    update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,
+                      status = o.status, last_movement = o.last_movement
+        where id = o.id;
+    return o;
+end $$;
+
+-- expire: end up to p_limit orders of one offer whose time is over, oldest first. Postgres' clock
+-- alone decides (R8). Returns the ids; none when nothing was due.
+create or replace function expire(p_offer text, p_limit integer) returns setof text
+language plpgsql as $$
+declare
+    o offers;
+    ids text[];
+begin
+    select * into o from offers where id = p_offer for update;
+    select array_agg(d.id) into ids
+      from (select r.id from orders r
+             where r.offer = p_offer and r.status = 'reserved'
+               and r.expires_at <= clock_timestamp()
+             order by r.expires_at limit p_limit) d;
+    if ids is not null then
+        perform give_back(o, ids, 'expired', 'expired');
+        return query select unnest(ids);
+    end if;
+end $$;
+
+-- cancel: end one order. p_by_host may also end a confirmed one. Returns ok, not_found or conflict.
+create or replace function cancel(p_order text, p_by_host boolean, p_reason text) returns text
+language plpgsql as $$
+declare
+    offer_id text;
+    was text;
+    o offers;
+begin
+    select r.offer into offer_id from orders r where r.id = p_order;
+    if not found then
+        return 'not_found';
+    end if;
+    select * into o from offers where id = offer_id for update;
+    select r.status into was from orders r where r.id = p_order for update;
+    if was = 'reserved' or (p_by_host and was = 'confirmed') then
+        perform give_back(o, array[p_order], 'cancelled', coalesce(p_reason, 'cancelled'));
+        return 'ok';
+    end if;
+    return 'conflict';
+end $$;
+
+-- pay: confirm one reserved order; pay wins while the row is reserved, also past its deadline (R8).
+-- Returns ok, again (it is confirmed already), not_found or conflict.
+create or replace function pay(p_order text) returns text
+language plpgsql as $$
+declare
+    offer_id text;
+    r orders;
+begin
+    select x.offer into offer_id from orders x where x.id = p_order;
+    if not found then
+        return 'not_found';
+    end if;
+    perform 1 from offers where id = offer_id for update;
+    select * into r from orders x where x.id = p_order for update;
+    if r.status in ('confirmed', 'shipped') then
+        return 'again';
+    elsif r.status <> 'reserved' then
+        return 'conflict';
+    end if;
+    update orders set status = 'confirmed', version = version + 1, expires_at = null,
+                      confirmed_at = clock_timestamp()
+        where id = p_order;
+    update offers set confirmed = confirmed + r.qty, version = version + 1 where id = offer_id;
+    return 'ok';
+end $$;
+
+-- fence: from now on refuse every rank up to p_rank of this offer that has no row yet (R1). Lifting
+-- the fence only ever raises it. Returns the epoch under which it stands.
+create or replace function fence(p_offer text, p_rank bigint) returns integer
+language sql as $$
+    update offers set fence_rank = greatest(fence_rank, p_rank) where id = p_offer
+    returning epoch;
+$$;
+
+-- raise_epoch: begin a rebuild of the gate (R2); admissions of older epochs are refused from here.
+create or replace function raise_epoch(p_offer text, p_gate_epoch integer) returns integer
+language sql as $$
+    update offers set epoch = greatest(epoch, p_gate_epoch) + 1 where id = p_offer
+    returning epoch;
+$$;

@@ -1,0 +1,301 @@
+"""The ledger: every question and order that selling puts to Postgres.
+
+Owns the calls of the SQL functions and the mapping of rows to records; knows no Redis and no
+policy. Called by selling, keeper, rebuild and, for reads, by `livecart`. Raises `LedgerAway` when
+Postgres is away or too busy; whether a change was made is then not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import asyncpg
+import msgspec
+
+from orders.ledger.queries import load
+from orders.records import Offer, Order, OrderStatus
+
+SQL = load("orders.ledger", "sql/offers.sql") | load("orders.ledger", "sql/orders.sql")
+OUTBOX = load("orders.ledger", "sql/outbox.sql")
+
+#: SQLSTATE classes and codes that say "not now": connection, resources, operator intervention,
+#: serialization, lock and statement timeouts, read-only standby.
+TRANSIENT = ("08", "53", "57", "40", "55P03", "25006", "25P03", "25P04")
+
+
+class LedgerAway(Exception):
+    """Postgres did not answer, or cannot now; the outcome of a change is not known."""
+
+
+def transient(error: BaseException) -> bool:
+    """Tell whether an error of the driver means "not now" rather than "this is wrong" (R5)."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(TRANSIENT)
+    return isinstance(error, OSError | asyncio.TimeoutError | asyncpg.InterfaceError)
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One held buy that asks for a row."""
+
+    id: str
+    viewer: str
+    key: str
+    qty: int
+    rank: int
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """What one admission call did; `outcomes` is None when every line was inserted."""
+
+    outcomes: list[str] | None
+    status: OrderStatus
+    reserved_ms: int
+    expires_ms: int | None
+    left: int
+    version: int
+    told: bool  # facts wait to be published
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A committed main event, still in the ledger's words."""
+
+    n: int
+    kind: str
+    subject: str
+    reason: str | None
+    body: dict[str, Any] | None
+    at: int
+
+
+class Ledger:
+    """Asks Postgres over one pool."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool[asyncpg.Record],
+        timeout_s: float = 5.0,
+        acquire_s: float = 0.8,
+    ) -> None:
+        self.pool = pool
+        self.timeout_s = timeout_s  # of one statement, lock waits included
+        self.acquire_s = acquire_s  # of getting a connection, connecting included
+
+    async def _rows(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        try:
+            connection = await self.pool.acquire(timeout=self.acquire_s)
+        except Exception as error:
+            if transient(error):
+                raise LedgerAway(repr(error)) from error
+            raise
+        try:
+            return await connection.fetch(sql, *args, timeout=self.timeout_s)
+        except Exception as error:
+            if isinstance(error, asyncpg.PostgresError) and not transient(error):
+                raise
+            # A late answer must never meet the next caller.
+            connection.terminate()
+            if transient(error):
+                raise LedgerAway(repr(error)) from error
+            raise
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        finally:
+            await self.pool.release(connection, timeout=self.acquire_s)
+
+    async def ping(self) -> None:
+        """Return when Postgres answers."""
+        await self._rows("select 1")
+
+    async def word(self, function: str, *args: object) -> str:
+        """Call one of the SQL functions that answer with a word."""
+        marks = ", ".join(f"${i + 1}" for i in range(len(args)))
+        return cast(str, (await self._rows(f"select {function}({marks})", *args))[0][0])
+
+    # --- selling -----------------------------------------------------------------------------
+
+    async def admit(self, offer: str, epoch: int, lines: Sequence[Line]) -> Admitted:
+        """Make rows for held buys of one offer, in rank order; committed when it returns (R3)."""
+        row = (
+            await self._rows(
+                "select * from admit($1, $2, $3, $4, $5, $6, $7)",
+                offer,
+                epoch,
+                [line.id for line in lines],
+                [line.viewer for line in lines],
+                [line.key for line in lines],
+                [line.qty for line in lines],
+                [line.rank for line in lines],
+            )
+        )[0]
+        return Admitted(*row)
+
+    async def create_offer(
+        self,
+        offer: str,
+        stream: str,
+        product: str,
+        price_minor: int,
+        quantity: int,
+        per_viewer: int,
+        opens_at: int | None,
+        closes_at: int | None,
+        hold_s: int,
+        payment: str,
+        keyword: str | None,
+    ) -> str:
+        """Make an offer's row; times in ms. Answers as the SQL function does."""
+        rows = await self._rows(
+            "select create_offer($1, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11)",
+            offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
+            payment, keyword,
+        )  # fmt: skip
+        return cast(str, rows[0][0])
+
+    async def expire(self, offer: str, limit: int) -> list[str]:
+        """End due orders of one offer; return their ids."""
+        return [r[0] for r in await self._rows("select expire($1, $2)", offer, limit)]
+
+    async def fence(self, offer: str, rank: int) -> int:
+        """Refuse ranks up to `rank` from now on; return the epoch (R1)."""
+        return cast(int, (await self._rows("select fence($1, $2)", offer, rank))[0][0])
+
+    async def raise_epoch(self, offer: str, gate_epoch: int) -> int:
+        """Begin a rebuild; return its epoch (R2)."""
+        return cast(int, (await self._rows("select raise_epoch($1, $2)", offer, gate_epoch))[0][0])
+
+    async def snapshot(self, offer: str) -> tuple[Offer, int, list[asyncpg.Record]] | None:
+        """Return an offer's row, its fence, and all its orders, as of one moment (R2).
+
+        The rows are (id, viewer, key, qty, rank, live).
+        """
+        try:
+            async with (
+                asyncio.timeout(30),
+                self.pool.acquire(timeout=self.acquire_s) as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                found = await connection.fetch(SQL["offers_by_id"], [offer])
+                if not found:
+                    return None
+                fence_rank = await connection.fetchval(SQL["rebuild_fence"], offer)
+                return (
+                    _offer(found[0]),
+                    fence_rank,
+                    await connection.fetch(SQL["rebuild_orders"], offer),
+                )
+        except Exception as error:
+            if transient(error):
+                raise LedgerAway(repr(error)) from error
+            raise
+
+    # --- reads -------------------------------------------------------------------------------
+
+    async def offers(self, ids: Sequence[str]) -> list[Offer]:
+        """Return those of the offers that exist."""
+        return [_offer(r) for r in await self._rows(SQL["offers_by_id"], list(ids))]
+
+    async def offers_of_stream(self, stream: str) -> list[Offer]:
+        """Return the stream's offers, newest first, drafts and closed ones too."""
+        return [_offer(r) for r in await self._rows(SQL["offers_of_stream"], stream)]
+
+    async def orders(self, ids: Sequence[str]) -> list[Order]:
+        """Return those of the orders that exist, in any order."""
+        return [_order(r) for r in await self._rows(SQL["orders_by_id"], list(ids))]
+
+    async def orders_by_key(self, keys: Sequence[tuple[str, str, str]]) -> list[Order]:
+        """Return the orders bound to these (offer, viewer, key), in any order."""
+        return [
+            _order(r)
+            for r in await self._rows(
+                SQL["orders_by_key"],
+                [k[0] for k in keys],
+                [k[1] for k in keys],
+                [k[2] for k in keys],
+            )
+        ]
+
+    async def orders_of_viewers(
+        self, stream: str, viewers: Sequence[str], limit: int
+    ) -> list[Order]:
+        """Return each viewer's newest orders in the stream, newest first."""
+        rows = await self._rows(SQL["orders_of_viewers"], stream, list(viewers), limit)
+        return [_order(r) for r in rows]
+
+    async def orders_page(
+        self,
+        *,
+        viewer: str | None = None,
+        shop: str | None = None,
+        stream: str | None = None,
+        offer: str | None = None,
+        status: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[Order]:
+        """Return a page of orders, newest first; None does not filter."""
+        rows = await self._rows(
+            SQL["orders_page"], viewer, shop, stream, offer, status, before, limit
+        )
+        return [_order(r) for r in rows]
+
+    async def order_shop(self, order: str) -> tuple[str, str, str, str] | None:
+        """Return an order's (shop, viewer, offer, stream)."""
+        rows = await self._rows(SQL["order_shop"], order)
+        return tuple(rows[0]) if rows else None
+
+    # --- what the keeper looks after ---------------------------------------------------------
+
+    async def active_offers(self) -> list[tuple[str, int, int, bool]]:
+        """Return (id, epoch, last movement, closed) of what the gate decides about."""
+        return [tuple(r) for r in await self._rows(SQL["active_offers"])]
+
+    async def due_offers(self) -> list[tuple[str, bool, bool]]:
+        """Return (id, opens, closes) of offers whose time has come."""
+        return [tuple(r) for r in await self._rows(SQL["due_offers"])]
+
+    async def due_order_offers(self) -> list[tuple[str, int]]:
+        """Return (offer, ms late) of offers with reserved orders past their deadline."""
+        return [tuple(r) for r in await self._rows(SQL["due_order_offers"])]
+
+    # --- outboxes ----------------------------------------------------------------------------
+
+    async def movements(self, offer: str, after: int) -> list[asyncpg.Record]:
+        """Return (n, kind, units, order_id) of the offer's movements after `after`, in order."""
+        return await self._rows(SQL["movements_after"], offer, after)
+
+    async def facts(self, stream: str, after: int | None) -> list[Told]:
+        """Return the stream's facts after `after`, or after what is known to be published."""
+        if after is None:
+            head = await self._rows(OUTBOX["facts_published"], stream)
+            after = head[0][0] if head else 0
+        rows = await self._rows(OUTBOX["facts_after"], stream, after)
+        return [
+            Told(
+                r["n"],
+                r["kind"],
+                r["subject"],
+                r["reason"],
+                None if r["body"] is None else msgspec.json.decode(r["body"]),
+                r["at"],
+            )
+            for r in rows
+        ]
+
+    async def mark_published(self, stream: str, n: int) -> None:
+        """Note that the log has the stream's facts up to `n`."""
+        await self._rows(OUTBOX["mark_published"], stream, n)
+
+    async def lagging_streams(self) -> list[str]:
+        """Return streams whose facts wait to be published."""
+        return [r[0] for r in await self._rows(OUTBOX["lagging_streams"])]
+
+
+def _offer(row: asyncpg.Record) -> Offer:
+    return Offer(**row)
+
+
+def _order(row: asyncpg.Record) -> Order:
+    return Order(**row)

@@ -1,0 +1,59 @@
+-- name: offers_by_id
+-- Offers with what the gate must know of their stream.
+select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity, o.taken,
+       o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
+       o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
+       o.keyword
+  from offers o join streams s on s.id = o.stream join products p on p.id = o.product
+ where o.id = any ($1::text[])
+ order by o.id
+
+-- name: offers_of_stream
+-- All offers of a stream, newest first.
+select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity, o.taken,
+       o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
+       o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
+       o.keyword
+  from offers o join streams s on s.id = o.stream join products p on p.id = o.product
+ where o.stream = $1
+ order by o.id desc
+
+-- name: active_offers
+-- What the keeper compares with the gate: every offer that the gate decides about, and those closed
+-- so lately that their holds may not be resolved yet.
+select id, epoch, last_movement, status = 'closed' as closed
+  from offers
+ where status not in ('draft', 'closed') or closed_at > clock_timestamp() - interval '10 minutes'
+ order by id
+
+-- name: due_offers
+-- Offers whose time to open or to close has come.
+select id, status = 'scheduled' and opens_at <= clock_timestamp() as opens,
+       closes_at <= clock_timestamp() as closes
+  from offers
+ where status not in ('draft', 'closed')
+   and ((status = 'scheduled' and opens_at <= clock_timestamp())
+        or closes_at <= clock_timestamp())
+ order by id
+ limit 200
+
+-- name: due_order_offers
+-- Offers that have reserved orders past their deadline, and by how much the oldest is late.
+select offer, (extract(epoch from clock_timestamp() - min(expires_at)) * 1000)::bigint as late_ms
+  from (select offer, expires_at from orders
+         where status = 'reserved' and expires_at <= clock_timestamp()
+         order by expires_at limit 5000) due
+ group by offer order by offer
+
+-- name: movements_after
+-- What the gate has not applied yet, in order.
+select n, kind, units, order_id from movements where offer = $1 and n > $2 order by n limit 5000
+
+-- name: rebuild_fence
+-- The fence, inside a rebuild's REPEATABLE READ snapshot (R2): ranks go on above it.
+select fence_rank from offers where id = $1
+
+-- name: rebuild_orders
+-- Every order of an offer, terminal ones too: their keys stay bound.
+select id, viewer, key, qty, rank, status in ('reserved', 'confirmed', 'shipped') as live
+  from orders where offer = $1

@@ -1,0 +1,134 @@
+"""Brings the gate to the ledger's state: movement by movement, or all of it anew.
+
+Owns rules R2 (rebuild) and R4/R7 (movements). Called by changes after a commit and by the keeper
+for what a crash left. Both calls are safe from several processes at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from redis.exceptions import RedisError
+
+from orders import metrics
+from orders.ledger.ledger import Ledger
+from orders.stock.gate import Frozen, Gate, GateAway, State
+from orders.stock.keys import key_field, staged
+
+log = logging.getLogger(__name__)
+
+STAGE_CHUNK = 1_000  # fields a command: keeps Redis from blocking for long
+STAGE_TTL_S = 60  # a rebuild that died leaves nothing behind
+
+
+class Rebuilder:
+    """Follows and rebuilds the gate's state of offers."""
+
+    def __init__(self, gate: Gate, ledger: Ledger) -> None:
+        self._gate = gate
+        self._ledger = ledger
+        self._following: dict[str, asyncio.Task[bool]] = {}
+
+    async def follow(self, offer: str) -> bool:
+        """Apply the movements that the gate does not have; tell whether it has all now.
+
+        Calls for one offer that come together share one run, begun after the last of them.
+        """
+        running = self._following.get(offer)
+        if running is not None:
+            await asyncio.wait({running})
+        if self._following.get(offer) in (None, running):
+            task = asyncio.get_running_loop().create_task(self._follow(offer))
+            self._following[offer] = task
+            task.add_done_callback(lambda t: self._forget(offer, t))
+        return await asyncio.shield(self._following[offer])
+
+    def _forget(self, offer: str, task: asyncio.Task[bool]) -> None:
+        if self._following.get(offer) is task:
+            del self._following[offer]
+        if not task.cancelled():
+            task.exception()  # seen here; whoever waits is told by the shield
+
+    async def _follow(self, offer: str) -> bool:
+        standing = await self._gate.probe(offer, 1 << 40, 0)
+        if isinstance(standing, Frozen):
+            return False
+        at = standing.movement
+        while True:
+            # The row after the movements: its state is never older than the last of them.
+            rows = await self._ledger.movements(offer, at)
+            found = await self._ledger.offers([offer])
+            if not rows or not found:
+                return bool(found)
+            to = rows[-1]["n"]
+            now = await self._gate.apply(
+                offer,
+                standing.epoch,
+                (at, to),
+                State.of(found[0]),
+                [(r["order_id"] or "", r["units"]) for r in rows],
+            )
+            if isinstance(now, Frozen):
+                return False
+            at = now
+
+    async def rebuild(self, offer: str, gate_epoch: int = 0) -> bool:
+        """Build the offer's state anew from Postgres; tell whether this one was installed (R2).
+
+        `gate_epoch`: the epoch last seen in Redis. No lock is held meanwhile; movements that
+        commit after the snapshot are applied at the end, by whoever comes first.
+        """
+        epoch = await self._ledger.raise_epoch(offer, gate_epoch)
+        snapshot = await self._ledger.snapshot(offer)
+        if snapshot is None:
+            return False
+        row, fence_rank, orders = snapshot
+        holds: dict[str, bytes] = {}
+        bound: dict[str, str] = {}
+        viewers: dict[str, int] = {}
+        rank, taken = fence_rank, 0
+        for id_, viewer, key, qty, order_rank, live in orders:
+            field = key_field(viewer, key)
+            bound[field] = id_
+            rank = max(rank, order_rank)
+            if live:
+                holds[id_] = msgspec.msgpack.encode([order_rank, qty, viewer, field])
+                viewers[viewer] = viewers.get(viewer, 0) + qty
+                taken += qty
+        stage = staged(offer, epoch, secrets.token_hex(4))
+        await self._stage(stage.holds, holds.items())
+        await self._stage(stage.keys, bound.items())
+        await self._stage(stage.viewers, viewers.items())
+        installed = await self._gate.install(
+            offer, stage, epoch, State.of(row), row.quantity - taken, rank, row.last_movement
+        )
+        if installed:
+            metrics.REBUILT.inc()
+            log.info("rebuilt %s as epoch %d: %d orders", offer, epoch, len(bound))
+            await self.follow(offer)
+        return installed
+
+    async def _stage(self, key: str, fields: Iterable[tuple[str, Any]]) -> None:
+        """Write a staged hash in chunks; other offers sell on between them."""
+        chunk: list[Any] = []
+        try:
+            for field, value in fields:
+                chunk += (field, value)
+                if len(chunk) >= 2 * STAGE_CHUNK:
+                    await self._send(key, chunk)
+                    chunk = []
+            if chunk:
+                await self._send(key, chunk)
+        except (RedisError, OSError) as error:
+            raise GateAway(str(error)) from error
+
+    async def _send(self, key: str, chunk: list[Any]) -> None:
+        pipe = self._gate.client.pipeline(transaction=False)
+        pipe.execute_command("HSET", key, *chunk)
+        pipe.expire(key, STAGE_TTL_S)
+        await pipe.execute()

@@ -1,0 +1,179 @@
+"""What selling speaks of: offers, orders, buys and their outcomes, as plain values.
+
+Knows no Redis, no SQL and no sockets. Read by stock, ledger, selling and keeper, and by `livecart`,
+which turns these into wire messages. Ids carry their prefix (`of_`, `or_`), money is in minor
+units, times are integer milliseconds since the Unix epoch on Postgres' clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+OfferStatus = Literal["draft", "scheduled", "open", "paused", "sold_out", "closed"]
+OrderStatus = Literal["reserved", "confirmed", "shipped", "expired", "cancelled", "refunded"]
+LIVE: tuple[OrderStatus, ...] = ("reserved", "confirmed", "shipped")
+
+
+class Why(StrEnum):
+    """Why a buy or a change was refused; the values are the wire's codes."""
+
+    NOT_FOUND = "not_found"
+    FORBIDDEN = "forbidden"
+    NOT_LIVE = "not_live"
+    NOT_OPEN = "not_open"
+    CLOSED = "closed"
+    SOLD_OUT = "sold_out"
+    LIMIT_REACHED = "limit_reached"
+    CONFLICT = "conflict"
+    KEY_REUSED = "key_reused"
+    INTERNAL = "internal"
+    RETRY = "retry"
+
+
+class Offer(msgspec.Struct, kw_only=True, frozen=True):
+    """An offer's row, with what the gate must know of its stream."""
+
+    id: str
+    stream: str
+    shop: str
+    product: str
+    price_minor: int
+    currency: str
+    quantity: int
+    taken: int
+    confirmed: int
+    per_viewer: int
+    status: OfferStatus
+    stream_status: Literal["scheduled", "live", "ended"]
+    hold_s: int
+    payment: Literal["required", "none"]
+    epoch: int
+    version: int
+    last_movement: int
+    opens_at: int | None = None
+    closes_at: int | None = None
+    keyword: str | None = None
+
+    @property
+    def left(self) -> int:
+        """Units that no committed live order has."""
+        return self.quantity - self.taken
+
+    @property
+    def active(self) -> bool:
+        """Tell whether buys are decided by the gate in Redis rather than by the row alone."""
+        return self.status not in ("draft", "closed")
+
+
+class Order(msgspec.Struct, kw_only=True, frozen=True):
+    """An order's row; amounts in minor units of `currency`."""
+
+    id: str
+    stream: str
+    offer: str
+    product: str
+    viewer: str
+    key: str
+    qty: int
+    unit_price_minor: int
+    currency: str
+    status: OrderStatus
+    rank: int
+    version: int
+    reserved_at: int
+    expires_at: int | None = None
+    confirmed_at: int | None = None
+
+    @property
+    def amount_minor(self) -> int:
+        """Price of all units."""
+        return self.unit_price_minor * self.qty
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The row is committed; `replayed` when an earlier buy with this key made it."""
+
+    order: Order
+    replayed: bool = False
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """No row of this key was made by this buy, or (RETRY) it is not known yet."""
+
+    why: Why
+    retry_after_ms: int | None = None
+
+
+Outcome = Accepted | Refused
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """An offer's counters after a change, for the conflated `stock` event and the gauges."""
+
+    offer: str
+    stream: str
+    left: int
+    version: int
+
+
+class Listener(Protocol):
+    """Whom selling and the keeper tell what was committed; calls return at once and never raise."""
+
+    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures) -> None:
+        """Rows of one batch are committed; each buyer was answered already."""
+
+    def changed(self, orders: Sequence[Order]) -> None:
+        """These orders are in another status than before."""
+
+    def figures(self, figures: Figures) -> None:
+        """An offer's counters changed otherwise than by a sale."""
+
+    def told(self, stream: str) -> None:
+        """The stream has facts to publish."""
+
+
+class Buy:
+    """One buy on its way; `done` is called exactly once, on the event loop, and must not raise.
+
+    `tag` is the caller's own (a session, a future); selling never looks at it.
+    """
+
+    __slots__ = (
+        "at",
+        "done",
+        "id",
+        "key",
+        "offer",
+        "parked_at",
+        "qty",
+        "rank",
+        "stream",
+        "tag",
+        "viewer",
+    )
+
+    def __init__(
+        self,
+        offer: str,
+        viewer: str,
+        qty: int,
+        key: str,
+        done: Callable[[Buy, Outcome], None],
+        tag: Any = None,
+        stream: str | None = None,
+    ) -> None:
+        self.offer = offer
+        self.viewer = viewer
+        self.qty = qty
+        self.key = key
+        self.done = done
+        self.tag = tag
+        self.stream = stream  # when given, an offer of another stream is not found
+        self.id = ""  # the order id that this buy would make, or adopts
+        self.rank = 0  # given by the gate; 0 while not held
+        self.at = 0.0  # loop time of its arrival
+        self.parked_at = 0.0  # loop time of its first parking; 0.0 when never

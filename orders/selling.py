@@ -1,0 +1,218 @@
+"""Selling: where a buy comes in, and the order of steps between the gate and the ledger.
+
+Owns the counters (one an offer), the cache of offers, the health of the two dependencies, and the
+cold path for offers that the gate does not decide about (drafts and closed ones). Knows no sockets
+and no wire. Built once a process by `livecart`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+from orders import metrics
+from orders.coalesce import Coalesced
+from orders.counter import Counter
+from orders.health import Health
+from orders.ids import Ids
+from orders.ledger.ledger import Ledger, LedgerAway
+from orders.limits import SellingLimits
+from orders.records import Accepted, Buy, Listener, Offer, Order, Outcome, Refused, Why
+from orders.stock.gate import Gate
+
+log = logging.getLogger(__name__)
+
+KeyOf = tuple[str, str, str]
+
+
+class Selling:
+    """Takes buys and answers each exactly once."""
+
+    def __init__(
+        self, gate: Gate, ledger: Ledger, listener: Listener, ids: Ids, limits: SellingLimits
+    ) -> None:
+        self.gate = gate
+        self.ledger = ledger
+        self.listener = listener
+        self.limits = limits
+        self._ids = ids
+        self.gate_health = Health("Redis", gate.client.ping)
+        self.ledger_health = Health("Postgres", ledger.ping)
+        self._counters: dict[str, Counter] = {}
+        self._offers: dict[str, Offer] = {}
+        self._offer_reads: Coalesced[str, Offer] = Coalesced(self._load_offers)
+        self._key_reads: Coalesced[KeyOf, Order] = Coalesced(self._load_by_key)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open = 0  # buys without an answer
+        self._tally: dict[str, int] = {}
+        self._tally_due = False
+        self._closing = False
+
+    @property
+    def well(self) -> bool:
+        """Tell whether holds may be taken now."""
+        return self.gate_health.well and self.ledger_health.well
+
+    def new_order_id(self) -> str:
+        """Return a fresh order id."""
+        return self._ids.new("or")
+
+    # --- buys ----------------------------------------------------------------------------------
+
+    def buy(self, buy: Buy) -> None:
+        """Take a buy; `buy.done` is called exactly once, now or later. Never raises."""
+        buy.at = asyncio.get_running_loop().time()
+        self._open += 1
+        if self._closing or not self.well or self._open > self.limits.waiting_max:
+            self.answer(buy, Refused(Why.RETRY, self.limits.retry_after_ms))
+            return
+        offer = self._offers.get(buy.offer)
+        if offer is None:
+            self._spawn(self._cold(buy))
+        elif buy.stream is not None and buy.stream != offer.stream:
+            self.answer(buy, Refused(Why.NOT_FOUND))
+        else:
+            self._counter(offer).put(buy)
+
+    def _counter(self, offer: Offer) -> Counter:
+        counter = self._counters.get(offer.id)
+        if counter is None:
+            counter = self._counters[offer.id] = Counter(offer, self)
+        return counter
+
+    def answer(self, buy: Buy, outcome: Outcome) -> None:
+        """Answer one buy. A fault of the one who is told must not reach the rest of a batch."""
+        self._open -= 1
+        if isinstance(outcome, Refused):
+            word = outcome.why.value
+        else:
+            word = "replayed" if outcome.replayed else outcome.order.status
+        self._tally[word] = self._tally.get(word, 0) + 1
+        if not self._tally_due:
+            self._tally_due = True
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.25, self._count, loop.time() - buy.at)
+        try:
+            buy.done(buy, outcome)
+        except Exception:
+            log.exception("an answer to %s could not be delivered", buy.key)
+
+    def _count(self, first_s: float) -> None:
+        """Bring the tally of the last moment to the metrics, once for many answers."""
+        self._tally_due = False
+        metrics.BUY_S.observe(first_s)
+        metrics.WAITING.set(self._open)
+        for word, n in self._tally.items():
+            metrics.OUTCOMES.labels(word).inc(n)
+        self._tally.clear()
+
+    def replay(
+        self,
+        buys: Sequence[Buy],
+        answered: bool = False,
+        found: Callable[[str], None] | None = None,
+    ) -> None:
+        """Answer buys whose key has a row; `found` is told each row that a hold's id names."""
+        for buy in buys:
+            self._spawn(self._replay(buy, answered, found))
+
+    async def _replay(self, buy: Buy, answered: bool, found: Callable[[str], None] | None) -> None:
+        try:
+            order = await self._key_reads.get((buy.offer, buy.viewer, buy.key))
+        except (LedgerAway, OverflowError) as error:
+            self.ledger_health.failed(error)
+            order = None
+        if order is not None and found is not None and order.id == buy.id:
+            found(order.id)
+        if not answered:
+            self.answer(buy, self._replayed(buy, order))
+
+    def _replayed(self, buy: Buy, order: Order | None) -> Outcome:
+        if order is None:
+            return Refused(Why.RETRY, self.limits.retry_after_ms)
+        if order.qty != buy.qty:
+            return Refused(Why.KEY_REUSED)
+        return Accepted(order, replayed=True)
+
+    # --- the cold path -------------------------------------------------------------------------
+
+    def frozen(self, offer: str, buys: Sequence[Buy]) -> None:
+        """Answer buys of an offer that the gate has no state of: by its rows, if it is closed."""
+        self._offers.pop(offer, None)
+        for buy in buys:
+            self._spawn(self._cold(buy, frozen=True))
+
+    async def _cold(self, buy: Buy, frozen: bool = False) -> None:
+        try:
+            self._answer_cold(buy, await self._judge_cold(buy, frozen))
+        except (LedgerAway, OverflowError) as error:
+            self.ledger_health.failed(error)
+            self.answer(buy, Refused(Why.RETRY, self.limits.retry_after_ms))
+
+    def _answer_cold(self, buy: Buy, outcome: Outcome | Offer) -> None:
+        """Answer, or hand over to the counter of an offer that turned out to be active."""
+        if isinstance(outcome, Offer):
+            self._counter(outcome).put(buy)
+        else:
+            self.answer(buy, outcome)
+
+    async def _judge_cold(self, buy: Buy, frozen: bool) -> Outcome | Offer:
+        offer = await self._offer_reads.get(buy.offer)
+        if offer is None or (buy.stream is not None and buy.stream != offer.stream):
+            return Refused(Why.NOT_FOUND)
+        if offer.active:
+            self._remember(offer)
+            return Refused(Why.RETRY, self.limits.retry_after_ms) if frozen else offer
+        order = await self._key_reads.get((buy.offer, buy.viewer, buy.key))
+        if order is not None:
+            return self._replayed(buy, order)
+        if offer.stream_status == "scheduled":
+            return Refused(Why.NOT_LIVE)
+        return Refused(Why.CLOSED if offer.status == "closed" else Why.NOT_OPEN)
+
+    async def offer(self, offer: str) -> Offer | None:
+        """Return an offer as it is now, or None; raises `LedgerAway`."""
+        return await self._offer_reads.get(offer)
+
+    def _remember(self, offer: Offer) -> None:
+        """Keep what never changes of an offer that left its draft."""
+        if len(self._offers) >= self.limits.offers_cached_max:
+            self._offers.clear()
+            self._counters = {k: c for k, c in self._counters.items() if not c.idle}
+        self._offers[offer.id] = offer
+
+    async def _load_offers(self, ids: Sequence[str]) -> Mapping[str, Offer]:
+        return {offer.id: offer for offer in await self.ledger.offers(ids)}
+
+    async def _load_by_key(self, keys: Sequence[KeyOf]) -> Mapping[KeyOf, Order]:
+        return {(o.offer, o.viewer, o.key): o for o in await self.ledger.orders_by_key(keys)}
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a buy's task failed", exc_info=task.exception())
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take no more buys and wait until all are answered and marked; tell whether they are."""
+        self._closing = True
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self._open or any(not c.idle for c in self._counters.values()):
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        self.gate_health.close()
+        self.ledger_health.close()
+        for task in list(self._tasks):
+            task.cancel()

@@ -1,0 +1,225 @@
+"""The gate: typed calls of the Lua scripts, one method a verb.
+
+Owns how Redis is asked and what its errors mean; knows no Postgres and no policy. Called by
+selling, keeper and rebuild. Every call may raise `GateAway` (Redis is away or busy: nothing is
+known, answer `retry`) or `GateBroken` (a script failed in a way it never should: the offer was
+frozen and waits for a rebuild). Retries are the caller's; the client given here must have none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, Literal, cast
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from orders.records import Offer
+from orders.stock.keys import Keys, keys_of
+
+log = logging.getLogger(__name__)
+
+#: Error replies that say "not now" rather than "the script is wrong" (R5).
+TRANSIENT = ("LOADING", "BUSY", "OOM", "READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN",
+             "MASTERDOWN", "NOREPLICAS", "MISCONF", "UNKILLABLE")  # fmt: skip
+
+Word = Literal[
+    "held", "adopted", "replay", "park_limit", "park_stock", "not_live", "closed", "not_open",
+    "limit_reached", "sold_out",
+]  # fmt: skip
+
+
+class GateAway(Exception):
+    """Redis did not answer, or answered that it cannot now; whether it acted is not known."""
+
+
+class GateBroken(Exception):
+    """A script failed unexpectedly; the offer is frozen until it is rebuilt."""
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    """The offer has no state here, or one made under another run of the server (R2)."""
+
+    epoch: int = 0
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What a hold call found: one (word, rank, id) per buy, in order."""
+
+    epoch: int
+    left: int
+    unwritten: int
+    now_ms: int
+    lines: list[tuple[Word, int, str]]
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How the gate of one offer stands; `stale` names holds unwritten for too long."""
+
+    epoch: int
+    movement: int
+    left: int
+    unwritten: int
+    oldest_ms: int
+    stale: list[tuple[str, int]]
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate keeps of an offer besides its holds."""
+
+    status: str
+    live: bool
+    opens_ms: int
+    closes_ms: int
+    quantity: int
+    per_viewer: int
+
+    @classmethod
+    def of(cls, offer: Offer) -> State:
+        """Take it from the offer's row."""
+        return cls(
+            status=offer.status,
+            live=offer.stream_status != "scheduled",  # an ended stream's offers are closed
+            opens_ms=offer.opens_at or 0,
+            closes_ms=offer.closes_at or 0,
+            quantity=offer.quantity,
+            per_viewer=offer.per_viewer,
+        )
+
+    def args(self) -> list[str | int]:
+        """Return the arguments that apply.lua and install.lua share."""
+        return [self.status, int(self.live), self.opens_ms, self.closes_ms, self.quantity]
+
+
+class _Script:
+    """One Lua file with its digest, called by EVALSHA and loaded anew when the server forgot it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = (resources.files("orders.stock") / "lua" / f"{name}.lua").read_text("utf-8")
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self.sha = ""  # the digest once the server has the text
+
+
+class Gate:
+    """Calls the scripts of `orders/stock/lua` on one Redis."""
+
+    def __init__(self, client: Redis, unwritten_max: int) -> None:
+        self.client = client
+        self.unwritten_max = unwritten_max  # per offer, over all hubs
+        self._scripts = {
+            name: _Script(name) for name in ("hold", "release", "apply", "probe", "install")
+        }
+
+    async def hold(
+        self, offer: str, written: Sequence[str], buys: Sequence[tuple[str, int, str, str]]
+    ) -> Decided | Frozen:
+        """Mark `written` ids, then decide `buys`, each (viewer, qty, new order id, key field)."""
+        raw = await self._call(
+            "hold",
+            offer,
+            msgspec.msgpack.encode(written),
+            msgspec.msgpack.encode(buys),
+            self.unwritten_max,
+        )
+        if raw[0] != b"ok":
+            return Frozen()
+        lines = [
+            (cast(Word, raw[i].decode()), raw[i + 1], raw[i + 2].decode())
+            for i in range(5, len(raw), 3)
+        ]
+        return Decided(raw[1], raw[2], raw[3], raw[4], lines)
+
+    async def release(
+        self, offer: str, epoch: int, holds: Sequence[tuple[str, int]]
+    ) -> int | Frozen:
+        """Give back unwritten holds by (id, rank at the most); return how many were."""
+        raw = await self._call("release", offer, epoch, msgspec.msgpack.encode(holds))
+        return cast(int, raw[2]) if raw[0] == b"ok" else Frozen()
+
+    async def apply(
+        self,
+        offer: str,
+        epoch: int,
+        span: tuple[int, int],
+        state: State,
+        movements: Sequence[tuple[str, int]],
+    ) -> int | Frozen:
+        """Apply movements of the span (stands at, stands at afterwards); return where it stands.
+
+        A result below the span's end says that the span began elsewhere: read again from there.
+        """
+        raw = await self._call(
+            "apply", offer, epoch, *span, *state.args(), msgspec.msgpack.encode(movements)
+        )
+        if raw[0] == b"ok":
+            return span[1]
+        return cast(int, raw[1]) if raw[0] == b"moved" else Frozen()
+
+    async def probe(self, offer: str, grace_ms: int, named_max: int) -> Standing | Frozen:
+        """Tell how the offer stands, naming holds unwritten for `grace_ms` or longer."""
+        raw = await self._call("probe", offer, grace_ms, named_max)
+        if raw[0] != b"ok":
+            return Frozen(raw[1])
+        stale = [(raw[i].decode(), raw[i + 1]) for i in range(6, len(raw), 2)]
+        return Standing(raw[1], raw[2], raw[3], raw[4], raw[5], stale)
+
+    async def install(
+        self, offer: str, stage: Keys, epoch: int, state: State, left: int, rank: int, movement: int
+    ) -> bool:
+        """Put a staged state in place over a lower epoch; tell whether it was."""
+        raw = await self._call(
+            "install", offer, epoch, *state.args(), left, rank, state.per_viewer, movement,
+            more_keys=(stage.holds, stage.keys, stage.viewers),
+        )  # fmt: skip
+        return bool(raw[0] == b"ok")
+
+    async def _call(
+        self, name: str, offer: str, *args: str | int | bytes, more_keys: tuple[str, ...] = ()
+    ) -> list[Any]:
+        script = self._scripts[name]
+        keys = (*keys_of(offer), *more_keys)
+        try:
+            if script.sha:
+                try:
+                    return await self._send("EVALSHA", script.sha, len(keys), *keys, *args)
+                except NoScriptError:
+                    pass  # restarted or flushed: send the text below
+            raw = await self._send("EVAL", script.text, len(keys), *keys, *args)
+            script.sha = script.digest
+            return raw
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise GateAway(str(error)) from error
+        except ResponseError as error:
+            # redis-py has a class of its own for most of these, and strips their word.
+            if type(error) is not ResponseError or str(error).startswith(TRANSIENT):
+                raise GateAway(str(error)) from error
+            log.error("script %s failed on %s, freezing it: %s", name, offer, error)
+            await self._freeze(offer)
+            raise GateBroken(str(error)) from error
+        except RedisError as error:
+            raise GateAway(str(error)) from error
+
+    async def _send(self, *args: str | int | bytes) -> list[Any]:
+        reply = await self.client.execute_command(*args)  # type: ignore[no-untyped-call]
+        return cast("list[Any]", reply)
+
+    async def _freeze(self, offer: str) -> None:
+        try:
+            await self.client.hset(keys_of(offer).state, "run", "broken")
+        except RedisError as error:
+            raise GateAway(str(error)) from error

@@ -1,0 +1,40 @@
+-- apply: bring the gate up to a later movement of Postgres (R4, R7).
+--
+-- KEYS  o h k v u w
+-- ARGV  1 epoch, 2 movement that the state stands at, 3 movement it stands at afterwards,
+--       4 status, 5 live (0|1), 6 opens (ms, 0 none), 7 closes (ms, 0 none), 8 quantity,
+--       9 MessagePack list of movements in order: [order id whose units come back or '', change
+--       of `left`]
+-- Back  {'frozen'} · {'epoch'} · {'moved', movement it stands at} · {'ok', left, unwritten}
+-- An order id gives its units back once: removing it is what raises `left`.
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local o = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'mv', 'left')
+if not o[4] or o[1] ~= run then return {'frozen'} end
+if o[2] ~= ARGV[1] then return {'epoch'} end
+if o[3] ~= ARGV[2] then return {'moved', tonumber(o[3])} end
+local left = tonumber(o[4])
+for _, movement in ipairs(cmsgpack.unpack(ARGV[9])) do
+  local id, units = movement[1], movement[2]
+  if id == '' then
+    left = left + units
+  else
+    local record = redis.call('HGET', KEYS[2], id)
+    if record then
+      local r = cmsgpack.unpack(record)
+      redis.call('HDEL', KEYS[2], id)
+      if redis.call('ZREM', KEYS[5], id) == 1 then
+        if redis.call('HINCRBY', KEYS[6], r[3], -1) <= 0 then
+          redis.call('HDEL', KEYS[6], r[3])
+        end
+      end
+      if redis.call('HINCRBY', KEYS[4], r[3], -r[2]) <= 0 then redis.call('HDEL', KEYS[4], r[3]) end
+      left = left + r[2]
+    end
+  end
+end
+redis.call('HSET', KEYS[1], 'mv', ARGV[3], 'status', ARGV[4], 'live', ARGV[5], 'opens', ARGV[6],
+           'closes', ARGV[7], 'quantity', ARGV[8], 'left', left)
+if ARGV[4] == 'closed' then            -- Postgres answers for it once these are gone
+  for i = 1, 6 do redis.call('EXPIRE', KEYS[i], 86400) end
+end
+return {'ok', left, redis.call('ZCARD', KEYS[5])}
