@@ -60,7 +60,8 @@ def _give_to_nobody(folder: Path, postgres: Path) -> Identity:
 def _can_reach(path: Path, identity: Identity, *, run: bool) -> bool:
     if run:
         return _can_run(path, identity)
-    return child.run_to_end(["/bin/sh", "-c", f'cd "{path}"'], identity=identity).returncode == 0
+    enter = ["/bin/sh", "-c", 'cd "$1"', "sh", str(path)]
+    return child.run_to_end(enter, identity=identity, cwd=Path("/")).returncode == 0
 
 
 def _can_run(postgres: Path, identity: Identity) -> bool:

@@ -141,7 +141,7 @@ class PostgresServer:
         new.mkdir(mode=0o700)
         give(new, self._identity)
         options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums"]
-        self._run([self.binaries.initdb, "-D", new, "-U", USER, *options, "--no-instructions"])
+        self._run([self.binaries.initdb, "-D", new, "-U", USER, *options])
         with (new / "postgresql.conf").open("a") as config:
             config.write(f"\ninclude '{_SETTINGS_FILE}'\n")
         self._write_settings(new)

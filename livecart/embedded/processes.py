@@ -56,11 +56,21 @@ def _look_with_ps(pid: int) -> Process | None:
 
 
 def is_postmaster_of(process: Process, pgdata: Path) -> bool:
-    """True if `process` was started as `postgres … -D pgdata`."""
+    """True if `process` was started as `postgres … -D pgdata`, or stands in that folder."""
     if Path(process.argv[0]).name not in ("postgres", "postmaster"):
         return False
+    if stands_in(process.pid, pgdata):
+        return True  # whatever way it was told the folder
     following = zip(process.argv, process.argv[1:], strict=False)
     return any(flag == "-D" and Path(value) == pgdata for flag, value in following)
+
+
+def stands_in(pid: int, folder: Path) -> bool:
+    """True if the working folder of `pid` is `folder`; False too if we may not look."""
+    try:
+        return _same_file(_PROC / str(pid) / "cwd", folder.stat())
+    except OSError:
+        return False
 
 
 def holders(file: os.stat_result) -> Iterator[Process]:
@@ -115,11 +125,7 @@ def end_orphans(pgdata: Path, lock: os.stat_result, *, timeout_s: float = 2.0) -
 
 
 def _orphans(pgdata: Path, lock: os.stat_result) -> list[Process]:
-    try:
-        folder = pgdata.stat()
-    except FileNotFoundError:
-        return []
-    standing = [p for p in holders(lock) if _same_file(_PROC / str(p.pid) / "cwd", folder)]
+    standing = [process for process in holders(lock) if stands_in(process.pid, pgdata)]
     if any(is_postmaster_of(process, pgdata) for process in standing):
         return []
     return [process for process in standing if process.argv[0].startswith("postgres:")]

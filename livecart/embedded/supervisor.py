@@ -53,7 +53,7 @@ class _Child:
     on_restart: Callable[[str, int], None] | None
     log_path: Path | None
     wanted: bool = False
-    """It was started, and is to be started again when it dies."""
+    """It was ready once, and is to be started again when it dies."""
     process: subprocess.Popen[bytes] | None = None
     started_at_s: float = 0.0
     young_deaths: int = 0
@@ -181,7 +181,9 @@ class Supervisor:
         if self._signals.pipe is None:
             time.sleep(min(timeout_s, _POLL_S))
             return
-        reader = self._signals.pipe[0]
+        reader, writer = self._signals.pipe
+        # Again each time: an event loop that ran in between may have taken it away.
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         if select.select([reader], [], [], timeout_s)[0]:
             os.read(reader, 4096)
 
@@ -196,10 +198,13 @@ class Supervisor:
         for _, together in groupby(new, key=lambda child: child.group):
             batch = list(together)
             for child in batch:
-                self._spawn(child)
+                if not child.alive():  # it is, where a stop interrupted the last call
+                    self._spawn(child)
             for child in batch:
                 if not self._wait_ready(child):
                     return False
+            for child in batch:
+                child.wanted = True
         return not self.stop_requested
 
     def run(self) -> None:
@@ -232,31 +237,22 @@ class Supervisor:
         child.started_at_s = time.monotonic()
         child.answered = child.ready is None
         child.process = child.start()
-        child.wanted = True
 
     def _wait_ready(self, child: _Child) -> bool:
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         while not self.stop_requested:
             if not child.alive():
-                status = child.process.returncode if child.process is not None else None
-                child.wanted = False
-                raise start_failed(child.name, f"ended at once ({_how(status)})", child.log_path)
+                assert child.process is not None
+                raise start_failed(child.name, _how(child.process.returncode), child.log_path)
             if child.ready is None or child.ready():
                 child.answered = True
                 return True
             if time.monotonic() > deadline_s:
                 what = f"was not ready within {READY_TIMEOUT_S:g} s"
                 raise start_failed(child.name, what, child.log_path)
-            self._watch_others(child)
+            self.tick()  # the others may die meanwhile
             self._wait(_POLL_S)
         return False
-
-    def _watch_others(self, starting: _Child) -> None:
-        starting.wanted = False
-        try:
-            self.tick()
-        finally:
-            starting.wanted = True
 
     def _note_death(self, child: _Child, now_s: float) -> None:
         assert child.process is not None
@@ -345,9 +341,7 @@ def _send(child: _Child, number: signal.Signals) -> None:
         child.process.send_signal(number)
 
 
-def _how(status: int | None) -> str:
-    if status is None:
-        return "did not run"
+def _how(status: int) -> str:
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended with status {status}"
