@@ -1,0 +1,44 @@
+// Money: integers in the currency's minor unit, as ISO 4217 counts it, to and from text.
+//
+// Intl knows symbols and grouping, but its number of digits is CLDR's habit of display, not the
+// standard's exponent (IDR: CLDR 0, ISO 2; HUF: 0 and 2; IQD: 0 and 3). An amount divided by the
+// wrong one would be off by a hundred, so the exponents that are not 2 are written out here.
+
+const EXPONENT = {};
+const listed = {
+  0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+  3: "BHD IQD JOD KWD LYD OMR TND",
+  4: "CLF UYW",
+};
+for (const [digits, codes] of Object.entries(listed)) {
+  for (const code of codes.split(" ")) EXPONENT[code] = Number(digits);
+}
+
+/** Digits of the minor unit of an ISO 4217 currency: 2 for TWD, 0 for JPY. */
+export function exponent(currency) {
+  return EXPONENT[currency] ?? 2;
+}
+
+/** Write an amount in minor units; a whole amount has no decimals (`NT$1,999`). */
+export function money(minor, currency, language) {
+  const digits = exponent(currency);
+  const scale = 10 ** digits;
+  // Hong Kong's Chinese names every dollar (NT$, HK$, US$); Taiwan's writes a bare "$".
+  const locale = language.startsWith("zh") ? "zh-Hant-HK" : language;
+  const format = new Intl.NumberFormat(locale, {
+    style: "currency",
+    currency,
+    minimumFractionDigits: minor % scale === 0 ? 0 : digits,
+    maximumFractionDigits: digits,
+  });
+  return format.format(minor / scale);
+}
+
+/** Read what a person typed ("1,999.5") as minor units; null when it is not an exact amount. */
+export function minorUnits(text, currency) {
+  const match = /^(\d+)(?:\.(\d+))?$/.exec(text.replaceAll(",", "").trim());
+  const digits = exponent(currency);
+  if (!match || (match[2] ?? "").length > digits) return null;
+  const minor = Number(match[1] + (match[2] ?? "").padEnd(digits, "0"));
+  return Number.isSafeInteger(minor) ? minor : null;
+}
