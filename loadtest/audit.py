@@ -1,0 +1,240 @@
+"""The auditor: judges a sale by queries of its own, never by what the server says about itself.
+
+Owns the reading for the invariants I1-I6, I8, I10 and I11 from Postgres, Redis and, where one is
+given, a History of what buyers saw; judge says what it means. It imports nothing of `orders` or
+`livecart`: it knows the documented names in SQL and in Redis, and the public HTTP. Called by the
+scenarios and the demo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from loadtest.history import History
+from loadtest.judge import (
+    DURABILITY,
+    LIVE,
+    Audit,
+    Finding,
+    Gate,
+    OfferRow,
+    Row,
+    examples,
+    judge_durability,
+    judge_gate,
+    judge_history,
+    judge_no_unit_lost,
+)
+from loadtest.web import Api, ApiError
+
+POLL_S = 0.2
+CONNECT_WAIT_S = 30.0
+
+#: The offer beside the sum over its live orders, in one statement and so in one snapshot.
+OFFER_SQL = """
+select o.quantity, o.taken, o.per_viewer, o.epoch, o.status,
+       coalesce((select sum(r.qty) from orders r
+                 where r.offer = o.id
+                   and r.status in ('reserved', 'confirmed', 'shipped')), 0)::bigint as live
+from offers o where o.id = $1
+"""
+#: Viewers who hold more than one viewer may.
+OVER_LIMIT_SQL = """
+select r.viewer, sum(r.qty) as held from orders r join offers o on o.id = r.offer
+where r.offer = $1 and r.status in ('reserved', 'confirmed', 'shipped')
+group by r.viewer, o.per_viewer having sum(r.qty) > o.per_viewer
+"""
+#: Keys with more than one row: the same buy, sold twice.
+TWICE_SQL = """
+select viewer, key, count(*) as times from orders where offer = $1
+group by viewer, key having count(*) > 1
+"""
+#: Ranks that no order, or more than one, may have.
+RANK_SQL = """
+select rank, count(*) as times from orders where offer = $1
+group by rank having count(*) > 1 or rank is null or rank < 1
+"""
+ROWS_SQL = "select id, viewer, key, qty, status, rank from orders where offer = $1"
+
+
+async def audit(
+    database_url: str,
+    offer: str,
+    history: History | None = None,
+    *,
+    http_url: str = "",
+    redis_url: str = "",
+    rest_wait_s: float = 30.0,
+) -> Audit:
+    """Judge `offer`; what holds always at once, what holds at rest within `rest_wait_s`."""
+    result = Audit(offer)
+    connection = await _connect(database_url)
+    try:
+        result.settings = {
+            name: str(await connection.fetchval(f"show {name}")) for name in DURABILITY
+        }
+        result.findings.append(judge_durability(result.settings))
+        if await _offer_row(connection, offer) is None:
+            result.findings.append(Finding("I1", "the offer is a row", False, f"no {offer}"))
+            return result
+        result.findings += await _always(connection, offer, history)
+        started = time.monotonic()
+        wrong = await _wait_for_rest(connection, offer, http_url, redis_url, rest_wait_s)
+        rest_s = time.monotonic() - started
+        result.rest_s = None if wrong else rest_s
+        result.findings += _rest_findings(wrong, rest_s, bool(redis_url))
+        rows = await _rows(connection, offer)
+        row = await _offer_row(connection, offer)
+        assert row is not None
+        result.rows, result.quantity, result.live = len(rows), row.quantity, row.live
+        if history is not None:
+            result.findings.append(judge_no_unit_lost(row, rows, list(history.buys())))
+    finally:
+        await connection.close()
+    return result
+
+
+# --- what holds always ---
+
+
+async def _always(
+    connection: asyncpg.Connection, offer: str, history: History | None
+) -> list[Finding]:
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        row = await _offer_row(connection, offer)
+        assert row is not None
+        rows = await _rows(connection, offer)
+        twice = await connection.fetch(TWICE_SQL, offer)
+        over = await connection.fetch(OVER_LIMIT_SQL, offer)
+        ranks = await connection.fetch(RANK_SQL, offer)
+    findings = [
+        Finding(
+            "I1",
+            "live quantity = taken ≤ quantity",
+            row.live == row.taken <= row.quantity,
+            f"live {row.live}, taken {row.taken}, quantity {row.quantity}",
+        ),
+        Finding(
+            "I3",
+            f"no viewer holds more than {row.per_viewer}",
+            not over,
+            examples(f"{r['viewer']} holds {r['held']}" for r in over),
+        ),
+        Finding(
+            "I6",
+            "ranks are unique and count from 1",
+            not ranks,
+            examples(f"rank {r['rank']} × {r['times']}" for r in ranks),
+        ),
+        Finding(
+            "I10",
+            "no key has two orders",
+            not twice,
+            examples(f"{r['viewer']} {r['key']} × {r['times']}" for r in twice),
+        ),
+    ]
+    if history is not None:
+        findings += judge_history(rows, list(history.buys()), history.contradictions())
+    return findings
+
+
+# --- what holds at rest ---
+
+
+async def _wait_for_rest(
+    connection: asyncpg.Connection, offer: str, http_url: str, redis_url: str, wait_s: float
+) -> dict[str, str]:
+    """Poll until Postgres, Redis and HTTP agree; returns what still differs, by invariant."""
+    redis = Redis.from_url(redis_url, decode_responses=True) if redis_url else None
+    api = Api(http_url) if http_url else None
+    ends = time.monotonic() + wait_s
+    try:
+        while True:
+            wrong = await _differences(connection, offer, api, redis)
+            if not wrong or time.monotonic() >= ends:
+                return wrong
+            await asyncio.sleep(POLL_S)
+    finally:
+        if redis is not None:
+            await redis.aclose()
+
+
+async def _differences(
+    connection: asyncpg.Connection, offer: str, api: Api | None, redis: Redis | None
+) -> dict[str, str]:
+    row = await _offer_row(connection, offer)
+    assert row is not None
+    wrong = {}
+    if redis is not None:
+        live = frozenset(r.id for r in await _rows(connection, offer) if r.status in LIVE)
+        try:
+            wrong = judge_gate(row, live, await read_gate(redis, offer))
+        except (RedisError, OSError) as error:
+            wrong["I4"] = f"Redis: {error}"
+    if api is not None and "I4" not in wrong:
+        try:
+            told = (await api.call("GET", f"/v1/offers/{offer}"))["left"]
+        except ApiError as error:
+            wrong["I4"] = str(error)
+        else:
+            if told != row.quantity - row.live:
+                wrong["I4"] = f"HTTP says left {told}, Postgres {row.quantity - row.live}"
+    return wrong
+
+
+async def read_gate(redis: Redis, offer: str) -> Gate | None:
+    """Read the documented layout: `{offer}:o`, `{offer}:h` and `{offer}:u`, in one transaction."""
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.hmget(f"{{{offer}}}:o", "left", "quantity", "epoch")
+        pipe.hkeys(f"{{{offer}}}:h")
+        pipe.zrange(f"{{{offer}}}:u", 0, -1)
+        state, held, unwritten = await pipe.execute()
+    if None in state:
+        return None
+    left, quantity, epoch = map(int, state)
+    return Gate(left, quantity, epoch, frozenset(held), frozenset(unwritten))
+
+
+def _rest_findings(wrong: dict[str, str], rest_s: float, with_redis: bool) -> list[Finding]:
+    agreed = f"after {rest_s:.1f} s"
+    holds = wrong.get("I11", agreed) if with_redis else "not judged: no Redis address"
+    return [
+        Finding(
+            "I4",
+            "left + live = quantity; Redis, Postgres and HTTP agree, id by id",
+            "I4" not in wrong,
+            wrong.get("I4", agreed if with_redis else f"{agreed}, without Redis"),
+        ),
+        Finding(
+            "I11", "no hold is without a row", "I11" not in wrong if with_redis else None, holds
+        ),
+    ]
+
+
+# --- reading ---
+
+
+async def _connect(database_url: str) -> asyncpg.Connection:
+    """Connect; a server that is just recovering is waited for."""
+    ends = time.monotonic() + CONNECT_WAIT_S
+    while True:
+        try:
+            return await asyncpg.connect(database_url)
+        except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
+            if time.monotonic() > ends:
+                raise
+            await asyncio.sleep(POLL_S)
+
+
+async def _offer_row(connection: asyncpg.Connection, offer: str) -> OfferRow | None:
+    row = await connection.fetchrow(OFFER_SQL, offer)
+    return OfferRow(**dict(row)) if row is not None else None
+
+
+async def _rows(connection: asyncpg.Connection, offer: str) -> list[Row]:
+    return [Row(**dict(row)) for row in await connection.fetch(ROWS_SQL, offer)]

@@ -1,0 +1,1 @@
+"""What is played against a server: one scenario a file."""

@@ -1,0 +1,171 @@
+"""A livecart server of our own for one run: spawned, told apart by its pids, and ended after it.
+
+Owns the subprocess and what it printed when ready. It reaches the server only through its command
+line, since the harness imports nothing of the application. Called by the scenarios and the demo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+READY_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 30.0
+LOG_TAIL_BYTES = 4000
+READY_LINE_BYTES_MAX = 64 * 1024
+
+
+class Pids(msgspec.Struct, kw_only=True):
+    """Processes of a spawned server."""
+
+    workers: list[int] = []
+    keeper: int | None = None
+    redis: int | None = None
+    postgres: int | None = None
+
+
+class Ready(msgspec.Struct, kw_only=True):
+    """What `livecart up --json` prints once it serves."""
+
+    http: str
+    ws: str = ""
+    host_token: str = ""
+    viewer_token: str = ""
+    redis_url: str = ""
+    database_url: str = ""
+    pids: Pids = msgspec.field(default_factory=Pids)
+
+
+@dataclass(slots=True, frozen=True)
+class Target:
+    """The server under test; `pids` only when it is our own."""
+
+    http: str
+    secret: str = field(repr=False)
+    host_token: str = field(default="", repr=False)
+    database_url: str = ""
+    redis_url: str = ""
+    pids: Pids | None = None
+
+    @property
+    def ws(self) -> str:
+        """Base address of its WebSockets."""
+        return self.http.replace("http", "ws", 1).rstrip("/")
+
+
+class SpawnFailed(Exception):
+    """The server did not come up; the message ends with what it said."""
+
+
+@asynccontextmanager
+async def spawned(workers: int = 1, data_dir: Path | None = None) -> AsyncIterator[Target]:
+    """Run `livecart up` in a folder of its own for as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="lc-") as scratch:
+        folder = data_dir or Path(scratch) / "data"
+        log = Path(scratch) / "server.log"
+        secret = os.environ.get("LIVECART_SECRET") or secrets.token_urlsafe(32)
+        with log.open("wb") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "livecart.cli", "up", "--json", "--no-demo"),
+                *("--data-dir", str(folder), "--workers", str(workers), "--port", "0"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, "LIVECART_SECRET": secret},
+                limit=READY_LINE_BYTES_MAX,
+                start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
+            )
+        try:
+            ready = await _ready(process, log)
+            yield Target(
+                http=ready.http.rstrip("/"),
+                secret=secret,
+                host_token=ready.host_token,
+                database_url=ready.database_url,
+                redis_url=ready.redis_url,
+                pids=ready.pids,
+            )
+        finally:
+            await _stop(process)
+
+
+async def _ready(process: asyncio.subprocess.Process, log: Path) -> Ready:
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            line = await process.stdout.readline()
+        return msgspec.json.decode(line, type=Ready)
+    except (TimeoutError, ValueError, msgspec.DecodeError) as error:
+        raise SpawnFailed(f"`livecart up` did not get ready ({error}):\n{_tail(log)}") from error
+
+
+def _tail(log: Path) -> str:
+    return log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def tree(pid: int) -> list[int]:
+    """`pid` and all its living descendants, itself first (Linux)."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found = [pid]
+    for parent in found:  # grows while it is walked: breadth first
+        found += children.get(parent, [])
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process and its living descendants have used."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    used = 0.0
+    for member in tree(pid):
+        if fields := _stat(member):
+            used += (int(fields[11]) + int(fields[12])) / ticks
+    return used
+
+
+def cpu_by_part(pids: Pids | None) -> dict[str, float]:
+    """Processor time of each part of a spawned server."""
+    if pids is None or not Path("/proc/self/stat").exists():
+        return {}
+    parts = {f"worker {n}": pid for n, pid in enumerate(pids.workers, 1)}
+    parts |= {
+        name: pid
+        for name, pid in (("keeper", pids.keeper), ("redis", pids.redis))
+        if pid is not None
+    }
+    if pids.postgres is not None:
+        parts["postgres"] = pids.postgres
+    return {name: cpu_s(pid) for name, pid in parts.items()}
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/<pid>/stat behind the name, from the state on; empty when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
