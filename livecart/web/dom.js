@@ -102,6 +102,6 @@ export function guardComposition(input) {
 export function clockText(ms) {
   const total = Math.max(0, Math.ceil(ms / 1000));
   const [hours, minutes, seconds] = [total / 3600, (total / 60) % 60, total % 60].map(Math.floor);
-  const tail = `${String(minutes).padStart(hours ? 2 : 1, "0")}:${String(seconds).padStart(2, "0")}`;
-  return hours ? `${hours}:${tail}` : tail;
+  const two = (value) => String(value).padStart(2, "0");
+  return hours ? `${hours}:${two(minutes)}:${two(seconds)}` : `${minutes}:${two(seconds)}`;
 }

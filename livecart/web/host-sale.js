@@ -50,7 +50,9 @@ export function showProducts() {
   const make = (product) =>
     h("li", { class: "card" },
       h("b", {}, product.title),
-      h("p", { class: "facts" }, h("span", {}, priceText(product)), h("span", { class: "dim" }, product.sku)),
+      h("p", { class: "facts" },
+        h("span", {}, priceText(product)),
+        h("span", { class: "dim" }, product.sku)),
       button(t("pin"), () => pin({ product: product.id })));
   keyed(at("products"), desk.products, (product) => product.id, make);
   const select = at("offer-form").elements.product;
@@ -64,7 +66,8 @@ async function createProduct(event) {
   const { title, sku, currency, price, image_url, description } = event.target.elements;
   const price_minor = priceOf(price, currency.value, "products");
   if (price_minor === null) return;
-  const body = { title: title.value.trim(), sku: sku.value.trim(), currency: currency.value, price_minor };
+  const body = { title: title.value.trim(), sku: sku.value.trim(), price_minor };
+  body.currency = currency.value;
   if (image_url.value) body.image_url = image_url.value.trim();
   if (description.value.trim()) body.description = description.value.trim();
   let made;
@@ -143,7 +146,8 @@ function makeOffer({ id, product }) {
     h("dl", { class: "counts" },
       cell("left_now", parts.left), cell("reserved_now", parts.reserved),
       cell("confirmed_now", parts.confirmed), cell("total_now", parts.quantity)),
-    h("div", { class: "controls" }, parts.open, parts.pin, parts.restock, parts.resize, parts.close));
+    h("div", { class: "controls" },
+      parts.open, parts.pin, parts.restock, parts.resize, parts.close));
   card.parts = parts;
   return card;
 }
@@ -226,8 +230,9 @@ function makeOrder(order) {
     pay: button(t("mark_paid"), () => pay(order.id), "primary"),
     cancel: button(t("cancel_order"), () => confirm(t("cancel_sure")) && cancel(order.id)),
   };
+  const what = `${product?.title ?? order.product} × ${number(order.qty)}`;
   const item = h("li", { class: "card" },
-    h("p", { class: "facts" }, h("b", {}, `${product?.title ?? order.product} × ${number(order.qty)}`), parts.status),
+    h("p", { class: "facts" }, h("b", {}, what), parts.status),
     h("p", { class: "facts" },
       h("span", {}, amount),
       h("span", {}, t("buyer", { id: order.viewer })),

@@ -30,7 +30,7 @@ const REACT_MAX = 20;
 const TASKS_MAX = 100;
 const CLOCK_PINGS = 4;
 
-/** Close codes after which the same connection attempt can only fail again (protocol, section 3). */
+/** Close codes after which the same attempt can only fail again (protocol, section 3). */
 export const FINAL_CODES = new Set([4400, 4401, 4403, 4404, 4413]);
 const AGAIN = new Set(["retry", "rate_limited", "internal"]);
 

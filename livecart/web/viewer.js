@@ -62,7 +62,7 @@ function makeCard({ key, product }) {
     outcome: h("p", { class: "outcome", role: "status" }),
   };
   const step = (sign, by, label) =>
-    h("button", { type: "button", class: "step", "aria-label": label, onclick: () => turn(key, by) }, sign);
+    h("button", { type: "button", "aria-label": label, onclick: () => turn(key, by) }, sign);
   parts.qtyBox = h("div", { class: "stepper", role: "group", "aria-label": t("qty") },
     step("−", -1, t("less")), parts.qty, step("+", 1, t("more")));
   parts.sale.append(
@@ -253,9 +253,9 @@ function updateOrder({ parts }, order) {
 
 async function cancel(orderId) {
   if (!confirm(t("cancel_sure"))) return;
-  const { code, message } = await cart.cancel(orderId);
-  const ok = code === undefined;
-  tell(at("order-outcome"), ok ? t("order_cancelled") : reason({ code, message }), ok ? "good" : "bad");
+  const answer = await cart.cancel(orderId);
+  if (answer.code) tell(at("order-outcome"), reason(answer), "bad");
+  else tell(at("order-outcome"), t(`order_${answer.order.status}`), "good");
 }
 
 // --- drawing ---
@@ -281,8 +281,8 @@ function showReactions() {
 }
 
 function makeReaction(kind) {
-  const tap = () => cart.react(kind);
-  return h("button", { type: "button", class: "react", "aria-label": t(`react_${kind}`), onclick: tap },
+  const props = { type: "button", class: "react", "aria-label": t(`react_${kind}`) };
+  return h("button", { ...props, onclick: () => cart.react(kind) },
     h("span", { "aria-hidden": "true" }, FACES[kind]), h("span", { class: "dim" }));
 }
 
@@ -329,9 +329,13 @@ function onStatus() {
 }
 
 function onNotice({ detail }) {
-  if (detail.type === "draining") notice(t("draining"));
-  else if (detail.until) tell(at("chat-outcome"), t("muted_until", { time: timeText(detail.until) }), "bad");
-  else tell(at("chat-outcome"), t("muted"), "bad");
+  if (detail.type === "draining") {
+    notice(t("draining"));
+    return;
+  }
+  const { until } = detail;
+  const text = until ? t("muted_until", { time: timeText(until) }) : t("muted");
+  tell(at("chat-outcome"), text, "bad");
 }
 
 cart.addEventListener("change", ({ detail }) => paint(detail.what));
