@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.frames import Close as CloseFrame
@@ -89,6 +91,11 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket over from uvicorn's HTTP protocol."""
         self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        # asyncio leaves Nagle's algorithm on for sockets that were made without naming TCP, as
+        # uvicorn makes its own; uvloop does not.
+        if isinstance(sock, TransportSocket) and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -285,5 +292,4 @@ class _Unusual:
             self.fragmented = not event.fin
             if event.fin:
                 whole = bytes(self.message), self.binary
-                self.message.clear()
         return whole
