@@ -1,0 +1,89 @@
+"""Fixtures on real servers: one Valkey and one PostgreSQL a session, a fresh database a test.
+
+Every test that needs Redis gets a database number of its own, emptied first; every test that needs
+Postgres gets a database cloned from a migrated template. Nothing here stands in for either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import redis.asyncio
+
+from livecart.embedded import Running, running
+from orders.ledger.migrate import migrate
+
+TEMPLATE = "livecart_template"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Running]:
+    """Both embedded servers, with the durability of production."""
+    folder = Path(tempfile.mkdtemp(prefix="lc-test-"))
+    try:
+        with running(folder, postgres_settings={"max_connections": "200"}) as urls:
+            yield urls
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def database_url_of(url: str, database: str) -> str:
+    """Return the URL of another database on the same server."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/{database}?{parts.query}"
+
+
+@pytest.fixture(scope="session")
+def template(servers: Running) -> str:
+    """A migrated database that others are cloned from."""
+    asyncio.run(_make_template(servers.database_url))
+    return TEMPLATE
+
+
+async def _make_template(url: str) -> None:
+    admin: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(url)
+    try:
+        await admin.execute(f"create database {TEMPLATE}")
+    finally:
+        await admin.close()
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(
+        database_url_of(url, TEMPLATE)
+    )
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def database_url(servers: Running, template: str) -> AsyncIterator[str]:
+    """A migrated, empty database of the test's own."""
+    name = f"test_{next(_numbers)}"
+    admin: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(servers.database_url)
+    try:
+        await admin.execute(f"create database {name} template {template} strategy file_copy")
+        yield database_url_of(servers.database_url, name)
+        await admin.execute(f"drop database {name} with (force)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def redis_url(servers: Running) -> str:
+    """A Redis database number of the test's own, emptied."""
+    url = f"{servers.redis_url}?db={next(_numbers) % 15 + 1}"
+    client = redis.asyncio.Redis.from_url(url)
+    try:
+        await client.flushdb()
+    finally:
+        await client.aclose()
+    return url
