@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from loadtest.history import History
@@ -190,7 +191,9 @@ def show_audit(console: Console, audit: Audit) -> None:
     for heading in ("", "claim", "verdict", "detail"):
         table.add_column(heading)
     for finding in audit.findings:
-        table.add_row(finding.name, finding.claim, VERDICTS[finding.passed], finding.detail)
+        table.add_row(
+            finding.name, escape(finding.claim), VERDICTS[finding.passed], escape(finding.detail)
+        )
     console.print(table)
     console.print(
         ", ".join(f"{name} = {value}" for name, value in audit.settings.items())
