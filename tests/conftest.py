@@ -20,6 +20,7 @@ import redis.asyncio
 
 from livecart.embedded import Running, running
 from orders.ledger.migrate import migrate
+from tests.shop import Shop, open_shop
 
 TEMPLATE = "livecart_template"
 _numbers = itertools.count(1)
@@ -70,7 +71,7 @@ async def database_url(servers: Running, template: str) -> AsyncIterator[str]:
     name = f"test_{next(_numbers)}"
     admin: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(servers.database_url)
     try:
-        await admin.execute(f"create database {name} template {template} strategy file_copy")
+        await admin.execute(f"create database {name} template {template}")
         yield database_url_of(servers.database_url, name)
         await admin.execute(f"drop database {name} with (force)")
     finally:
@@ -87,3 +88,10 @@ async def redis_url(servers: Running) -> str:
     finally:
         await client.aclose()
     return url
+
+
+@pytest.fixture
+async def shop(database_url: str, redis_url: str) -> AsyncIterator[Shop]:
+    """A shop with one hub on servers of the test's own."""
+    async with open_shop(database_url, redis_url) as shop:
+        yield shop

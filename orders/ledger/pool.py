@@ -5,10 +5,17 @@ Called by `livecart` once a process, and by tests.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import asyncpg
 
+if TYPE_CHECKING:
+    Base = asyncpg.Connection[asyncpg.Record]
+else:
+    Base = asyncpg.Connection
 
-class _Connection(asyncpg.Connection[asyncpg.Record]):
+
+class _Connection(Base):
     """A connection that is not reset between uses: this project leaves nothing behind on one."""
 
     def get_reset_query(self) -> str:

@@ -1,0 +1,252 @@
+"""A shop for tests: the real selling core on real servers, with a listener that remembers.
+
+Used by the tests of `orders`; builds what `livecart` builds, without sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from orders.changes import Changes
+from orders.ids import Ids
+from orders.keeper import Keeper, KeeperLimits
+from orders.ledger.ledger import Ledger
+from orders.ledger.pool import open_pool
+from orders.limits import SellingLimits
+from orders.rebuild import Rebuilder
+from orders.records import Accepted, Buy, Figures, Offer, Order, Outcome, Refused
+from orders.selling import Selling
+from orders.stock.gate import Gate
+from orders.stock.keys import keys_of
+
+_numbers = itertools.count(1)
+
+
+class Remembering:
+    """A listener that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.sales: list[Order] = []
+        self.changes: list[Order] = []
+        self.last: dict[str, Figures] = {}
+        self.streams: list[str] = []
+
+    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures) -> None:
+        self.sales += [order for _, order in sales]
+        self.figures(figures)
+
+    def changed(self, orders: Sequence[Order]) -> None:
+        self.changes += orders
+
+    def figures(self, figures: Figures) -> None:
+        known = self.last.get(figures.offer)
+        if known is None or known.version < figures.version:
+            self.last[figures.offer] = figures
+
+    def told(self, stream: str) -> None:
+        self.streams.append(stream)
+
+
+class Hub:
+    """One hub's selling, as one worker process has it."""
+
+    def __init__(
+        self, pool: asyncpg.Pool[asyncpg.Record], client: redis.asyncio.Redis,
+        limits: SellingLimits, keeper_limits: KeeperLimits,
+    ) -> None:  # fmt: skip
+        self.heard = Remembering()
+        self.ledger = Ledger(pool)
+        self.gate = Gate(client, limits.unwritten_offer_max)
+        self.rebuilder = Rebuilder(self.gate, self.ledger)
+        self.changes = Changes(self.ledger, self.rebuilder, self.heard)
+        self.ids = Ids(lambda: int(time.time() * 1000))
+        self.selling = Selling(self.gate, self.ledger, self.heard, self.ids, limits)
+        self.keeper = Keeper(
+            self.ledger, self.gate, self.changes, self.rebuilder, self.heard, keeper_limits
+        )
+
+    def start_buy(
+        self, offer: str, viewer: str, qty: int = 1, key: str | None = None
+    ) -> asyncio.Future[Outcome]:
+        """Send a buy in; the future is its outcome."""
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(buy: Buy, outcome: Outcome) -> None:
+            future.set_result(outcome)
+
+        self.selling.buy(Buy(offer, viewer, qty, key or f"k{next(_numbers)}", done))
+        return future
+
+    async def buy(self, offer: str, viewer: str, qty: int = 1, key: str | None = None) -> Outcome:
+        """Buy and wait for the outcome."""
+        return await self.start_buy(offer, viewer, qty, key)
+
+    async def buy_until_final(
+        self, offer: str, viewer: str, qty: int = 1, key: str | None = None
+    ) -> Outcome:
+        """Buy, sending the same key again while the answer is `retry`, as a client does."""
+        key = key or f"k{next(_numbers)}"
+        async with asyncio.timeout(30):
+            while True:
+                outcome = await self.buy(offer, viewer, qty, key)
+                if not (isinstance(outcome, Refused) and outcome.why == "retry"):
+                    return outcome
+                await asyncio.sleep(0.02)
+
+
+class Shop:
+    """A database with one live stream, and any number of hubs on it."""
+
+    def __init__(self, database_url: str, redis_url: str) -> None:
+        self.database_url = database_url
+        self.redis_url = redis_url
+        self.hubs: list[Hub] = []
+        self._pools: list[asyncpg.Pool[asyncpg.Record]] = []
+        self._clients: list[redis.asyncio.Redis] = []
+
+    async def hub(
+        self, limits: SellingLimits | None = None, keeper_limits: KeeperLimits | None = None
+    ) -> Hub:
+        """Open one more hub, with connections of its own."""
+        pool = await open_pool(self.database_url, 6)
+        client = redis.asyncio.Redis.from_url(
+            self.redis_url, socket_timeout=0.9, retry=Retry(NoBackoff(), 0)
+        )
+        self._pools.append(pool)
+        self._clients.append(client)
+        hub = Hub(pool, client, limits or SellingLimits(), keeper_limits or KeeperLimits())
+        self.hubs.append(hub)
+        return hub
+
+    @property
+    def redis(self) -> redis.asyncio.Redis:
+        return self._clients[0]
+
+    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        return await self._pools[0].fetch(sql, *args)
+
+    async def stream(self, status: str = "live") -> str:
+        """Make a stream of the shop `shop`."""
+        stream = f"st_{next(_numbers)}"
+        await self.fetch(
+            "insert into streams (id, shop, title, status) values ($1, 'shop', 'Show', $2)",
+            stream, status,
+        )  # fmt: skip
+        return stream
+
+    async def offer(
+        self, quantity: int = 10, *, stream: str | None = None, opened: bool = True, **more: Any
+    ) -> Offer:
+        """Make an offer of a product of its own, opened unless told otherwise."""
+        stream = stream or await self.stream()
+        number = next(_numbers)
+        await self.fetch(
+            "insert into products (id, shop, sku, title, price_minor, currency)"
+            " values ($1, 'shop', $1, 'Thing', 2900, 'TWD')",
+            f"pr_{number}",
+        )
+        terms: dict[str, Any] = {
+            "price_minor": 2900, "per_viewer": 1, "opens_at": None, "closes_at": None,
+            "hold_s": 600, "payment": "required", "keyword": None,
+        }  # fmt: skip
+        changes = self.hubs[0].changes
+        made = await changes.create_offer(
+            f"of_{number}", stream, f"pr_{number}", quantity=quantity, **(terms | more)
+        )
+        assert isinstance(made, Offer)
+        if opened:
+            now = await changes.open_offer(made.id)
+            assert isinstance(now, Offer)
+            return now
+        return made
+
+    async def at_rest(self, offer: str) -> None:
+        """Assert I1 to I4, I6 and I11 of an offer, by queries of the test's own."""
+        row = (await self.fetch("select * from offers where id = $1", offer))[0]
+        live = {
+            r["id"]: r["qty"]
+            for r in await self.fetch(
+                "select id, qty from orders where offer = $1"
+                " and status in ('reserved', 'confirmed', 'shipped')", offer,
+            )
+        }  # fmt: skip
+        assert sum(live.values()) == row["taken"] <= row["quantity"]
+        most = await self.fetch(
+            "select max(s) from (select sum(qty) s from orders where offer = $1 and status in"
+            " ('reserved', 'confirmed', 'shipped') group by viewer) x", offer,
+        )  # fmt: skip
+        assert (most[0][0] or 0) <= row["per_viewer"]
+        ranks = await self.fetch("select rank from orders where offer = $1", offer)
+        assert len({r[0] for r in ranks}) == len(ranks)
+        keys = keys_of(offer)
+        assert await self.redis.zcard(keys.unwritten) == 0
+        assert {_text(k) for k in await self.redis.hkeys(keys.holds)} == set(live)
+        left = int(await self.redis.hget(keys.state, "left") or "nan")
+        assert left == row["quantity"] - row["taken"]
+        per_viewer = {_text(k): int(v) for k, v in (await self.redis.hgetall(keys.viewers)).items()}
+        in_rows: dict[str, int] = {
+            r[0]: r[1]
+            for r in await self.fetch(
+                "select viewer, sum(qty)::int from orders where offer = $1 and status in"
+                " ('reserved', 'confirmed', 'shipped') group by viewer", offer,
+            )
+        }  # fmt: skip
+        assert per_viewer == in_rows
+
+    async def close(self) -> None:
+        for hub in self.hubs:
+            await hub.selling.drain(5)
+            hub.selling.close()
+        for client in self._clients:
+            await client.aclose()
+        for pool in self._pools:
+            pool.terminate()
+
+
+@asynccontextmanager
+async def open_shop(database_url: str, redis_url: str) -> AsyncIterator[Shop]:
+    """Open a shop with one hub; everything is closed at the end."""
+    shop = Shop(database_url, redis_url)
+    await shop.hub()
+    try:
+        yield shop
+    finally:
+        await shop.close()
+
+
+async def until(condition: Any, timeout_s: float = 10.0) -> None:
+    """Wait until `condition()` (a call or a coroutine function) holds."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            held = condition()
+            if asyncio.iscoroutine(held):
+                held = await held
+            if held:
+                return
+            await asyncio.sleep(0.01)
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw
+
+
+def bought(outcome: Outcome) -> Order:
+    """Return the order of an accepted buy."""
+    assert isinstance(outcome, Accepted), outcome
+    return outcome.order
+
+
+def why(outcome: Outcome | Order | Offer | None) -> str:
+    """Return the word of a refusal."""
+    assert isinstance(outcome, Refused), outcome
+    return outcome.why.value
