@@ -194,6 +194,8 @@ def patience(
 ) -> Patience:
     """Protocol v1's back-off; a quicker one where a fault is part of the run."""
     return Patience(
+        # Dials to a stopped worker hang until their timeout, and hold up the others.
+        dials_at_once_max=512 if faulty else 128,
         back_off_min_s=0.1 if faulty else 0.5,
         back_off_max_s=back_off_max_s or (2.0 if faulty else 20.0),
         answer_timeout_s=answer_timeout_s or (3.0 if faulty else 20.0),

@@ -134,7 +134,7 @@ class Picture:
     def __init__(self, demo: Demo, history: History) -> None:
         self.demo = demo
         self.history = history
-        self._sold_at: deque[tuple[float, int]] = deque()  # within RATE_WINDOW_S
+        self._sold_at = deque([(time.monotonic(), 0)])  # within RATE_WINDOW_S
         self._read = 0  # answers of the history that were looked at
         self._recent_ns: deque[int] = deque(maxlen=RECENT_MAX)
 

@@ -202,10 +202,10 @@ def show_audit(console: Console, audit: Audit) -> None:
 
 
 def _spread_text(found: Spread) -> str:
-    return (
-        f"p50 {found.p50_ms:,.0f}, p90 {found.p90_ms:,.0f}, p99 {found.p99_ms:,.0f},"
-        f" max {found.max_ms:,.0f} ms"
-    )
+    places = 1 if found.p50_ms < 10 else 0
+    values = (found.p50_ms, found.p90_ms, found.p99_ms, found.max_ms)
+    names = ("p50", "p90", "p99", "max")
+    return ", ".join(f"{n} {v:,.{places}f}" for n, v in zip(names, values, strict=True)) + " ms"
 
 
 def _pairs(items: Mapping[str, object]) -> str:

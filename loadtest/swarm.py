@@ -111,7 +111,8 @@ class Swarm:
             for buy in self.history.of_viewer(viewer.number):
                 self.history.give_up(buy, viewer.gone)
             viewer.open_buys = 0
-            self._settled_one(viewer)
+            if not viewer.epoch:
+                self._settled_one()
             return
         self.tally["reconnects"] += 1
         self._dial_later(viewer, self.patience.back_off_s(viewer.failures))
@@ -128,7 +129,7 @@ class Swarm:
             command["since"] = {"epoch": viewer.epoch, "seq": viewer.seq, "cseq": viewer.cseq}
         return masked(self.dialect.opcode, self.dialect.encode(command))
 
-    def _settled_one(self, viewer: Viewer) -> None:
+    def _settled_one(self) -> None:
         self.ready += 1
         if self.ready >= len(self.viewers):
             self.all_settled.set()
@@ -163,7 +164,7 @@ class Swarm:
             # The close that follows says whether to come back.
             self.tally[f"hello_{heard.code}"] += 1
             return
-        first = viewer.generation == 1 or not viewer.epoch
+        first = not viewer.epoch
         if heard.recovered is not True:
             viewer.seq, viewer.cseq = heard.seq, heard.cseq
         elif heard.epoch != viewer.epoch:
@@ -173,7 +174,7 @@ class Swarm:
         viewer.failures = 0
         viewer.settle(True)
         if first:
-            self._settled_one(viewer)
+            self._settled_one()
         history = self.history
         wanted = [
             buy
