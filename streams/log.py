@@ -73,6 +73,7 @@ class Logged(msgspec.Struct, frozen=True):
 
     epoch: str
     event: AnySequenced
+    n: int = 0  # of a main event: its fact
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -252,7 +253,7 @@ def read_tail(fields: Mapping[bytes, bytes]) -> Logged | None:
         if (seq := fields.get(b"q")) is not None:
             main = _main.decode(payload)
             main.seq = int(seq)
-            return Logged(epoch, main)
+            return Logged(epoch, main, int(fields[b"n"]))
         chat = _chat.decode(payload)
         chat.cseq = int(fields[b"c"])
         return Logged(epoch, chat)
@@ -290,11 +291,12 @@ def _entries(
 ) -> list[Logged]:
     entries = []
     for entry_id, fields in cast("list[tuple[bytes, list[bytes]]]", reply):
-        event = decoder.decode(fields[3])  # both kinds: name, value, "d", payload
+        event = decoder.decode(fields[3])  # main: n, fact, d, payload; chat: k, field, d, payload
         number = int(entry_id.partition(b"-")[0])
         if isinstance(event, Main):
             event.seq = number
+            entries.append(Logged(epoch, event, int(fields[1])))
         else:
             event.cseq = number
-        entries.append(Logged(epoch, event))
+            entries.append(Logged(epoch, event))
     return entries

@@ -9,10 +9,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 RESTART_FIRST_S = 0.05
 RESTART_LAST_S = 1.0
+
+T = TypeVar("T")
 
 logger = logging.getLogger("streams.tasks")
 
@@ -33,11 +35,16 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run something that ends by itself; a failure is logged."""
+    def spawn(
+        self, work: Coroutine[Any, Any, T], name: str, *, expected: type[Exception] | None = None
+    ) -> asyncio.Task[T]:
+        """Run something that ends by itself; a failure is logged.
+
+        An `expected` one is not: whoever awaits the task answers it.
+        """
         task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}:{name}")
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(lambda ended: self._ended(ended, expected))
         return task
 
     def keep(self, run: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[Any]:
@@ -64,7 +71,9 @@ class Tasks:
             attempt = 1 if lasted > 10 * RESTART_LAST_S else attempt + 1
             await asyncio.sleep(back_off_s(attempt))
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, task: asyncio.Task[Any], expected: type[Exception] | None) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if expected is None or not isinstance(error, expected):
             logger.error("%s failed", task.get_name(), exc_info=error)

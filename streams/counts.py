@@ -1,0 +1,50 @@
+"""Numbers that hubs share through Redis: who is present, and the totals of reactions.
+
+Owns the keys `{log:NN}:<stream>:present` and `…:reactions` and their scripts. A count is a lease,
+so a hub that was killed is forgotten within `lease_ms`. Must never know a session. Called by hub.
+Every method raises `Refused(RETRY)` when Redis is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from redis.asyncio import Redis
+
+from streams.calls import Arg, Caller, Script
+from streams.log import KEYS_PER_CALL_MAX, tag_of
+
+RETENTION_MS = 24 * 3600 * 1000
+CALL_TIMEOUT_S = 1.0
+
+
+class Counts:
+    """One hub's part in the shared numbers."""
+
+    def __init__(self, redis: Redis, hub_id: str, lease_ms: int) -> None:
+        self._caller = Caller(redis, CALL_TIMEOUT_S)
+        self._hub_id = hub_id
+        self._lease_ms = lease_ms
+        self._presence = Script("presence", prelude=False)
+        self._react = Script("react", prelude=False)
+
+    async def present(self, own: Sequence[tuple[str, int]]) -> list[int]:
+        """Renew this hub's count of viewers per stream, of one tag; return the sums of all hubs."""
+        sums: list[int] = []
+        for start in range(0, len(own), KEYS_PER_CALL_MAX):
+            part = own[start : start + KEYS_PER_CALL_MAX]
+            keys = [f"{tag_of(stream_id)}:{stream_id}:present" for stream_id, _ in part]
+            args: list[Arg] = [self._hub_id, self._lease_ms, RETENTION_MS]
+            args += [count for _, count in part]
+            sums += cast("list[int]", await self._caller.script(self._presence, keys, args))
+        return sums
+
+    async def react(self, stream_id: str, kinds: Sequence[tuple[str, int, int]]) -> dict[str, int]:
+        """Add reactions (kind, total known here, how many); return the totals of all hubs."""
+        args: list[Arg] = [RETENTION_MS]
+        for kind, known, n in kinds:
+            args += (kind, known, n)
+        key = f"{tag_of(stream_id)}:{stream_id}:reactions"
+        reply = cast("list[bytes]", await self._caller.script(self._react, [key], args))
+        return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}

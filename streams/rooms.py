@@ -1,0 +1,294 @@
+"""One room: a stream's connections on this hub, and how far its log was delivered to them.
+
+Owns the position delivered so far, a small memory of the newest entries, and the rule that
+sequenced events reach each live connection in order, without gap or repeat (I7): what does not
+follow is looked up in the stream's own log, and what cannot be looked up ends in `resync` (R9).
+Must never know SQL or frames. Called by hub; what a newcomer is shown is `streams.welcome`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+
+import msgspec
+
+from streams.clock import RedisClock
+from streams.codec import Ready
+from streams.conflated import Conflated
+from streams.lanes import Lanes
+from streams.log import EventLog, Logged, Position, tag_of
+from streams.metrics import FAN_OUT, RESYNCS, Meter
+from streams.ports import Caller, Refused, RoomSource
+from streams.protocol import ChatEvent, Main, Since
+from streams.session import Session
+from streams.snapshots import Snapshots
+from streams.talk import Talk
+from streams.tasks import Tasks, back_off_s
+
+logger = logging.getLogger("streams.rooms")
+
+
+class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of one hub process; livecart.settings fills them in."""
+
+    connections_max: int = 20_000
+    heartbeat_ms: int = 20_000
+    hello_deadline_ms: int = 5_000
+    tick_ms: int = 100
+    queue_bytes_max: int = 256 * 1024
+    conflate_above_bytes: int = 4 * 1024  # conflated values wait while a socket has more waiting
+    main_memory_max: int = 500  # entries of a room kept in memory for newcomers
+    chat_memory_max: int = 500
+    room_linger_s: float = 5.0  # how long a room without connections is kept
+    presence_every_s: float = 0.5  # with the lease below: right within 2 s after a hub was killed
+    presence_lease_ms: int = 1_400
+    heads_every_s: float = 1.0
+    reactions_every_s: float = 0.5
+    snapshot_age_s: float = 1.0  # an older one is read again for the next newcomer
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What rooms work with; one for all rooms of a hub."""
+
+    log: EventLog
+    source: RoomSource
+    clock: RedisClock
+    limits: HubLimits
+    tasks: Tasks
+    meter: Meter
+    hub_lost: Callable[[Room], None]  # every viewer of that room needs a `resync`
+
+
+class Room:
+    """The connections of one stream on this hub."""
+
+    def __init__(self, around: Surroundings, stream_id: str, shop: str) -> None:
+        limits = around.limits
+        self.around = around
+        self.stream_id = stream_id
+        self.shop = shop
+        self.tag = tag_of(stream_id)
+        self.sessions: dict[Session, None] = {}  # welcomed: live, or waiting for a `resync`
+        self.paused: dict[Session, None] = {}  # those of them that wait for a `resync`
+        self.lanes = Lanes(limits.queue_bytes_max, limits.conflate_above_bytes)
+        self.conflated = Conflated(self.lanes)
+        self.snapshots = Snapshots(self)
+        self.talk = Talk(around.log, stream_id, around.tasks, around.meter)
+        self.epoch = ""  # with seq, cseq: the position delivered to those who are live
+        self.seq = 0
+        self.cseq = 0
+        self.fact_n = -1  # -1: no snapshot nor entry fixed yet which fact comes next
+        self.life = 0  # grows when all state was lost: a snapshot begun before is void
+        self.changed = False  # something happened that a snapshot read before may lack
+        self.away = False  # the log cannot be read: newcomers are sent elsewhere
+        self.others = 0  # viewers on other hubs
+        self.users: dict[str, tuple[Session, ...]] = {}  # who hears a user's private events
+        self.empty_since: float | None = asyncio.get_running_loop().time()
+        self._head: Position | None = None  # of the log, when it was last looked at
+        self._main: deque[Ready] = deque(maxlen=limits.main_memory_max)
+        self._chat: deque[Ready] = deque(maxlen=limits.chat_memory_max)
+        self._opening = True
+        self._following: asyncio.Task[object] | None = None  # looks up what is missing
+        self._missed = False  # entries came while it did, or while opening
+
+    # --- who is here ----------------------------------------------------------------------------
+
+    def attach(self, session: Session) -> None:
+        """Let a connection hear its user's private events and the host's orders about it."""
+        session.room = self
+        user = session.identity.sub
+        self.users[user] = (*self.users.get(user, ()), session)
+        self.empty_since = None
+
+    def join(self, session: Session) -> None:
+        """Fan out to a connection from now on; it was shown everything up to the position."""
+        self.sessions[session] = None
+        self.paused.pop(session, None)
+        self.lanes.add(session)
+
+    def leave(self, session: Session) -> None:
+        """Forget a connection."""
+        session.room = None
+        rest = tuple(s for s in self.users.get(session.identity.sub, ()) if s is not session)
+        if rest:
+            self.users[session.identity.sub] = rest
+        else:
+            self.users.pop(session.identity.sub, None)
+        self.sessions.pop(session, None)
+        self.paused.pop(session, None)
+        self.lanes.discard(session)
+        if not self.users:
+            self.empty_since = asyncio.get_running_loop().time()
+
+    def viewers(self) -> int:
+        """Return the connections of this stream on all hubs."""
+        return self.others + len(self.sessions)
+
+    def react(self, kind: str, n: int) -> None:
+        """Count a viewer's reactions."""
+        self.conflated.react(kind, n)
+
+    def whisper(self, user: str, ready: Ready, exclude: Caller | None = None) -> None:
+        """Send a private event to a user's connections but one."""
+        for session in self.users.get(user, ()):
+            if session is not exclude:
+                session.whisper(ready)
+
+    # --- the log --------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Read the position and what leads up to it; entries may come from the tail already."""
+        limits = self.around.limits
+        position, entries = await self.around.log.recent(
+            self.stream_id, limits.main_memory_max, limits.chat_memory_max
+        )
+        self._restart(position, entries)
+        self._opening = False
+        if self._missed:
+            self.doubt()
+
+    def take(self, entries: Iterable[Logged]) -> None:
+        """Take entries from the tail and deliver those that follow."""
+        if self._opening or self._following is not None:
+            self._missed = True
+            return
+        if not self._deliver(entries):
+            self.doubt()
+
+    def doubt(self) -> None:
+        """Look up in the stream's own log what may be missing here."""
+        self._missed = True
+        if self._following is None:
+            self._following = self.around.tasks.spawn(self._follow(), f"follow {self.stream_id}")
+
+    async def caught_up(self) -> None:
+        """Look up what may be missing, and return when nothing is."""
+        self.doubt()
+        if self._following is not None:
+            await asyncio.shield(self._following)
+
+    def check(self, head: Position) -> None:
+        """Compare with the log's head, as looked at every second."""
+        before, self._head = self._head, head
+        # What the head had a second ago must have come through the tail by now.
+        late = before is not None and (self.seq < before.seq or self.cseq < before.cseq)
+        ahead = head.seq < self.seq or head.cseq < self.cseq
+        if head.epoch != self.epoch or late or ahead:
+            self.doubt()
+
+    def covers(self, seq: int, cseq: int) -> bool:
+        """Tell whether everything delivered after a position of this epoch is in memory."""
+        main, chat = self.seq - seq, self.cseq - cseq
+        return 0 <= main <= len(self._main) and 0 <= chat <= len(self._chat)
+
+    def after(self, seq: int, cseq: int) -> list[Ready] | None:
+        """Return what was delivered after a position of this epoch, None if not all is in memory.
+
+        The position must not be beyond the room's own.
+        """
+        if not self.covers(seq, cseq):
+            return None
+        main, chat = self.seq - seq, self.cseq - cseq
+        return [
+            *islice(self._main, len(self._main) - main, None),
+            *islice(self._chat, len(self._chat) - chat, None),
+        ]
+
+    def lose(self) -> None:
+        """Stop delivering to everyone until each was sent a `resync`."""
+        self.life += 1
+        RESYNCS.inc()
+        for session in self.sessions:
+            session.live = False
+            session.standing_known = False  # it is read again, with the orders
+            self.lanes.discard(session)
+            self.paused[session] = None
+        self.around.hub_lost(self)
+
+    def _follows(self, entry: Logged, fresh: list[Ready]) -> bool:
+        """Take one entry if it is the next one, or known already; else tell that it is not."""
+        event = entry.event
+        if entry.epoch != self.epoch:
+            return False
+        if isinstance(event, Main):
+            if event.seq <= self.seq:
+                return True
+            if event.seq != self.seq + 1:
+                return False
+            self.seq = event.seq
+            memory = self._main
+            self.changed = True
+            if self.fact_n < 0:
+                self.fact_n = entry.n
+        else:
+            assert isinstance(event, ChatEvent)
+            if event.cseq <= self.cseq:
+                return True
+            if event.cseq != self.cseq + 1:
+                return False
+            self.cseq = event.cseq
+            memory = self._chat
+        ready = Ready(event)
+        memory.append(ready)
+        fresh.append(ready)
+        return True
+
+    def _deliver(self, entries: Iterable[Logged]) -> bool:
+        """Deliver entries as far as they follow; tell whether all of them did."""
+        fresh: list[Ready] = []
+        unsettled = self.fact_n < 0
+        follows = all(self._follows(entry, fresh) for entry in entries)
+        if fresh and len(self.lanes):
+            with FAN_OUT.time():
+                self.lanes.pour(fresh)
+            self.around.meter.messages_out += len(self.lanes) * len(fresh)
+        self.around.meter.delivered += len(fresh)
+        if unsettled and self.fact_n > 1 and self.users:
+            # The log began in the middle, and no snapshot said what it had: any may have a hole.
+            self.lose()
+        return follows
+
+    async def _follow(self) -> None:
+        attempt = 0
+        try:
+            while self._missed:
+                self._missed = False
+                try:
+                    await self._look_up()
+                    attempt = 0
+                except Refused as away:
+                    attempt += 1
+                    self._missed = True
+                    if attempt == 1:
+                        logger.warning("the log of %s: %s", self.stream_id, away)
+                    await asyncio.sleep(back_off_s(attempt))
+        finally:
+            self._following = None
+
+    async def _look_up(self) -> None:
+        log, stream_id = self.around.log, self.stream_id
+        since = Since(epoch=self.epoch, seq=self.seq, cseq=self.cseq)
+        entries = await log.since(stream_id, since)
+        if entries is not None and self._deliver(entries):
+            return
+        limits = self.around.limits
+        position, held = await log.recent(stream_id, limits.main_memory_max, limits.chat_memory_max)
+        if position.epoch == self.epoch and (position.seq < self.seq or position.cseq < self.cseq):
+            position, held = await log.begin(stream_id, self.epoch), []
+        logger.warning("the log of %s was lost: resync", stream_id)
+        self._restart(position, held)
+        self.lose()
+
+    def _restart(self, position: Position, entries: Iterable[Logged]) -> None:
+        self.epoch, self.seq, self.cseq = position.epoch, position.seq, position.cseq
+        self.fact_n = position.fact_n
+        self._head = None
+        self._main.clear()
+        self._chat.clear()
+        for entry in entries:
+            memory = self._main if isinstance(entry.event, Main) else self._chat
+            memory.append(Ready(entry.event))

@@ -1,0 +1,328 @@
+"""One connection: hello, commands in, replies out, who it is and until when.
+
+Owns the state machine of a connection and the checks of role. It must never know Redis, SQL or how
+frames are read. Called by its socket (`ports.Ear`), by command handlers (`ports.Caller`), by its
+room and by the wheel. Nothing here raises into the event loop because of what a client sent.
+"""
+
+from __future__ import annotations
+
+import secrets
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from streams import codec
+from streams.codec import Malformed, NotAMessage, Ready
+from streams.codes import HELLO_CLOSE, Close, Code
+from streams.ports import Identity, Refused, Socket, Standing
+from streams.protocol import (
+    HOST_COMMANDS,
+    INT_MAX,
+    AnyCommand,
+    Auth,
+    Buy,
+    Cancel,
+    Chat,
+    ChatRemove,
+    Event,
+    Hello,
+    Muted,
+    Ok,
+    OrderEvent,
+    Ping,
+    Pong,
+    React,
+    Reject,
+)
+
+if TYPE_CHECKING:
+    from streams.hub import Hub
+    from streams.rooms import Room
+
+COMMANDS_BEFORE_WELCOME_MAX = 64
+HELD_EVENTS_MAX = 100  # private events kept while this connection's snapshot is read
+NAME_CHARS_MAX = 40
+
+NOBODY = Identity(sub="", role="guest", name="guest", shop="", exp_ms=None)
+_SELLING = (Buy, Cancel)
+_FOR_ALL = (React, Ping, Hello)
+
+
+class Stage(IntEnum):
+    """How far a connection is."""
+
+    SILENT = 0  # no hello yet
+    GREETING = 1  # hello is being answered; commands wait in line
+    OPEN = 2  # welcomed
+
+
+class Session:
+    """One WebSocket connection of one user to one stream."""
+
+    __slots__ = (
+        "_early",
+        "_hub",
+        "_renewing",
+        "closed",
+        "expires_s",
+        "header_token",
+        "held",
+        "identity",
+        "live",
+        "muted_until_ms",
+        "peer",
+        "room",
+        "slot",
+        "socket",
+        "stage",
+        "standing_known",
+        "stream_id",
+    )
+
+    def __init__(
+        self, hub: Hub, socket: Socket, stream_id: str, header_token: str | None, peer: str
+    ) -> None:
+        self._hub = hub
+        self.socket = socket
+        self.stream_id = stream_id
+        self.header_token = header_token  # dropped once hello was read
+        self.peer = peer
+        self.identity = NOBODY  # until hello is verified
+        self.stage = Stage.SILENT
+        self.closed = False
+        self.room: Room | None = None  # set while the room knows this connection
+        self.live = False  # sequenced events are written to it as they come
+        self.held: list[Ready] = []  # private events that follow the snapshot being read
+        self.muted_until_ms = 0
+        self.standing_known = False  # a mute or ban said since hello is newer than what is read
+        self.slot = 0  # its bucket in the wheel
+        self.expires_s: int | None = None  # its bucket of token expiry
+        self._early: list[AnyCommand | Malformed] = []  # pipelined behind hello
+        self._renewing = False
+
+    # --- the socket's side (ports.Ear) --------------------------------------------------------
+
+    def received(self, payload: bytes, binary: bool) -> None:
+        """Take one whole message."""
+        if self.closed:
+            return
+        self._hub.meter.messages_in += 1
+        command = codec.decode(payload, binary, self.socket.binary)
+        if self.stage is Stage.OPEN:
+            self._obey(command)
+        elif isinstance(command, NotAMessage):
+            self.close(Close.NOT_A_MESSAGE, command.reason)
+        elif self.stage is Stage.SILENT:
+            self._first(command)
+        elif isinstance(command, Hello):
+            self._second_hello(command)
+        elif len(self._early) < COMMANDS_BEFORE_WELCOME_MAX:
+            self._early.append(command)
+        else:
+            self.close(Close.TOO_MANY, "too many commands before welcome")
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self.closed = True
+        self._hub.forget(self)
+
+    # --- a handler's side (ports.Caller) ------------------------------------------------------
+
+    def send(self, event: Event) -> None:
+        """Send one message to this connection alone; does nothing once closed."""
+        if self.closed:
+            return
+        msgpack = self.socket.binary
+        self._write(codec.frame(codec.encode(event, msgpack), msgpack))
+        if not self.live and isinstance(event, OrderEvent):
+            # The snapshot on its way may be older than this: say it again after it.
+            self.hold(Ready(msgspec.structs.replace(event, re=None)))
+
+    def reject(self, re: int | None, refused: Refused) -> None:
+        """Answer a command with `reject`."""
+        self.send(
+            Reject(
+                re=re,
+                code=refused.code.value,
+                message=refused.message,
+                field=refused.field,
+                retry_after_ms=refused.retry_after_ms,
+            )
+        )
+
+    def close(self, code: Close, reason: str = "") -> None:
+        """End the connection; what was written before still goes out."""
+        if self.closed:
+            return
+        self.closed = True
+        self._hub.meter.closed[int(code)] += 1
+        self.socket.close(code, reason)
+        self._hub.forget(self)
+
+    # --- the room's side ----------------------------------------------------------------------
+
+    def whisper(self, ready: Ready) -> None:
+        """Send a private event, after the snapshot if one is on its way."""
+        if self.closed:
+            return
+        if self.live:
+            self._write(ready.frame(self.socket.binary))
+        else:
+            self.hold(ready)
+
+    def hold(self, ready: Ready) -> None:
+        """Keep an event until the snapshot is sent."""
+        if len(self.held) >= HELD_EVENTS_MAX:
+            self.close(Close.DRAINING, "too much happened meanwhile; connect again")
+        else:
+            self.held.append(ready)
+
+    def show(self, frames: bytes) -> None:
+        """Send a snapshot and what follows it; live from now on."""
+        self.live = True
+        held, self.held = self.held, []
+        msgpack = self.socket.binary
+        self._write(b"".join([frames, *(ready.frame(msgpack) for ready in held)]))
+
+    def learn(self, standing: Standing) -> None:
+        """Take the user's standing as it was read; what was said meanwhile is newer."""
+        if not self.standing_known:
+            self.muted_until_ms = standing.muted_until_ms
+
+    def mute(self, until_ms: int) -> None:
+        """Refuse this user's chat until then; 0 or a time gone by lets it through again."""
+        self.standing_known = True
+        self.muted_until_ms = until_ms
+
+    def muted_event(self) -> Muted:
+        """Return how to tell this user of the mute."""
+        until = self.muted_until_ms
+        return Muted(until=None if until >= INT_MAX else until)
+
+    # --- hello --------------------------------------------------------------------------------
+
+    def _first(self, command: AnyCommand | Malformed) -> None:
+        if isinstance(command, Hello):
+            self.stage = Stage.GREETING
+            self._hub.greet(self, command)
+        elif isinstance(command, Malformed) and command.code is Code.BAD_REQUEST:
+            self._refuse(command)  # an ill-typed hello may be said again until the deadline
+        else:
+            self.close(Close.NOT_A_MESSAGE, "no hello first")
+
+    def enter_as(self, identity: Identity) -> None:
+        """Take on a verified identity."""
+        self.identity = identity
+        self.header_token = None
+
+    def refuse_hello(self, re: int, refused: Refused) -> None:
+        """Answer hello with `reject` and end the connection."""
+        self.reject(re, refused)
+        self.close(HELLO_CLOSE.get(refused.code, Close.DRAINING), refused.code.value)
+
+    def open(self) -> None:
+        """Hello was answered with `welcome`: take what waited behind it, in order."""
+        self.stage = Stage.OPEN
+        early, self._early = self._early, []
+        for command in early:
+            if self.closed:
+                return
+            self._obey(command)
+
+    def _second_hello(self, command: Hello) -> None:
+        refused = Refused(Code.BAD_REQUEST, "hello was said already", field="type")
+        self.reject(command.id, refused)
+
+    # --- commands -----------------------------------------------------------------------------
+
+    def _obey(self, command: AnyCommand | Malformed | NotAMessage) -> None:
+        if isinstance(command, NotAMessage):
+            self.close(Close.NOT_A_MESSAGE, command.reason)
+        elif isinstance(command, Malformed):
+            self._refuse(command)
+        elif (code := self._forbids(command)) is not None:
+            self.reject(command.id, Refused(code))
+        elif isinstance(command, Ping):
+            self.send(Pong(re=command.id, t0=command.t0, now=self._hub.clock.now_ms()))
+        elif isinstance(command, React):
+            if self.room is not None:
+                self.room.react(command.kind, 1 if command.n is None else command.n)
+        elif isinstance(command, Chat):
+            self._chat(command)
+        elif isinstance(command, ChatRemove):
+            self._remove(command)
+        elif isinstance(command, Hello):
+            self._second_hello(command)
+        elif isinstance(command, Auth):
+            self._renew(command)
+        else:
+            self._hub.handler.handle(self, command)
+
+    def _forbids(self, command: AnyCommand) -> Code | None:
+        """Return why this role may not say that, None when it may."""
+        if isinstance(command, _FOR_ALL):
+            return None
+        role = self.identity.role
+        if role == "guest":
+            return Code.UNAUTHENTICATED
+        if isinstance(command, _SELLING):
+            return None if role == "viewer" else Code.FORBIDDEN
+        if isinstance(command, HOST_COMMANDS) and role == "viewer":
+            return Code.FORBIDDEN
+        return None
+
+    def _refuse(self, malformed: Malformed) -> None:
+        refused = Refused(malformed.code, malformed.message, field=malformed.field)
+        self.reject(malformed.re, refused)
+
+    def _chat(self, command: Chat) -> None:
+        if self.muted_until_ms > self._hub.clock.now_ms():
+            self.reject(command.id, Refused(Code.MUTED))
+        elif self.room is not None:
+            self.room.talk.say(self, command, self._hub.clock.now_ms())
+
+    def _remove(self, command: ChatRemove) -> None:
+        if self.room is None or not self.identity.may_host(self.room.shop):
+            self.reject(command.id, Refused(Code.FORBIDDEN))
+        else:
+            self.room.talk.remove(self, command, self._hub.clock.now_ms())
+
+    def _renew(self, command: Auth) -> None:
+        if self._renewing:
+            self.reject(command.id, Refused(Code.RATE_LIMITED, retry_after_ms=1_000))
+            return
+        self._renewing = True
+        self._hub.tasks.spawn(self._verify_again(command), "auth")
+
+    async def _verify_again(self, command: Auth) -> None:
+        try:
+            identity = await self._hub.verify(command.token, self.stream_id)
+            if identity.sub != self.identity.sub:
+                raise Refused(Code.UNAUTHENTICATED, "The token is another user's.")
+            if not self.closed:
+                self.identity = identity
+                self._hub.wheel.expire_at(self, identity.exp_ms)
+                self.send(Ok(re=command.id))
+        except Refused as refused:
+            self.reject(command.id, refused)
+        finally:
+            self._renewing = False
+
+    def _write(self, frames: bytes) -> None:
+        self._hub.meter.messages_out += 1
+        self.socket.write(frames)
+        if self.socket.waiting_bytes() > self._hub.limits.queue_bytes_max:
+            self.close(Close.SLOW, "slow consumer")
+
+
+def guest() -> Identity:
+    """Return a new guest: may watch and react."""
+    sub = f"guest_{secrets.token_urlsafe(9)}"
+    return Identity(sub=sub, role="guest", name="guest", shop="", exp_ms=None)
+
+
+def shown_name(identity: Identity) -> str:
+    """Return the name that others see."""
+    return (identity.name or identity.sub)[:NAME_CHARS_MAX]

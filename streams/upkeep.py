@@ -1,0 +1,111 @@
+"""What a hub does again and again: the wheel, heads of logs, presence, reactions, metrics.
+
+Owns the loops; a failing one is logged and started again. Called by hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from streams.bus import ReactionsNote
+from streams.metrics import WAITING_BYTES
+from streams.ports import Refused
+from streams.tasks import Tasks
+
+if TYPE_CHECKING:
+    from streams.hub import Hub
+
+METRICS_EVERY_S = 1.0
+
+
+class Upkeep:
+    """The loops of one hub."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin all loops."""
+        tasks.keep(self._tick, "tick")
+        tasks.keep(self._check_heads, "heads")
+        tasks.keep(self._count_viewers, "presence")
+        tasks.keep(self._count_reactions, "reactions")
+
+    async def resign(self) -> None:
+        """Give up this hub's leases, so that its viewers are not counted a moment longer."""
+        for rooms in list(self._hub.by_tag.values()):
+            try:
+                await self._hub.counts.present([(stream_id, 0) for stream_id in rooms])
+            except Refused:
+                return  # they end by themselves
+
+    async def _tick(self) -> None:
+        hub, loop = self._hub, asyncio.get_running_loop()
+        metrics_at = 0.0
+        while True:
+            await asyncio.sleep(hub.limits.tick_ms / 1000)
+            now_s = loop.time()
+            hub.wheel.tick(now_s, hub.clock.now_ms())
+            for room in list(hub.rooms.values()):
+                room.lanes.relieve()
+                empty = room.empty_since
+                if empty is not None and now_s - empty > hub.limits.room_linger_s:
+                    hub.close_room(room)
+            if now_s >= metrics_at:
+                metrics_at = now_s + METRICS_EVERY_S
+                hub.meter.flush(len(hub.sessions), len(hub.rooms))
+                waiting = sum(session.socket.waiting_bytes() for session in hub.sessions)
+                WAITING_BYTES.set(waiting)
+
+    async def _check_heads(self) -> None:
+        hub = self._hub
+        while True:
+            await asyncio.sleep(hub.limits.heads_every_s)
+            for tag, rooms in list(hub.by_tag.items()):
+                watched, seen = list(rooms.values()), hub.tail.seen(tag)
+                try:
+                    newest, heads = await hub.log.positions(tag, [r.stream_id for r in watched])
+                except Refused:
+                    for room in hub.rooms.values():
+                        room.away = True
+                    break
+                hub.tail.compare(tag, seen, newest)
+                for room, head in zip(watched, heads, strict=True):
+                    room.away = seen is None
+                    room.check(head)
+
+    async def _count_viewers(self) -> None:
+        hub, loop = self._hub, asyncio.get_running_loop()
+        while True:
+            for rooms in list(hub.by_tag.values()):
+                counted = [(room, len(room.sessions)) for room in rooms.values()]
+                try:
+                    sums = await hub.counts.present(
+                        [(room.stream_id, count) for room, count in counted]
+                    )
+                except Refused:
+                    break  # what was known last holds
+                for (room, count), total in zip(counted, sums, strict=True):
+                    room.others = max(0, total - count)
+            for room in hub.rooms.values():
+                room.conflated.put_viewers(room.viewers(), loop.time())
+            await asyncio.sleep(hub.limits.presence_every_s)
+
+    async def _count_reactions(self) -> None:
+        hub = self._hub
+        while True:
+            await asyncio.sleep(hub.limits.reactions_every_s)
+            for room in list(hub.rooms.values()):
+                taken = room.conflated.take_reactions()
+                if not taken:
+                    continue
+                try:
+                    totals = await hub.counts.react(room.stream_id, taken)
+                except Refused:
+                    for kind, _, n in taken:
+                        room.react(kind, n)
+                    break
+                room.conflated.put_reactions(totals)
+                note = ReactionsNote(room.stream_id, totals)
+                hub.bus.publish_newest(room.tag, (room.stream_id,), note)

@@ -1,0 +1,242 @@
+"""How a connection is shown a stream: `welcome` after hello, `resync` after a loss.
+
+Owns the one moment at which a snapshot, what followed it and live events meet without gap or
+repeat (I7). It must never know frames or keys. Called by hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from streams import codec
+from streams.codec import Ready
+from streams.codes import Close, Code
+from streams.ports import Identity, Refused, Standing
+from streams.protocol import (
+    Event,
+    Hello,
+    Main,
+    Order,
+    Resync,
+    Since,
+    Welcome,
+    You,
+)
+from streams.rooms import Room, Surroundings
+from streams.session import Session, shown_name
+from streams.snapshots import Snapshot
+from streams.tasks import back_off_s
+
+TRIES_MAX = 5
+LOOK_UPS_MAX = 64  # recoveries that read the log at the same time; the rest wait in line
+RESYNC_AT_ONCE = 200  # connections whose orders are read together
+CAUGHT_UP_WITHIN_S = 1.0
+
+logger = logging.getLogger("streams.welcome")
+
+
+class Personal(msgspec.Struct, frozen=True):
+    """What only this user is shown."""
+
+    orders: list[Order]
+    standing: Standing
+
+
+class Trail(msgspec.Struct, frozen=True):
+    """Everything after a client's position, up to a position of the log."""
+
+    epoch: str
+    seq: int
+    cseq: int
+    events: list[Ready]
+
+
+class Greeter:
+    """Shows streams to connections."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._look_ups = asyncio.Semaphore(LOOK_UPS_MAX)
+        self._resyncing: set[Room] = set()
+
+    async def welcome(self, room: Room, session: Session, hello: Hello) -> None:
+        """Answer hello; raise `Refused` when this user may not enter or the truth is away."""
+        room.attach(session)  # before anything is read: what happens meanwhile is kept for it
+        personal = await self._personal(room, session.identity)
+        if personal.standing.banned:
+            raise Refused(Code.FORBIDDEN, "You are banned from this stream.")
+        session.learn(personal.standing)
+        for _ in range(TRIES_MAX):
+            if room.away:
+                raise Refused(Code.RETRY)
+            trail = None if hello.since is None else await self._trail(room, hello.since)
+            if trail is None or hello.since is None:
+                snapshot = await room.snapshots.get()
+            else:
+                snapshot = await room.snapshots.get(hello.since.seq, hello.since.cseq)
+            if session.closed or self._welcome_now(room, session, hello, snapshot, trail, personal):
+                return
+        raise Refused(Code.RETRY)
+
+    def resync(self, room: Room) -> None:
+        """Send `resync` to everyone in the room who waits for it."""
+        if room not in self._resyncing:
+            self._resyncing.add(room)
+            self._around.tasks.spawn(self._resync(room), f"resync {room.stream_id}")
+
+    # --- welcome ------------------------------------------------------------------------------
+
+    def _welcome_now(
+        self,
+        room: Room,
+        session: Session,
+        hello: Hello,
+        snapshot: Snapshot,
+        trail: Trail | None,
+        personal: Personal,
+    ) -> bool:
+        """Send everything in one step, or nothing when it does not fit together any more."""
+        events = _following(room, snapshot, trail)
+        if events is None or snapshot.life != room.life:
+            return False
+        recovered = None if hello.since is None else trail is not None
+        if recovered is not None:
+            self._around.meter.recoveries[recovered] += 1
+        you = session.identity
+        welcome = Welcome(
+            re=hello.id,
+            you=You(id=you.sub, role=you.role, name=shown_name(you)),
+            recovered=recovered,
+            **self._fields(room, snapshot, personal.orders, room.viewers() + 1),
+        )
+        if session.muted_until_ms > self._around.clock.now_ms():
+            events.append(Ready(session.muted_event()))
+        self._show(room, session, snapshot, _frame(welcome, session.socket.binary), events)
+        return True
+
+    def _show(
+        self, room: Room, session: Session, snapshot: Snapshot, first: bytes, events: list[Ready]
+    ) -> None:
+        msgpack = session.socket.binary
+        values = [*room.conflated.newer_stock(snapshot.state.offers), *room.conflated.totals()]
+        frames = [first, *(ready.frame(msgpack) for ready in (*events, *values))]
+        session.show(b"".join(frames))
+        if not session.closed:
+            room.join(session)
+
+    def _fields(
+        self, room: Room, snapshot: Snapshot, orders: list[Order], viewers: int
+    ) -> dict[str, Any]:
+        state = snapshot.state
+        return {
+            "stream": state.stream,
+            "epoch": snapshot.epoch,
+            "seq": snapshot.seq,
+            "cseq": snapshot.cseq,
+            "now": self._around.clock.now_ms(),
+            "pins": state.pins,
+            "offers": state.offers,
+            "orders": orders,
+            "viewers": viewers,
+            "heartbeat_ms": self._around.limits.heartbeat_ms,
+        }
+
+    async def _personal(self, room: Room, identity: Identity) -> Personal:
+        if identity.role == "guest":
+            return Personal([], Standing())
+        source = self._around.source
+        orders, standing = await asyncio.gather(
+            source.orders(room.stream_id, identity.sub),
+            source.standing(room.stream_id, identity.sub),
+        )
+        return Personal(orders, standing)
+
+    async def _trail(self, room: Room, since: Since) -> Trail | None:
+        """Return everything after `since`, None when not all of it is held."""
+        if since.epoch == room.epoch and (since.seq > room.seq or since.cseq > room.cseq):
+            await _catch_up(room)  # the hub that this client comes from was ahead of us
+        if since.epoch != room.epoch or since.seq > room.seq or since.cseq > room.cseq:
+            return None
+        events = room.after(since.seq, since.cseq)
+        if events is not None:
+            return Trail(room.epoch, room.seq, room.cseq, events)
+        async with self._look_ups:
+            entries = await self._around.log.since(room.stream_id, since)
+        if entries is None:
+            return None
+        seq, cseq = since.seq, since.cseq
+        for event in (entry.event for entry in entries):
+            if isinstance(event, Main):
+                seq = event.seq
+            else:
+                cseq = event.cseq
+        if seq > room.seq or cseq > room.cseq:
+            await _catch_up(room)
+        return Trail(since.epoch, seq, cseq, [Ready(entry.event) for entry in entries])
+
+    # --- resync -------------------------------------------------------------------------------
+
+    async def _resync(self, room: Room) -> None:
+        attempt = 0
+        try:
+            while room.paused:
+                part = list(islice(room.paused, RESYNC_AT_ONCE))
+                try:
+                    personal = await asyncio.gather(
+                        *(self._personal(room, session.identity) for session in part)
+                    )
+                    snapshot = await room.snapshots.get()
+                except Refused as refused:
+                    attempt += 1
+                    if attempt == 1:
+                        logger.warning("resync of %s waits: %s", room.stream_id, refused)
+                    await asyncio.sleep(back_off_s(attempt))
+                    continue
+                attempt = 0
+                for session, own in zip(part, personal, strict=True):
+                    if session in room.paused:
+                        self._resync_now(room, session, snapshot, own)
+        finally:
+            self._resyncing.discard(room)
+
+    def _resync_now(
+        self, room: Room, session: Session, snapshot: Snapshot, personal: Personal
+    ) -> None:
+        events = _following(room, snapshot, None)
+        if events is None or snapshot.life != room.life:
+            return  # it stays paused, and is among the next
+        if personal.standing.banned:
+            session.close(Close.FORBIDDEN, "banned")
+            return
+        session.learn(personal.standing)
+        resync = Resync(**self._fields(room, snapshot, personal.orders, room.viewers()))
+        self._show(room, session, snapshot, _frame(resync, session.socket.binary), events)
+
+
+def _following(room: Room, snapshot: Snapshot, trail: Trail | None) -> list[Ready] | None:
+    """Return the events to send after a snapshot, None when snapshot and room do not meet."""
+    if snapshot.epoch != room.epoch:
+        return None
+    if trail is None:
+        return room.after(snapshot.seq, snapshot.cseq)
+    if trail.epoch != room.epoch:
+        return None
+    rest = room.after(trail.seq, trail.cseq)
+    return None if rest is None else [*trail.events, *rest]
+
+
+async def _catch_up(room: Room) -> None:
+    try:
+        async with asyncio.timeout(CAUGHT_UP_WITHIN_S):
+            await room.caught_up()
+    except TimeoutError as error:
+        raise Refused(Code.RETRY) from error
+
+
+def _frame(event: Event, msgpack: bool) -> bytes:
+    return codec.frame(codec.encode(event, msgpack), msgpack)
