@@ -26,9 +26,9 @@ ENDS_S = 15.0
 
 
 async def sell(url: str, patience: Patience = QUICK) -> tuple[History, HttpCrowd]:
-    """Ten viewers, three buys each, over four connections, until each buy has ended."""
+    """Ten viewers, three buys each, over ten connections, until each buy has ended."""
     history = History([f"v{n}" for n in range(10)], 3, 2, "run")
-    crowd = HttpCrowd(url, [f"token-{n}" for n in range(10)], history, 4, patience)
+    crowd = HttpCrowd(url, [f"token-{n}" for n in range(10)], history, 10, patience)
     crowd.build("of_1")
     try:
         await crowd.connect(ENDS_S)
