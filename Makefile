@@ -1,0 +1,73 @@
+# livecart: `make up` serves it, `make test` tests it. Both need Python 3.11 or newer, make and
+# nothing else: what they use is installed into .venv/ from constraints.txt.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+# Relative, so that a path with spaces above this folder does no harm.
+BIN := .venv/bin
+STAMP := .venv/.ready
+DEV_STAMP := .venv/.ready-dev
+# `make up ARGS="--port 9000"`; see `.venv/bin/livecart up --help`.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test lint format demo coverage clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## what serving needs, in .venv/ with the console scripts
+
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# The stamp holds this folder's path: an environment that was moved or copied is made again.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "livecart needs Python 3.11 or newer and found" \
+		"$$(python3 --version 2>&1); name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Preparing .venv with $$("$(PYTHON)" --version); the first time, this takes about a minute."
+	@rm -rf .venv
+	@"$(PYTHON)" -m venv .venv || { rm -rf .venv; \
+		echo "venv is missing: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation --editable .
+	@printf %s "$(CURDIR)" > $(STAMP)
+
+$(DEV_STAMP): $(STAMP)
+	@echo "Adding what tests and lint need to .venv."
+	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $(DEV_STAMP)
+
+up: setup ## serve on 127.0.0.1:8000 with a demo stream
+	@exec $(BIN)/livecart up $(ARGS)
+
+demo: setup ## play a short sale with simulated viewers
+	@exec $(BIN)/livecart demo $(ARGS)
+
+test: $(DEV_STAMP) ## run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP) ## let ruff lay out the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+coverage: $(DEV_STAMP) ## run every test and say what they did not reach
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+clean: ## remove .venv/ and what tools left; the data in .livecart/ stays
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .coverage .coverage.* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
