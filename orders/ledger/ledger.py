@@ -82,7 +82,8 @@ class Ledger:
         self.timeout_s = timeout_s  # of one statement, lock waits included
         self.acquire_s = acquire_s  # of getting a connection, connecting included
 
-    async def _rows(self, sql: str, *args: object) -> list[asyncpg.Record]:
+    async def rows(self, sql: str, *args: object) -> list[asyncpg.Record]:
+        """Run one statement, each wait of it bounded; a late answer never meets the next caller."""
         try:
             connection = await self.pool.acquire(timeout=self.acquire_s)
         except Exception as error:
@@ -94,7 +95,6 @@ class Ledger:
         except Exception as error:
             if isinstance(error, asyncpg.PostgresError) and not transient(error):
                 raise
-            # A late answer must never meet the next caller.
             connection.terminate()
             if transient(error):
                 raise LedgerAway(repr(error)) from error
@@ -107,19 +107,19 @@ class Ledger:
 
     async def ping(self) -> None:
         """Return when Postgres answers."""
-        await self._rows("select 1")
+        await self.rows("select 1")
 
     async def word(self, function: str, *args: object) -> str:
         """Call one of the SQL functions that answer with a word."""
         marks = ", ".join(f"${i + 1}" for i in range(len(args)))
-        return cast(str, (await self._rows(f"select {function}({marks})", *args))[0][0])
+        return cast(str, (await self.rows(f"select {function}({marks})", *args))[0][0])
 
     # --- selling -----------------------------------------------------------------------------
 
     async def admit(self, offer: str, epoch: int, lines: Sequence[Line]) -> Admitted:
         """Make rows for held buys of one offer, in rank order; committed when it returns (R3)."""
         row = (
-            await self._rows(
+            await self.rows(
                 "select * from admit($1, $2, $3, $4, $5, $6, $7)",
                 offer,
                 epoch,
@@ -147,7 +147,7 @@ class Ledger:
         keyword: str | None,
     ) -> str:
         """Make an offer's row; times in ms. Answers as the SQL function does."""
-        rows = await self._rows(
+        rows = await self.rows(
             "select create_offer($1, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11)",
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
             payment, keyword,
@@ -156,15 +156,15 @@ class Ledger:
 
     async def expire(self, offer: str, limit: int) -> list[str]:
         """End due orders of one offer; return their ids."""
-        return [r[0] for r in await self._rows("select expire($1, $2)", offer, limit)]
+        return [r[0] for r in await self.rows("select expire($1, $2)", offer, limit)]
 
     async def fence(self, offer: str, rank: int) -> int:
         """Refuse ranks up to `rank` from now on; return the epoch (R1)."""
-        return cast(int, (await self._rows("select fence($1, $2)", offer, rank))[0][0])
+        return cast(int, (await self.rows("select fence($1, $2)", offer, rank))[0][0])
 
     async def raise_epoch(self, offer: str, gate_epoch: int) -> int:
         """Begin a rebuild; return its epoch (R2)."""
-        return cast(int, (await self._rows("select raise_epoch($1, $2)", offer, gate_epoch))[0][0])
+        return cast(int, (await self.rows("select raise_epoch($1, $2)", offer, gate_epoch))[0][0])
 
     async def snapshot(self, offer: str) -> tuple[Offer, int, list[asyncpg.Record]] | None:
         """Return an offer's row, its fence, and all its orders, as of one moment (R2).
@@ -195,21 +195,21 @@ class Ledger:
 
     async def offers(self, ids: Sequence[str]) -> list[Offer]:
         """Return those of the offers that exist."""
-        return [_offer(r) for r in await self._rows(SQL["offers_by_id"], list(ids))]
+        return [_offer(r) for r in await self.rows(SQL["offers_by_id"], list(ids))]
 
     async def offers_of_stream(self, stream: str) -> list[Offer]:
         """Return the stream's offers, newest first, drafts and closed ones too."""
-        return [_offer(r) for r in await self._rows(SQL["offers_of_stream"], stream)]
+        return [_offer(r) for r in await self.rows(SQL["offers_of_stream"], stream)]
 
     async def orders(self, ids: Sequence[str]) -> list[Order]:
         """Return those of the orders that exist, in any order."""
-        return [_order(r) for r in await self._rows(SQL["orders_by_id"], list(ids))]
+        return [_order(r) for r in await self.rows(SQL["orders_by_id"], list(ids))]
 
     async def orders_by_key(self, keys: Sequence[tuple[str, str, str]]) -> list[Order]:
         """Return the orders bound to these (offer, viewer, key), in any order."""
         return [
             _order(r)
-            for r in await self._rows(
+            for r in await self.rows(
                 SQL["orders_by_key"],
                 [k[0] for k in keys],
                 [k[1] for k in keys],
@@ -221,7 +221,7 @@ class Ledger:
         self, stream: str, viewers: Sequence[str], limit: int
     ) -> list[Order]:
         """Return each viewer's newest orders in the stream, newest first."""
-        rows = await self._rows(SQL["orders_of_viewers"], stream, list(viewers), limit)
+        rows = await self.rows(SQL["orders_of_viewers"], stream, list(viewers), limit)
         return [_order(r) for r in rows]
 
     async def orders_page(
@@ -229,49 +229,50 @@ class Ledger:
         *,
         viewer: str | None = None,
         shop: str | None = None,
-        stream: str | None = None,
+        streams: Sequence[str] | None = None,
         offer: str | None = None,
         status: str | None = None,
         before: str | None = None,
         limit: int = 50,
     ) -> list[Order]:
         """Return a page of orders, newest first; None does not filter."""
-        rows = await self._rows(
-            SQL["orders_page"], viewer, shop, stream, offer, status, before, limit
+        among = None if streams is None else list(streams)
+        rows = await self.rows(
+            SQL["orders_page"], viewer, shop, among, offer, status, before, limit
         )
         return [_order(r) for r in rows]
 
     async def order_shop(self, order: str) -> tuple[str, str, str, str] | None:
         """Return an order's (shop, viewer, offer, stream)."""
-        rows = await self._rows(SQL["order_shop"], order)
+        rows = await self.rows(SQL["order_shop"], order)
         return tuple(rows[0]) if rows else None
 
     # --- what the keeper looks after ---------------------------------------------------------
 
     async def active_offers(self) -> list[tuple[str, int, int, bool]]:
         """Return (id, epoch, last movement, closed) of what the gate decides about."""
-        return [tuple(r) for r in await self._rows(SQL["active_offers"])]
+        return [tuple(r) for r in await self.rows(SQL["active_offers"])]
 
     async def due_offers(self) -> list[tuple[str, bool, bool]]:
         """Return (id, opens, closes) of offers whose time has come."""
-        return [tuple(r) for r in await self._rows(SQL["due_offers"])]
+        return [tuple(r) for r in await self.rows(SQL["due_offers"])]
 
     async def due_order_offers(self) -> list[tuple[str, int]]:
         """Return (offer, ms late) of offers with reserved orders past their deadline."""
-        return [tuple(r) for r in await self._rows(SQL["due_order_offers"])]
+        return [tuple(r) for r in await self.rows(SQL["due_order_offers"])]
 
     # --- outboxes ----------------------------------------------------------------------------
 
     async def movements(self, offer: str, after: int) -> list[asyncpg.Record]:
         """Return (n, kind, units, order_id) of the offer's movements after `after`, in order."""
-        return await self._rows(SQL["movements_after"], offer, after)
+        return await self.rows(SQL["movements_after"], offer, after)
 
     async def facts(self, stream: str, after: int | None) -> list[Told]:
         """Return the stream's facts after `after`, or after what is known to be published."""
         if after is None:
-            head = await self._rows(OUTBOX["facts_published"], stream)
+            head = await self.rows(OUTBOX["facts_published"], stream)
             after = head[0][0] if head else 0
-        rows = await self._rows(OUTBOX["facts_after"], stream, after)
+        rows = await self.rows(OUTBOX["facts_after"], stream, after)
         return [
             Told(
                 r["n"],
@@ -286,11 +287,11 @@ class Ledger:
 
     async def mark_published(self, stream: str, n: int) -> None:
         """Note that the log has the stream's facts up to `n`."""
-        await self._rows(OUTBOX["mark_published"], stream, n)
+        await self.rows(OUTBOX["mark_published"], stream, n)
 
     async def lagging_streams(self) -> list[str]:
         """Return streams whose facts wait to be published."""
-        return [r[0] for r in await self._rows(OUTBOX["lagging_streams"])]
+        return [r[0] for r in await self.rows(OUTBOX["lagging_streams"])]
 
 
 def _offer(row: asyncpg.Record) -> Offer:

@@ -27,7 +27,7 @@ select r.id, r.stream, r.offer, o.product, r.viewer, r.key, r.qty, r.unit_price_
  order by r.id desc
 
 -- name: orders_page
--- A page of orders, newest first; null filters do not filter. $1 viewer, $2 shop, $3 stream,
+-- A page of orders, newest first; null filters do not filter. $1 viewer, $2 shop, $3 streams,
 -- $4 offer, $5 status, $6 before id, $7 limit.
 select r.id, r.stream, r.offer, o.product, r.viewer, r.key, r.qty, r.unit_price_minor, p.currency,
        r.status, r.rank, r.version, ms(r.reserved_at) as reserved_at,
@@ -35,7 +35,7 @@ select r.id, r.stream, r.offer, o.product, r.viewer, r.key, r.qty, r.unit_price_
   from orders r join offers o on o.id = r.offer join products p on p.id = o.product
  where ($1::text is null or r.viewer = $1)
    and ($2::text is null or p.shop = $2)
-   and ($3::text is null or r.stream = $3)
+   and ($3::text[] is null or r.stream = any ($3))
    and ($4::text is null or r.offer = $4)
    and ($5::text is null or r.status = $5)
    and ($6::text is null or r.id < $6)

@@ -1,0 +1,109 @@
+-- name: create_stream
+-- A new show; its times come from the wire in ms.
+insert into streams (id, shop, title, starts_at, playback_url, language)
+values ($1, $2, $3, from_ms($4), $5, $6)
+
+-- name: streams_by_id
+-- Streams, in any order.
+select id, shop, title, status, ms(starts_at) as starts_at, ms(started_at) as started_at,
+       ms(ended_at) as ended_at, playback_url, language
+  from streams where id = any ($1::text[])
+
+-- name: streams_page
+-- A page of streams, newest first; null filters do not filter. $1 shop, $2 status, $3 before id,
+-- $4 limit.
+select id, shop, title, status, ms(starts_at) as starts_at, ms(started_at) as started_at,
+       ms(ended_at) as ended_at, playback_url, language
+  from streams
+ where ($1::text is null or shop = $1)
+   and ($2::text is null or status = $2)
+   and ($3::text is null or id < $3)
+ order by id desc limit $4
+
+-- name: create_product
+-- A new product of a shop.
+insert into products (id, shop, sku, title, price_minor, currency, description, image_url, gtin)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: products_by_id
+-- Products, in any order.
+select id, shop, sku, title, price_minor, currency, description, image_url, gtin
+  from products where id = any ($1::text[])
+
+-- name: products_page
+-- A page of products, newest first. $1 shop, $2 before id, $3 limit.
+select id, shop, sku, title, price_minor, currency, description, image_url, gtin
+  from products
+ where ($1::text is null or shop = $1) and ($2::text is null or id < $2)
+ order by id desc limit $3
+
+-- name: offers_page
+-- A page of a stream's offers, newest first, drafts only for their shop. $1 stream, $2 with drafts,
+-- $3 before id, $4 limit.
+select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity, o.taken,
+       o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
+       o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
+       o.keyword
+  from offers o join streams s on s.id = o.stream join products p on p.id = o.product
+ where o.stream = $1 and ($2::boolean or o.status <> 'draft') and ($3::text is null or o.id < $3)
+ order by o.id desc limit $4
+
+-- name: pin_of_stream
+-- One pin that is shown, to see whether it is of that stream.
+select id from pins where id = $1 and stream = $2 and unpinned_at is null
+
+-- name: room
+-- What a newcomer is shown. One statement is one snapshot: the state and the last fact that it has
+-- the effect of belong together.
+select jsonb_build_object(
+         'id', s.id, 'shop', s.shop, 'title', s.title, 'status', s.status,
+         'starts_at', ms(s.starts_at), 'started_at', ms(s.started_at), 'ended_at', ms(s.ended_at),
+         'playback_url', s.playback_url, 'language', s.language)::text as stream,
+       (select jsonb_agg(jsonb_build_object('id', x.id, 'product', x.product, 'offer', x.offer,
+                                            'media_at', x.media_at) order by x.n desc)
+          from pins x where x.stream = s.id and x.unpinned_at is null)::text as pins,
+       (select jsonb_agg(jsonb_build_object(
+                 'id', o.id, 'stream', o.stream, 'shop', s.shop, 'product', o.product,
+                 'price_minor', o.price_minor, 'currency', p.currency, 'quantity', o.quantity,
+                 'taken', o.taken, 'confirmed', o.confirmed, 'per_viewer', o.per_viewer,
+                 'status', o.status, 'stream_status', s.status, 'hold_s', o.hold_s,
+                 'payment', o.payment, 'epoch', o.epoch, 'version', o.version,
+                 'last_movement', o.last_movement, 'opens_at', ms(o.opens_at),
+                 'closes_at', ms(o.closes_at), 'keyword', o.keyword) order by o.id desc)
+          from offers o join products p on p.id = o.product
+         where o.stream = s.id and o.status not in ('draft', 'closed'))::text as offers,
+       (select n from fact_heads where stream = s.id) as fact_n
+  from streams s where s.id = $1
+
+-- name: standings
+-- The standing of these viewers in a stream; who has none has no row.
+select viewer, banned,
+       case when muted_until = 'infinity' then 9007199254740991
+            else coalesce(ms(muted_until), 0) end as muted_until_ms
+  from standings where stream = $1 and viewer = any ($2::text[])
+
+-- name: banned
+-- Who is banned from a stream.
+select viewer from standings where stream = $1 and banned limit 10000
+
+-- name: mute
+-- Mute until unmuted.
+insert into standings (stream, viewer, muted_until) values ($1, $2, 'infinity')
+    on conflict (stream, viewer) do update set muted_until = 'infinity'
+
+-- name: unmute
+-- Let somebody speak again.
+update standings set muted_until = null where stream = $1 and viewer = $2
+
+-- name: ban
+-- Keep somebody out for good.
+insert into standings (stream, viewer, banned) values ($1, $2, true)
+    on conflict (stream, viewer) do update set banned = true
+
+-- name: newest_live
+-- The stream that a visitor without an address most likely looks for.
+select id from streams where status = 'live' order by id desc limit 1
+
+-- name: schema_files
+-- What was migrated.
+select name from schema_files

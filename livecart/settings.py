@@ -1,0 +1,284 @@
+"""Every setting of livecart: one table, one reader of the environment.
+
+Owns the names, defaults, meanings and bounds of the `LIVECART_…` variables; hands small frozen
+structs down. Nothing else in the project reads the environment. Must never print a secret. Called
+by the command line, by the composition root and by tests.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+import msgspec
+
+from orders.keeper import KeeperLimits
+from orders.limits import SellingLimits
+from streams.log import LogLimits
+from streams.rooms import HubLimits
+
+SECRET_BYTES_MIN = 32  # HS256: RFC 7518 wants a key of the hash's size at the least
+
+Kind = Literal["text", "secret", "url", "int", "float", "word"]
+Value = str | int | float | None
+Number = TypeVar("Number", int, float)
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message is one line for a person."""
+
+
+class Variable(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table."""
+
+    name: str
+    kind: Kind
+    default: Value
+    meaning: str
+    least: float = 0
+    most: float = 2**53 - 1
+    schemes: tuple[str, ...] = ()  # of a url
+    words: tuple[str, ...] = ()  # of a word
+
+    @property
+    def allowed(self) -> str:
+        """Say what values are allowed."""
+        if self.kind in ("int", "float"):
+            what = "a whole number" if self.kind == "int" else "a number"
+            return f"{what} from {self.least:g} to {self.most:g}"
+        if self.kind == "url":
+            return "a URL that begins with " + " or ".join(f"{s}://" for s in self.schemes)
+        if self.kind == "word":
+            return "one of " + ", ".join(self.words)
+        if self.kind == "secret":
+            return f"at least {SECRET_BYTES_MIN} bytes"
+        return "text without control characters"
+
+    def read(self, text: str) -> Value:
+        """Return the value of a text; raise `SettingsError`."""
+        value = self._parse(text)
+        if value is None:
+            shown = "(not shown)" if self.kind in ("secret", "url") else ascii(text[:80])
+            raise SettingsError(f"{self.name}={shown} is not {self.allowed}")
+        return value
+
+    def _parse(self, text: str) -> Value:
+        if self.kind == "int":
+            return self._within(int(text)) if re.fullmatch(r"-?[0-9]{1,16}", text) else None
+        if self.kind == "float":
+            try:
+                return self._within(float(text))
+            except ValueError:
+                return None
+        if re.search(r"[\x00-\x1f\x7f]", text):
+            return None
+        if self.kind == "secret":
+            return text if len(text.encode(errors="surrogateescape")) >= SECRET_BYTES_MIN else None
+        if self.kind == "url":
+            return text if text.startswith(tuple(f"{s}://" for s in self.schemes)) else None
+        if self.kind == "word":
+            return text if text in self.words else None
+        return text
+
+    def _within(self, number: Number) -> Number | None:
+        return number if math.isfinite(number) and self.least <= number <= self.most else None
+
+    def shown(self, value: Value) -> str:
+        """Return a value as it may be printed."""
+        if self.kind == "secret":
+            return "not set" if value is None else "set"
+        if value is None:
+            return "not set"
+        if self.kind == "url":  # a password may be in it
+            return re.sub(r"//[^/@]*@", "//…@", str(value))
+        return str(value)
+
+
+_HUB, _LOG, _SELLING, _KEEPER = HubLimits(), LogLimits(), SellingLimits(), KeeperLimits()
+
+#: The one table. A variable that is set but empty counts as not set.
+VARIABLES: tuple[Variable, ...] = (
+    Variable(name="LIVECART_SECRET", kind="secret", default=None,
+             meaning="key that tokens are signed with (HS256); none by default"),
+    Variable(name="LIVECART_JWKS_URL", kind="url", default=None, schemes=("https", "http"),
+             meaning="where the public keys of RS256 or ES256 tokens are; HS256 is refused then"),
+    Variable(name="LIVECART_JWT_AUDIENCE", kind="text", default=None,
+             meaning="`aud` that a token must have; not checked when not set"),
+    Variable(name="LIVECART_JWT_ISSUER", kind="text", default=None,
+             meaning="`iss` that a token must have; not checked when not set"),
+    Variable(name="LIVECART_REDIS_URL", kind="url", default=None,
+             schemes=("redis", "rediss", "unix"), meaning="the Redis or Valkey server"),
+    Variable(name="LIVECART_DATABASE_URL", kind="url", default=None,
+             schemes=("postgresql", "postgres"), meaning="the PostgreSQL database"),
+    Variable(name="LIVECART_HOST", kind="text", default="127.0.0.1",
+             meaning="address to listen on"),
+    Variable(name="LIVECART_PORT", kind="int", default=8000, most=65_535,
+             meaning="port to listen on; 0 takes a free one"),
+    Variable(name="LIVECART_WORKERS", kind="int", default=1, least=1, most=64,
+             meaning="server processes that share the port"),
+    Variable(name="LIVECART_DATA_DIR", kind="text", default=".livecart",
+             meaning="folder of the embedded servers' data"),
+    Variable(name="LIVECART_LOG_LEVEL", kind="word", default="info",
+             words=("debug", "info", "warning", "error"), meaning="how much is logged"),
+    Variable(name="LIVECART_METRICS_PORT", kind="int", default=0, most=65_535,
+             meaning="port of the keeper's /metrics; 0 serves none"),
+    Variable(name="LIVECART_DRAIN_S", kind="float", default=5.0, most=300,
+             meaning="seconds over which connections end when a process stops"),
+    Variable(name="LIVECART_CONNECTIONS_MAX", kind="int", default=_HUB.connections_max,
+             least=1, most=1_000_000, meaning="WebSocket connections of one process"),
+    Variable(name="LIVECART_QUEUE_BYTES_MAX", kind="int", default=_HUB.queue_bytes_max,
+             least=16_384, most=64 * 2**20,
+             meaning="bytes that may wait for one slow connection before it is closed"),
+    Variable(name="LIVECART_HEARTBEAT_MS", kind="int", default=_HUB.heartbeat_ms,
+             least=1_000, most=300_000, meaning="how often a connection is pinged"),
+    Variable(name="LIVECART_HELLO_DEADLINE_MS", kind="int", default=_HUB.hello_deadline_ms,
+             least=100, most=60_000, meaning="how long a connection may wait with its hello"),
+    Variable(name="LIVECART_LOG_EVENTS_MAX", kind="int", default=_LOG.main_entries_max,
+             least=10, most=1_000_000,
+             meaning="events of each sequence of a stream that are kept for recovery"),
+    Variable(name="LIVECART_POOL_CONNECTIONS_MAX", kind="int", default=8, least=2, most=1_000,
+             meaning="Postgres connections of one process"),
+    Variable(name="LIVECART_REDIS_CONNECTIONS_MAX", kind="int", default=32, least=4, most=10_000,
+             meaning="Redis connections of one process, beside those that listen"),
+    Variable(name="LIVECART_HTTP_BODY_BYTES_MAX", kind="int", default=128 * 1024,
+             least=1_024, most=16 * 2**20, meaning="bytes of one HTTP request's body"),
+    Variable(name="LIVECART_BUYS_WAITING_MAX", kind="int", default=_SELLING.waiting_max,
+             least=1, most=10_000_000, meaning="buys of one process that have no answer yet"),
+    Variable(name="LIVECART_KEEPER_ROUND_S", kind="float", default=_KEEPER.round_s,
+             least=0.02, most=60, meaning="how often the keeper looks at what is due"),
+)  # fmt: skip
+_BY_NAME = {variable.name: variable for variable in VARIABLES}
+
+
+class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How tokens are judged."""
+
+    secret: str | None = None
+    jwks_url: str | None = None
+    audience: str | None = None
+    issuer: str | None = None
+
+    def __repr__(self) -> str:
+        return "AuthSettings(…)"  # the secret must not get into a log by way of a traceback
+
+
+class ServeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How processes serve."""
+
+    host: str
+    port: int
+    workers: int
+    drain_s: float
+    log_level: str
+    metrics_port: int
+
+
+class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the HTTP side."""
+
+    body_bytes_max: int = 128 * 1024
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything, by who needs it."""
+
+    auth: AuthSettings
+    serve: ServeSettings
+    redis_url: str | None
+    database_url: str | None
+    data_dir: str
+    pool_connections_max: int
+    redis_connections_max: int
+    http: HttpLimits
+    hub: HubLimits
+    log: LogLimits
+    selling: SellingLimits
+    keeper: KeeperLimits
+
+    def __repr__(self) -> str:
+        return "Settings(…)"
+
+
+def values(environ: Mapping[str, str]) -> dict[str, Value]:
+    """Return the value of every variable; raise `SettingsError` on the first bad one."""
+    found: dict[str, Value] = {}
+    for variable in VARIABLES:
+        text = environ.get(variable.name, "")
+        found[variable.name] = variable.read(text) if text else variable.default
+    return found
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Return the settings of an environment; raise `SettingsError` on the first bad value."""
+    found = values(environ)
+    events_max = _int(found, "LOG_EVENTS_MAX")
+    return Settings(
+        auth=AuthSettings(
+            secret=_text(found, "SECRET"),
+            jwks_url=_text(found, "JWKS_URL"),
+            audience=_text(found, "JWT_AUDIENCE"),
+            issuer=_text(found, "JWT_ISSUER"),
+        ),
+        serve=ServeSettings(
+            host=_text(found, "HOST") or "",
+            port=_int(found, "PORT"),
+            workers=_int(found, "WORKERS"),
+            drain_s=_float(found, "DRAIN_S"),
+            log_level=_text(found, "LOG_LEVEL") or "",
+            metrics_port=_int(found, "METRICS_PORT"),
+        ),
+        redis_url=_text(found, "REDIS_URL"),
+        database_url=_text(found, "DATABASE_URL"),
+        data_dir=_text(found, "DATA_DIR") or "",
+        pool_connections_max=_int(found, "POOL_CONNECTIONS_MAX"),
+        redis_connections_max=_int(found, "REDIS_CONNECTIONS_MAX"),
+        http=HttpLimits(body_bytes_max=_int(found, "HTTP_BODY_BYTES_MAX")),
+        hub=HubLimits(
+            connections_max=_int(found, "CONNECTIONS_MAX"),
+            queue_bytes_max=_int(found, "QUEUE_BYTES_MAX"),
+            heartbeat_ms=_int(found, "HEARTBEAT_MS"),
+            hello_deadline_ms=_int(found, "HELLO_DEADLINE_MS"),
+        ),
+        log=LogLimits(
+            main_entries_max=events_max,
+            chat_entries_max=events_max,
+            tail_entries_max=max(_LOG.tail_entries_max, 2 * events_max),
+        ),
+        selling=SellingLimits(waiting_max=_int(found, "BUYS_WAITING_MAX")),
+        keeper=KeeperLimits(round_s=_float(found, "KEEPER_ROUND_S")),
+    )
+
+
+def demand(settings: Settings, *names: Literal["redis", "database", "tokens"]) -> None:
+    """Raise `SettingsError` when something that has no default is missing."""
+    for name in names:
+        if name == "redis" and settings.redis_url is None:
+            raise SettingsError(_missing("LIVECART_REDIS_URL"))
+        if name == "database" and settings.database_url is None:
+            raise SettingsError(_missing("LIVECART_DATABASE_URL"))
+        if name == "tokens" and settings.auth.secret is None and settings.auth.jwks_url is None:
+            raise SettingsError(f"{_missing('LIVECART_SECRET')} (or set LIVECART_JWKS_URL)")
+
+
+def _missing(name: str) -> str:
+    variable = _BY_NAME[name]
+    return f"{name} is not set: {variable.meaning}; it is {variable.allowed}"
+
+
+def _text(found: Mapping[str, Value], name: str) -> str | None:
+    value = found[f"LIVECART_{name}"]
+    return None if value is None else str(value)
+
+
+def _int(found: Mapping[str, Value], name: str) -> int:
+    value = found[f"LIVECART_{name}"]
+    assert isinstance(value, int)
+    return value
+
+
+def _float(found: Mapping[str, Value], name: str) -> float:
+    value = found[f"LIVECART_{name}"]
+    assert isinstance(value, int | float)
+    return float(value)

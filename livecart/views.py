@@ -1,0 +1,123 @@
+"""Records of selling as objects of the protocol.
+
+Owns the derived figures of the wire (`left`, `reserved`). Pure functions; called by routes,
+commands, rooms and the announcer.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from orders import records
+from streams import protocol
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
+    """Return an offer as clients see it."""
+    return protocol.Offer(
+        id=record.id,
+        stream=record.stream,
+        product=product,
+        price_minor=record.price_minor,
+        currency=record.currency,
+        quantity=record.quantity,
+        left=record.quantity - record.taken,
+        reserved=record.taken - record.confirmed,
+        confirmed=record.confirmed,
+        per_viewer=record.per_viewer,
+        status=record.status,
+        hold_s=record.hold_s,
+        payment=record.payment,
+        epoch=record.epoch,
+        version=record.version,
+        opens_at=record.opens_at,
+        closes_at=record.closes_at,
+        keyword=record.keyword,
+    )
+
+
+def order(record: records.Order) -> protocol.Order:
+    """Return an order as clients see it."""
+    return protocol.Order(
+        id=record.id,
+        stream=record.stream,
+        offer=record.offer,
+        product=record.product,
+        viewer=record.viewer,
+        qty=record.qty,
+        unit_price_minor=record.unit_price_minor,
+        amount_minor=record.unit_price_minor * record.qty,
+        currency=record.currency,
+        status=record.status,
+        rank=record.rank,
+        key=record.key,
+        version=record.version,
+        reserved_at=record.reserved_at,
+        expires_at=record.expires_at,
+        confirmed_at=record.confirmed_at,
+    )
+
+
+def order_event(
+    record: records.Order, re: int | None = None, replayed: bool = False
+) -> protocol.OrderEvent:
+    """Return the event that tells of an order's present status."""
+    return protocol.ORDER_EVENT[record.status](
+        order=order(record), re=re, replayed=True if replayed else None
+    )
+
+
+def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.Offer:
+    """Return the offer that a fact was written with: its row at that moment, as jsonb has it."""
+    row = msgspec.convert(body, OfferRow)
+    return protocol.Offer(
+        id=row.id,
+        stream=row.stream,
+        product=product,
+        price_minor=row.price_minor,
+        currency=product.currency,
+        quantity=row.quantity,
+        left=row.quantity - row.taken,
+        reserved=row.taken - row.confirmed,
+        confirmed=row.confirmed,
+        per_viewer=row.per_viewer,
+        status=row.status,
+        hold_s=row.hold_s,
+        payment=row.payment,
+        epoch=row.epoch,
+        version=row.version,
+        opens_at=_ms(row.opens_at),
+        closes_at=_ms(row.closes_at),
+        keyword=row.keyword,
+    )
+
+
+class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `offers` as `to_jsonb` writes it; more columns than these are ignored."""
+
+    id: str
+    stream: str
+    product: str
+    price_minor: int
+    quantity: int
+    taken: int
+    confirmed: int
+    per_viewer: int
+    status: records.OfferStatus
+    hold_s: int
+    payment: protocol.Payment
+    epoch: int
+    version: int
+    opens_at: datetime | None = None
+    closes_at: datetime | None = None
+    keyword: str | None = None
+
+
+def _ms(at: datetime | None) -> int | None:
+    return None if at is None else round((at - EPOCH) / MILLISECOND)
