@@ -58,7 +58,7 @@ def spawn(
     if threading.current_thread() is not threading.main_thread():
         # Linux sends the signal at the end of the spawning *thread*, not process.
         raise RuntimeError("children must be started from the main thread")
-    log = subprocess.DEVNULL if log_path is None else _open_log(log_path)
+    log = subprocess.DEVNULL if log_path is None else _open_log(log_path, identity)
     try:
         return subprocess.Popen(
             launch_command(argv, die_signal=die_signal, identity=identity),
@@ -118,10 +118,13 @@ def server_environment() -> dict[str, str]:
     return kept | {"LC_ALL": "C", "TZ": "UTC"}
 
 
-def _open_log(path: Path) -> int:
+def _open_log(path: Path, identity: Identity) -> int:
     bound_log(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    return os.open(path, flags, 0o600)
+    log = os.open(path, flags, 0o600)
+    if identity.kind == "user":
+        os.fchown(log, identity.uid, identity.gid)  # that user may run us itself next time
+    return log
 
 
 def bound_log(path: Path, *, bytes_max: int = LOG_BYTES_MAX) -> None:

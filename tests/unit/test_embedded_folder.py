@@ -78,6 +78,14 @@ def test_foreign_folder_is_refused_untouched(base: Path) -> None:
         DataFolder.open(base / "home" / "letter")
 
 
+def test_unusable_place_is_one_line(base: Path) -> None:
+    """A place where no folder can be made is refused in one line that names it."""
+    (base / "file").write_text("")
+    with pytest.raises(FolderRefused, match=rf"{base}/file/d cannot be used") as refused:
+        DataFolder.open(base / "file" / "d")
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["x" * 90, "a, b", "販売"])
 def test_awkward_path_gets_a_short_runtime_folder(base: Path, name: str) -> None:
     """A path too long or too odd for a socket gets a private short folder, the same every time."""
