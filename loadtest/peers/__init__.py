@@ -1,0 +1,1 @@
+"""What livecart is measured beside: the same job, done the usual way."""
