@@ -1,0 +1,270 @@
+"""Wire commands that sell or host: command, call, reply.
+
+Implements `streams.ports.Handler`; every command is answered exactly once. Owns who may act on
+what (the session has checked the role). A buy joins the present batch without a task of its own;
+the others run in tasks, a bounded number at once. Knows no SQL and no Redis. Called by sessions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from livecart import views
+from livecart.announce import asked_by
+from livecart.catalog.store import Catalog
+from orders import records
+from orders.changes import Changes
+from orders.ids import Ids
+from orders.ledger.ledger import LedgerAway
+from orders.selling import Selling
+from streams.bus import ControlKind
+from streams.codes import Code
+from streams.ports import Caller, Refused
+from streams.protocol import (
+    PINS_MAX,
+    AnyCommand,
+    Ban,
+    Buy,
+    Cancel,
+    Mute,
+    OfferClose,
+    OfferOpen,
+    OfferRestock,
+    Ok,
+    Pin,
+    PinCommand,
+    Product,
+    Unmute,
+    Unpin,
+)
+from streams.tasks import Tasks
+
+UNDER_WAY_MAX = 1_000  # commands in tasks
+RETRY_AFTER_MS = 500
+
+T = TypeVar("T", records.Order, records.Offer)
+
+log = logging.getLogger("livecart.commands")
+
+
+class Crowd(Protocol):
+    """Who carries out a host's word about a user (`streams.hub.Hub`)."""
+
+    def control(
+        self, stream_id: str, kind: ControlKind, user: str, until_ms: int | None = None
+    ) -> None:
+        """Mute, unmute or ban on all connections."""
+
+
+class WireBuy(records.Buy):
+    """A buy that came by a socket; `tag` is the connection."""
+
+    __slots__ = ("re",)
+
+    def __init__(self, caller: Caller, command: Buy) -> None:
+        super().__init__(
+            command.offer,
+            caller.identity.sub,
+            command.qty,
+            command.key,
+            answer_buy,
+            caller,
+            caller.stream_id,
+        )
+        self.re = command.id
+
+
+#: Made once, since a sold-out sale refuses tens of thousands; sent, never raised.
+_REFUSED = {why: Refused(Code(why.value)) for why in records.Why}
+
+
+def refusal(refused: records.Refused) -> Refused:
+    """Return selling's refusal in the words of the wire."""
+    return Refused(Code(refused.why.value), retry_after_ms=refused.retry_after_ms)
+
+
+def answer_buy(buy: records.Buy, outcome: records.Outcome) -> None:
+    """Answer a `WireBuy`."""
+    assert isinstance(buy, WireBuy)
+    caller: Caller = buy.tag
+    if caller.closed:
+        return
+    if isinstance(outcome, records.Accepted):
+        caller.send(views.order_event(outcome.order, buy.re, outcome.replayed))
+    elif outcome.retry_after_ms is None:
+        caller.reject(buy.re, _REFUSED[outcome.why])
+    else:
+        caller.reject(buy.re, refusal(outcome))
+
+
+class Commands:
+    """Handles commands."""
+
+    def __init__(self, selling: Selling, changes: Changes, catalog: Catalog, ids: Ids) -> None:
+        self._selling = selling
+        self._changes = changes
+        self._catalog = catalog
+        self._ids = ids
+        self._crowd: Crowd | None = None  # set by `attach`, before anybody connects
+        self._tasks = Tasks("commands")
+        self._ways: dict[type[AnyCommand], Callable[..., Awaitable[None]]] = {
+            Cancel: self._cancel,
+            PinCommand: self._pin,
+            Unpin: self._unpin,
+            OfferOpen: self._open,
+            OfferClose: self._close,
+            OfferRestock: self._restock,
+            Mute: self._mute,
+            Unmute: self._unmute,
+            Ban: self._ban,
+        }
+
+    def attach(self, crowd: Crowd) -> None:
+        """Carry out words about users through this; the hub is built after its handler."""
+        self._crowd = crowd
+
+    def handle(self, caller: Caller, command: AnyCommand) -> None:
+        """Start the work and return at once."""
+        if type(command) is Buy:
+            self._selling.buy(WireBuy(caller, command))
+            return
+        way = self._ways.get(type(command))
+        if way is None:
+            caller.reject(command.id, Refused(Code.UNKNOWN_TYPE, field="type"))
+        elif len(self._tasks) >= UNDER_WAY_MAX:
+            caller.reject(command.id, Refused(Code.RETRY, retry_after_ms=RETRY_AFTER_MS))
+        else:
+            self._tasks.spawn(self._run(way, caller, command), type(command).__name__)
+
+    async def close(self) -> None:
+        """End what is under way; its outcome is unknown to who asked, as after a crash."""
+        await self._tasks.close()
+
+    async def _run(
+        self, way: Callable[..., Awaitable[None]], caller: Caller, command: AnyCommand
+    ) -> None:
+        try:
+            with asked_by(caller):
+                await way(caller, command)
+        except Refused as refused:
+            caller.reject(command.id, refused)
+        except (LedgerAway, OverflowError):
+            caller.reject(command.id, Refused(Code.RETRY, retry_after_ms=RETRY_AFTER_MS))
+        except Exception:
+            log.exception("%s failed", type(command).__name__)
+            caller.reject(command.id, Refused(Code.INTERNAL))
+
+    # --- a viewer's ------------------------------------------------------------------------------
+
+    async def _cancel(self, caller: Caller, command: Cancel) -> None:
+        identity = caller.identity
+        found = await self._selling.ledger.orders([command.order])
+        if not found or found[0].viewer != identity.sub or not identity.may_enter(found[0].stream):
+            raise Refused(Code.NOT_FOUND, field="order")
+        order = done(await self._changes.cancel(command.order, False, None))
+        caller.send(views.order_event(order, command.id))
+
+    # --- a host's --------------------------------------------------------------------------------
+
+    async def _hosted(self, caller: Caller) -> str:
+        """Return the shop of the caller's stream; raise `Refused` when he may not act for it."""
+        shop = await self._catalog.shop_of(caller.stream_id)
+        if shop is None:
+            raise Refused(Code.NOT_FOUND)
+        if not caller.identity.may_host(shop):
+            raise Refused(Code.FORBIDDEN)
+        return shop
+
+    async def _offer(self, caller: Caller, offer: str) -> records.Offer:
+        """Return an offer of the caller's stream; raise `Refused`."""
+        await self._hosted(caller)
+        found = await self._selling.offer(offer)
+        if found is None or found.stream != caller.stream_id:
+            raise Refused(Code.NOT_FOUND, field="offer")
+        return found
+
+    async def _pin(self, caller: Caller, command: PinCommand) -> None:
+        shop = await self._hosted(caller)
+        product = await pinnable(
+            self._catalog, self._selling, caller.stream_id, shop, command.product, command.offer
+        )
+        pin = Pin(
+            id=self._ids.new("pin"),
+            product=product,
+            position=0,
+            offer=command.offer,
+            media_at=command.media_at,
+        )
+        refused = await self._changes.pin(
+            caller.stream_id, pin.id, product.id, command.offer, command.media_at, PINS_MAX
+        )
+        if refused is not None:
+            raise refusal(refused)
+        caller.send(Ok(re=command.id, pin=pin))
+
+    async def _unpin(self, caller: Caller, command: Unpin) -> None:
+        await self._hosted(caller)
+        refused = await self._changes.unpin(caller.stream_id, command.pin)
+        if refused is not None:
+            raise refusal(refused)
+        caller.send(Ok(re=command.id))
+
+    async def _open(self, caller: Caller, command: OfferOpen) -> None:
+        offer = await self._offer(caller, command.offer)
+        done(await self._changes.open_offer(offer.id))
+        caller.send(Ok(re=command.id))
+
+    async def _close(self, caller: Caller, command: OfferClose) -> None:
+        offer = await self._offer(caller, command.offer)
+        done(await self._changes.close_offer(offer.id))
+        caller.send(Ok(re=command.id))
+
+    async def _restock(self, caller: Caller, command: OfferRestock) -> None:
+        offer = await self._offer(caller, command.offer)
+        done(await self._changes.restock(offer.id, command.key, command.add))
+        caller.send(Ok(re=command.id))
+
+    async def _mute(self, caller: Caller, command: Mute) -> None:
+        await self._hosted(caller)
+        await self._catalog.mute(caller.stream_id, command.user)
+        self._controlled(caller, command.id, "mute", command.user)
+
+    async def _unmute(self, caller: Caller, command: Unmute) -> None:
+        await self._hosted(caller)
+        await self._catalog.unmute(caller.stream_id, command.user)
+        self._controlled(caller, command.id, "unmute", command.user)
+
+    async def _ban(self, caller: Caller, command: Ban) -> None:
+        await self._hosted(caller)
+        await self._catalog.ban(caller.stream_id, command.user)
+        self._controlled(caller, command.id, "ban", command.user)
+
+    def _controlled(self, caller: Caller, re: int, kind: ControlKind, user: str) -> None:
+        if self._crowd is not None:
+            self._crowd.control(caller.stream_id, kind, user)
+        caller.send(Ok(re=re))
+
+
+async def pinnable(
+    catalog: Catalog, selling: Selling, stream: str, shop: str, product: str, offer: str | None
+) -> Product:
+    """Return the product of a pin to be; raise `Refused` when it or the offer is another's."""
+    found = await catalog.product(product)
+    if found is None or found.shop != shop:
+        raise Refused(Code.NOT_FOUND, field="product")
+    if offer is not None:
+        of = await selling.offer(offer)
+        if of is None or of.stream != stream:
+            raise Refused(Code.NOT_FOUND, field="offer")
+        if of.product != product:
+            raise Refused(Code.BAD_REQUEST, "The offer is of another product.", field="offer")
+    return found
+
+
+def done(result: T | records.Refused) -> T:
+    """Return what a change made of it; raise `Refused` when it was refused."""
+    if isinstance(result, records.Refused):
+        raise refusal(result)
+    return result

@@ -1,0 +1,96 @@
+"""What the hub asks about a stream: its state, a viewer's orders, a user's standing.
+
+Implements `streams.ports.RoomSource` over catalog and ledger; thousands of hellos at once become a
+few queries. Knows no socket. Called by the hub, and by the HTTP routes for bans.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+from livecart import views
+from livecart.catalog.store import Catalog
+from orders.coalesce import Coalesced
+from orders.ledger.ledger import Ledger, LedgerAway
+from streams.codes import Code
+from streams.ports import Refused, RoomState, Standing
+from streams.protocol import ORDERS_IN_WELCOME_MAX, Order
+
+BANS_AGE_S = 1.0  # how long after a ban an HTTP call of the banned may still get through
+BANS_KEPT_MAX = 1_000  # streams whose bans are remembered
+
+Of = tuple[str, str]  # (stream, user)
+T = TypeVar("T")
+NO_STANDING = Standing()
+
+
+class Rooms:
+    """Reads the truth about streams for newcomers."""
+
+    def __init__(self, catalog: Catalog, ledger: Ledger) -> None:
+        self._catalog = catalog
+        self._ledger = ledger
+        self._orders: Coalesced[Of, list[Order]] = Coalesced(self._load_orders)
+        self._standings: Coalesced[Of, Standing] = Coalesced(self._load_standings)
+        self._ban_reads: Coalesced[str, frozenset[str]] = Coalesced(self._load_bans)
+        self._bans: dict[str, tuple[frozenset[str], float]] = {}  # by stream, until loop time
+
+    async def room(self, stream_id: str) -> RoomState | None:
+        """Return the state now, or None when there is no such stream."""
+        return await _or_retry(self._catalog.room(stream_id))
+
+    async def orders(self, stream_id: str, viewer: str) -> list[Order]:
+        """Return the viewer's newest orders of the stream."""
+        return await _or_retry(self._orders.get((stream_id, viewer))) or []
+
+    async def standing(self, stream_id: str, user: str) -> Standing:
+        """Return whether the user is muted or banned."""
+        return await _or_retry(self._standings.get((stream_id, user))) or NO_STANDING
+
+    async def banned(self, stream_id: str) -> frozenset[str]:
+        """Return who is banned from a stream, as of the last second."""
+        now = asyncio.get_running_loop().time()
+        known = self._bans.get(stream_id)
+        if known is not None and known[1] > now:
+            return known[0]
+        banned = await _or_retry(self._ban_reads.get(stream_id)) or frozenset()
+        if len(self._bans) >= BANS_KEPT_MAX:
+            self._bans.clear()
+        self._bans[stream_id] = (banned, now + BANS_AGE_S)
+        return banned
+
+    async def _load_orders(self, keys: Sequence[Of]) -> dict[Of, list[Order]]:
+        found: defaultdict[Of, list[Order]] = defaultdict(list)
+        for stream, viewers in _by_stream(keys).items():
+            for order in await self._ledger.orders_of_viewers(
+                stream, viewers, ORDERS_IN_WELCOME_MAX
+            ):
+                found[stream, order.viewer].append(views.order(order))
+        return found
+
+    async def _load_standings(self, keys: Sequence[Of]) -> dict[Of, Standing]:
+        found: dict[Of, Standing] = {}
+        for stream, users in _by_stream(keys).items():
+            for user, standing in (await self._catalog.standings(stream, users)).items():
+                found[stream, user] = standing
+        return found
+
+    async def _load_bans(self, streams: Sequence[str]) -> dict[str, frozenset[str]]:
+        return {stream: await self._catalog.banned(stream) for stream in streams}
+
+
+def _by_stream(keys: Sequence[Of]) -> dict[str, list[str]]:
+    grouped: defaultdict[str, list[str]] = defaultdict(list)
+    for stream, user in keys:
+        grouped[stream].append(user)
+    return grouped
+
+
+async def _or_retry(reading: Awaitable[T]) -> T:
+    try:
+        return await reading
+    except (LedgerAway, OverflowError) as error:
+        raise Refused(Code.RETRY) from error
