@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from orders import metrics
 from orders.ledger.ledger import Admitted, LedgerAway, Line
 from orders.records import Accepted, Buy, Figures, Offer, Order, Refused, Why
-from orders.stock.gate import Decided, Frozen, GateAway, GateBroken
+from orders.stock.gate import CALL_MAX, Decided, Frozen, GateAway, GateBroken
 from orders.stock.keys import key_field
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Counter:
         self._waiting: deque[Buy] = deque()  # to be asked of the gate next
         self._parked: deque[Buy] = deque()  # waiting for anybody's hold to be written (stock)
         self._limited: dict[str, list[Buy]] = {}  # by viewer, waiting for his own holds
-        self._written: list[str] = []  # ids whose rows are committed, the gate not told yet
+        self._written: list[tuple[str, str]] = []  # (id, viewer) of rows the gate is not told of
         self._held: deque[tuple[Buy, Line, int]] = deque()  # (buy, line, epoch) to be admitted
         self._unresolved = 0  # holds taken here whose admission has no answer yet
         self._admitting = 0  # admission calls under way
@@ -101,7 +101,8 @@ class Counter:
         limits, selling = self._limits, self._selling
         taken = min(buys_max, len(self._waiting)) if selling.well else 0
         batch = [self._waiting.popleft() for _ in range(taken)]
-        written, self._written = self._written, []
+        written = self._written[: CALL_MAX - taken]
+        del self._written[: len(written)]
         for buy in batch:
             if not buy.id:
                 buy.id = selling.new_order_id()
@@ -289,7 +290,7 @@ class Counter:
             if word == "ok":
                 order = self._order(line, admitted)
                 sales.append((buy, order))
-                self._written.append(line.id)
+                self._written.append((line.id, line.viewer))
                 if not answered:
                     selling.answer(buy, Accepted(order))
             elif word == "again":
@@ -318,9 +319,9 @@ class Counter:
         if admitted.told:
             selling.listener.told(offer.stream)
 
-    def _mark(self, order: str) -> None:
+    def _mark(self, order: Order) -> None:
         """Remember that a hold's row was found, so that the gate is told."""
-        self._written.append(order)
+        self._written.append((order.id, order.viewer))
         self._wake()
 
     def _order(self, line: Line, admitted: Admitted) -> Order:

@@ -170,11 +170,11 @@ class Keeper:
         epoch = await self._ledger.fence(offer, highest)
         if epoch != standing.epoch:
             return  # a rebuild is under way, which knows the rows itself
-        rows = {order.id for order in await self._ledger.orders([id_ for id_, _ in standing.stale])}
-        written = [id_ for id_, _ in standing.stale if id_ in rows]
+        orders = await self._ledger.orders([id_ for id_, _ in standing.stale])
+        rows = {order.id: order.viewer for order in orders}
         orphans = [(id_, rank) for id_, rank in standing.stale if id_ not in rows]
-        if written:
-            await self._gate.hold(offer, written, [])
+        if rows:
+            await self._gate.hold(offer, list(rows.items()), [])
         if orphans:
             released = await self._gate.release(offer, epoch, orphans)
             if not isinstance(released, Frozen):

@@ -12,13 +12,12 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 from redis.exceptions import RedisError
 
 from orders import metrics
 from orders.ledger.ledger import Ledger
 from orders.stock.gate import Frozen, Gate, GateAway, State
-from orders.stock.keys import key_field, staged
+from orders.stock.keys import key_field, record, staged
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ class Rebuilder:
         if snapshot is None:
             return False
         row, fence_rank, orders = snapshot
-        holds: dict[str, bytes] = {}
+        holds: dict[str, str] = {}
         bound: dict[str, str] = {}
         viewers: dict[str, int] = {}
         rank, taken = fence_rank, 0
@@ -97,7 +96,7 @@ class Rebuilder:
             bound[field] = id_
             rank = max(rank, order_rank)
             if live:
-                holds[id_] = msgspec.msgpack.encode([order_rank, qty, viewer, field])
+                holds[id_] = record(order_rank, qty, field)
                 viewers[viewer] = viewers.get(viewer, 0) + qty
                 taken += qty
         stage = staged(offer, epoch, secrets.token_hex(4))

@@ -113,20 +113,22 @@ class Selling:
         self,
         buys: Sequence[Buy],
         answered: bool = False,
-        found: Callable[[str], None] | None = None,
+        found: Callable[[Order], None] | None = None,
     ) -> None:
         """Answer buys whose key has a row; `found` is told each row that a hold's id names."""
         for buy in buys:
             self._spawn(self._replay(buy, answered, found))
 
-    async def _replay(self, buy: Buy, answered: bool, found: Callable[[str], None] | None) -> None:
+    async def _replay(
+        self, buy: Buy, answered: bool, found: Callable[[Order], None] | None
+    ) -> None:
         try:
             order = await self._key_reads.get((buy.offer, buy.viewer, buy.key))
         except (LedgerAway, OverflowError) as error:
             self.ledger_health.failed(error)
             order = None
         if order is not None and found is not None and order.id == buy.id:
-            found(order.id)
+            found(order)
         if not answered:
             self.answer(buy, self._replayed(buy, order))
 

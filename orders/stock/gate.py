@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 TRANSIENT = ("LOADING", "BUSY", "OOM", "READONLY", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN",
              "MASTERDOWN", "NOREPLICAS", "MISCONF", "UNKILLABLE")  # fmt: skip
 
+#: Marks and buys in one hold call: Lua unpacks no more than about 8,000 values at once.
+CALL_MAX = 3_000
+
 Word = Literal[
     "held", "adopted", "replay", "park_limit", "park_stock", "not_live", "closed", "not_open",
     "limit_reached", "sold_out",
@@ -126,14 +129,20 @@ class Gate:
         }
 
     async def hold(
-        self, offer: str, written: Sequence[str], buys: Sequence[tuple[str, int, str, str]]
+        self,
+        offer: str,
+        written: Sequence[tuple[str, str]],
+        buys: Sequence[tuple[str, int, str, str]],
     ) -> Decided | Frozen:
-        """Mark `written` ids, then decide `buys`, each (viewer, qty, new order id, key field)."""
+        """Mark what is `written`, each (order id, viewer), then decide `buys`.
+
+        A buy is (viewer, qty, new order id, key field). At most `CALL_MAX` of both together.
+        """
         raw = await self._call(
             "hold",
             offer,
-            msgspec.msgpack.encode(written),
-            msgspec.msgpack.encode(buys),
+            msgspec.msgpack.encode([part for one in written for part in one]),
+            msgspec.msgpack.encode([part for buy in buys for part in buy]),
             self.unwritten_max,
         )
         if raw[0] != b"ok":

@@ -5,8 +5,8 @@ too. Called by scripts, holds and rebuild.
 
 `{of}:o` hash: run (run id of the server it was installed under), epoch, status, live (0|1),
 opens, closes (ms, 0 for none), quantity, left (signed), rank (last given), per_viewer, mv (last
-movement applied) · `{of}:h` hash: live order id → MessagePack [rank, qty, viewer, key field], the
-name of each taken unit · `{of}:k` hash: key field → order id, terminal orders too · `{of}:v` hash:
+movement applied) · `{of}:h` hash: live order id → `rank qty key-field`, the name of
+each taken unit · `{of}:k` hash: key field → order id, terminal orders too · `{of}:v` hash:
 viewer → live quantity · `{of}:u` sorted set: ids of holds not yet known to be written, by the time
 of their hold (ms) · `{of}:w` hash: viewer → how many such holds.
 """
@@ -40,5 +40,14 @@ def staged(offer: str, epoch: int, token: str) -> Keys:
 
 
 def key_field(viewer: str, key: str) -> str:
-    """Return the field of (viewer, key): length-prefixed, so that no two pairs share one (R5)."""
-    return f"{len(viewer)}:{viewer}{key}"
+    """Return the field of (viewer, key): length-prefixed, so that no two pairs share one (R5).
+
+    The length is in bytes: the scripts cut the viewer out again.
+    """
+    length = len(viewer) if viewer.isascii() else len(viewer.encode())
+    return f"{length}:{viewer}{key}"
+
+
+def record(rank: int, qty: int, field: str) -> str:
+    """Return a hold's record in `{of}:h`; its numbers end at a space, so the field may hold any."""
+    return f"{rank} {qty} {field}"

@@ -147,7 +147,8 @@ async def _step(
     elif word == "mark":
         assert isinstance(what, list)
         named = [ids[n % len(ids)] for n in what]
-        await gate.hold(offer, named, [])
+        whose = [(i, model.live[i].viewer if i in model.live else "zed") for i in named]
+        await gate.hold(offer, whose, [])
         for id_ in named:
             if id_ in model.live:
                 model.live[id_].written = True

@@ -20,15 +20,18 @@ for _, movement in ipairs(cmsgpack.unpack(ARGV[9])) do
   else
     local record = redis.call('HGET', KEYS[2], id)
     if record then
-      local r = cmsgpack.unpack(record)
+      local _, qty, length, rest = string.match(record, '^(%d+) (%d+) (%d+):(.*)$')
+      local viewer = string.sub(rest, 1, tonumber(length))
       redis.call('HDEL', KEYS[2], id)
       if redis.call('ZREM', KEYS[5], id) == 1 then
-        if redis.call('HINCRBY', KEYS[6], r[3], -1) <= 0 then
-          redis.call('HDEL', KEYS[6], r[3])
+        if redis.call('HINCRBY', KEYS[6], viewer, -1) <= 0 then
+          redis.call('HDEL', KEYS[6], viewer)
         end
       end
-      if redis.call('HINCRBY', KEYS[4], r[3], -r[2]) <= 0 then redis.call('HDEL', KEYS[4], r[3]) end
-      left = left + r[2]
+      if redis.call('HINCRBY', KEYS[4], viewer, -qty) <= 0 then
+        redis.call('HDEL', KEYS[4], viewer)
+      end
+      left = left + qty
     end
   end
 end

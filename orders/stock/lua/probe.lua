@@ -19,7 +19,7 @@ if age >= tonumber(ARGV[1]) then
   for _, id in ipairs(due) do
     local record = redis.call('HGET', KEYS[2], id)
     back[#back + 1] = id
-    back[#back + 1] = record and cmsgpack.unpack(record)[1] or 0
+    back[#back + 1] = record and tonumber(string.match(record, '^%d+')) or 0
   end
 end
 return back

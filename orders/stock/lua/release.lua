@@ -13,14 +13,19 @@ for _, named in ipairs(cmsgpack.unpack(ARGV[2])) do
   local id, rank = named[1], named[2]
   local record = redis.call('ZSCORE', KEYS[5], id) and redis.call('HGET', KEYS[2], id)
   if record then
-    local r = cmsgpack.unpack(record)
-    if r[1] <= rank then
+    local at, qty, length, rest = string.match(record, '^(%d+) (%d+) (%d+):(.*)$')
+    if tonumber(at) <= rank then
+      local viewer = string.sub(rest, 1, tonumber(length))
       redis.call('HDEL', KEYS[2], id)
-      redis.call('HDEL', KEYS[3], r[4])
+      redis.call('HDEL', KEYS[3], length .. ':' .. rest)
       redis.call('ZREM', KEYS[5], id)
-      if redis.call('HINCRBY', KEYS[4], r[3], -r[2]) <= 0 then redis.call('HDEL', KEYS[4], r[3]) end
-      if redis.call('HINCRBY', KEYS[6], r[3], -1) <= 0 then redis.call('HDEL', KEYS[6], r[3]) end
-      done, units = done + 1, units + r[2]
+      if redis.call('HINCRBY', KEYS[4], viewer, -qty) <= 0 then
+        redis.call('HDEL', KEYS[4], viewer)
+      end
+      if redis.call('HINCRBY', KEYS[6], viewer, -1) <= 0 then
+        redis.call('HDEL', KEYS[6], viewer)
+      end
+      done, units = done + 1, units + qty
     end
   end
 end
