@@ -16,7 +16,7 @@ import select
 import socket
 import statistics
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -82,14 +82,16 @@ class Crowd:
         self.seen = 0
         self.first_at = 0.0
         self.last_at = 0.0
-        self._sockets: dict[int, socket.socket] = {}
+        self._sockets: list[socket.socket] = []
+        self._read_into: dict[int, Callable[[bytearray], int]] = {}  # by file descriptor
         self._ready = select.epoll()
 
     def connect(self) -> None:
         """Dial everyone, and wait until all are welcome."""
         for _ in range(self.size):
             dialled = socket.create_connection((self.shake.host, self.shake.port), DIAL_TIMEOUT_S)
-            self._sockets[dialled.fileno()] = dialled
+            self._sockets.append(dialled)
+            self._read_into[dialled.fileno()] = dialled.recv_into
             self._ready.register(dialled, select.EPOLLIN)
             # Frames may not come before the answer: each viewer waits for its own.
             dialled.sendall(self.shake.request)
@@ -111,24 +113,25 @@ class Crowd:
         """
         self.seen = 0
         ends = perf_counter() + timeout_s
-        sockets, poll, size = self._sockets, self._ready.poll, self.size
+        read_into, poll, size = self._read_into, self._ready.poll, self.size
+        buffer = bytearray(READ_BYTES)
         while self.seen < size:
             events = poll(ends - perf_counter() if perf_counter() < ends else 0, EVENTS_MAX)
             if not events:
                 raise TimeoutError(f"{self.seen} of {size} viewers were reached")
             for number, _ in events:
-                data = sockets[number].recv(READ_BYTES)
-                if count := data.count(needle):
+                length = read_into[number](buffer)
+                if count := buffer.count(needle, 0, length):
                     if not self.seen:
                         self.first_at = perf_counter()
                     self.seen += count
-                elif not data:
+                elif not length:
                     raise ConnectionError("a viewer was disconnected")
         self.last_at = perf_counter()
 
     def close(self) -> None:
         """Leave."""
-        for dialled in self._sockets.values():
+        for dialled in self._sockets:
             dialled.close()
         self._ready.close()
 
