@@ -23,6 +23,7 @@ READY_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
 LOG_TAIL_BYTES = 4000
 READY_LINE_BYTES_MAX = 64 * 1024
+_FOREIGN = frozenset({"LIVECART_DATABASE_URL", "LIVECART_REDIS_URL", "LIVECART_JWKS_URL"})
 
 
 class Pids(msgspec.Struct, kw_only=True):
@@ -81,7 +82,7 @@ async def spawned(workers: int = 1, data_dir: Path | None = None) -> AsyncIterat
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "LIVECART_SECRET": secret},
+                env=_environment(secret),
                 limit=READY_LINE_BYTES_MAX,
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
             )
@@ -97,6 +98,12 @@ async def spawned(workers: int = 1, data_dir: Path | None = None) -> AsyncIterat
             )
         finally:
             await _stop(process)
+
+
+def _environment(secret: str) -> dict[str, str]:
+    """Ours, without the addresses of servers that are not to be loaded by a run of our own."""
+    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    return {**kept, "LIVECART_SECRET": secret}
 
 
 async def _ready(process: asyncio.subprocess.Process, log: Path) -> Ready:
