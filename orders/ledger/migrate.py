@@ -59,6 +59,25 @@ async def migrate(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     return applied
 
 
+async def missing(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+    """Return the names of what `migrate` would apply; changes nothing. For `livecart doctor`."""
+    known: dict[str, str] = {}
+    if await connection.fetchval("select to_regclass('schema_files') is not null"):
+        rows = await connection.fetch("select name, digest from schema_files")
+        known = {row["name"]: row["digest"] for row in rows}
+    return [
+        name
+        for folder in ("migrations", "functions")
+        for name, text in _files(folder)
+        if known.get(name) != hashlib.sha256(text.encode()).hexdigest()
+    ]
+
+
+def expected() -> frozenset[str]:
+    """Return the names of all files that a database of this release has applied."""
+    return frozenset(n for f in ("migrations", "functions") for n, _ in _files(f))
+
+
 def _files(folder: str) -> list[tuple[str, str]]:
     return sorted(
         (f"{folder}/{entry.name}", entry.read_text("utf-8"))

@@ -1,0 +1,209 @@
+"""The command line: options into settings, and faults into one line and a status.
+
+Owns nothing else; each command is a call of the module that does it. Status 0: done; 1: it did not
+work, and the line says why; 2: what was asked for, or a setting, is not usable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from livecart.settings import VARIABLES, SettingsError, load, values
+
+app = typer.Typer(
+    name="livecart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The backend of live shopping: pins, flash offers and orders that never oversell.",
+    epilog="Every setting is a LIVECART_… variable: `livecart settings` lists them.",
+)
+
+# Text, and read by `settings`: an option and its variable have the same bounds and the same words.
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[str | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
+Workers = Annotated[str | None, typer.Option(help="Processes that share the port.")]
+DataDir = Annotated[str | None, typer.Option(help="Folder of the embedded servers' data.")]
+
+_OPTIONS = {
+    "LIVECART_HOST": "--host",
+    "LIVECART_PORT": "--port",
+    "LIVECART_WORKERS": "--workers",
+    "LIVECART_DATA_DIR": "--data-dir",
+}
+
+
+class BadOption(Exception):
+    """An option that cannot be used; the text is one line and names it."""
+
+
+def environ_with(**options: str | None) -> dict[str, str]:
+    """Return the environment with the options that were given in place of their variables."""
+    given = {f"LIVECART_{name.upper()}": text for name, text in options.items() if text is not None}
+    for name, text in given.items():
+        try:
+            values({name: text})
+        except SettingsError as error:
+            raise BadOption(str(error).replace(name, _OPTIONS[name], 1)) from error
+        if text == "":
+            raise BadOption(f"{_OPTIONS[name]} is empty")
+    return {**os.environ, **given}
+
+
+@app.command()
+def up(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    workers: Workers = None,
+    demo: Annotated[bool, typer.Option(help="Make a demo stream to look at.")] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON once ready.")
+    ] = False,
+) -> None:
+    """Run everything here: embedded servers, keeper, workers and a demo stream."""
+    environ = environ_with(host=host, port=port, data_dir=data_dir, workers=workers)
+    from livecart import up as all_of_it
+
+    all_of_it.up(environ, all_of_it.Wishes(demo=demo, as_json=as_json))
+
+
+@app.command()
+def serve(host: Host = None, port: Port = None, workers: Workers = None) -> None:
+    """Run the workers on external servers (LIVECART_REDIS_URL, LIVECART_DATABASE_URL)."""
+    environ = environ_with(host=host, port=port, workers=workers)
+    from livecart import up as all_of_it
+
+    all_of_it.serve(environ)
+
+
+@app.command()
+def worker() -> None:
+    """Run the keeper on external servers: expiry, schedules, mending. Any number; one leads."""
+    from livecart.worker import keep
+
+    keep(os.environ)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database of LIVECART_DATABASE_URL to this release's schema."""
+    from livecart.settings import demand
+    from livecart.up import bring_schema_forward
+
+    settings = load(os.environ)
+    demand(settings, "database")
+    assert settings.database_url is not None
+    applied = bring_schema_forward(settings.database_url)
+    typer.echo("\n".join(applied) if applied else "nothing to do: the schema is this release's")
+
+
+@app.command()
+def token(
+    role: Annotated[str, typer.Option(help="viewer, host, admin or service.")],
+    sub: Annotated[str, typer.Option(help="Whom it is for: a user id.")],
+    shop: Annotated[str | None, typer.Option(help="Whom a host acts for; else its sub.")] = None,
+    stream: Annotated[
+        list[str] | None, typer.Option(help="Good for this stream only; may be repeated.")
+    ] = None,
+    ttl: Annotated[int, typer.Option(min=1, help="Seconds that it is good for.")] = 43_200,
+    name: Annotated[str | None, typer.Option(help="Name shown in chat; else the sub.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a token, signed with LIVECART_SECRET or the secret of the data folder."""
+    from livecart.auth import issue
+    from livecart.up import find_secret
+
+    secret = find_secret(load(environ_with(data_dir=data_dir)))
+    typer.echo(issue(secret, role=role, sub=sub, shop=shop, streams=stream, ttl_s=ttl, name=name))
+
+
+@app.command()
+def doctor(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
+    """Check everything that livecart needs, and say what to do."""
+    from livecart import doctor as checks
+
+    environ = environ_with(host=host, port=port, data_dir=data_dir)
+    failed = False
+    for finding in checks.examine(environ):
+        typer.echo(str(finding))
+        failed |= finding.failed
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def demo(context: typer.Context) -> None:
+    """Play a short sale with simulated viewers; takes the options of `livecart-loadtest demo`."""
+    # A process of its own: the harness judges from outside, and nothing here may import it.
+    command = [sys.executable, "-m", "loadtest.cli", "demo", *context.args]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command()
+def settings() -> None:
+    """List every variable: its value now, default and meaning. Secrets are not shown."""
+    found = values(os.environ)
+    for variable in VARIABLES:
+        now = variable.shown(found[variable.name])
+        default = variable.shown(variable.default)
+        typer.echo(f"{variable.name} = {now}")
+        typer.echo(f"    {variable.meaning}; {variable.allowed}; default: {default}")
+
+
+@app.command()
+def spec(which: Annotated[str, typer.Argument(help="openapi or asyncapi.")] = "openapi") -> None:
+    """Print the description of the HTTP calls (OpenAPI) or of the WebSocket (AsyncAPI)."""
+    if which == "asyncapi":
+        from streams.spec import asyncapi
+
+        found = asyncapi()
+    elif which == "openapi":
+        from livecart.api.spec import openapi
+
+        found = openapi()
+    else:
+        raise BadOption(f"{which!a} is no description: openapi or asyncapi")
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command and return its status; a fault that a user can mend is one line."""
+    from livecart.demo_data import DemoFault
+    from livecart.embedded import EmbeddedError
+    from livecart.fleet import CannotListen
+    from livecart.up import DatabaseFault
+
+    try:
+        status = app(list(arguments), prog_name="livecart", standalone_mode=False)
+    except TyperException as error:
+        return fail(error.format_message(), 2)
+    except (SettingsError, BadOption) as error:
+        return fail(str(error), 2)
+    except (EmbeddedError, CannotListen, DatabaseFault, DemoFault) as error:
+        return fail(str(error), 1)
+    except KeyboardInterrupt:
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+def fail(why: str, status: int) -> int:
+    """Say why on stderr."""
+    typer.echo(f"livecart: {why}", err=True)
+    return status
+
+
+def main() -> None:
+    """Console script `livecart`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

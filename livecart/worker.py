@@ -1,0 +1,183 @@
+"""The keeper's process: one leader among any number of them, the others stand by (R10).
+
+Owns the composition of the keeper and who leads. Must never sell. Started by `fleet` as
+`python -m livecart.worker --mark FILE`, and by `livecart worker` where servers are external.
+
+The leader holds an advisory lock of Postgres on a connection of its own, and is leader no more once
+that connection is gone. Two at once, for a moment, are harmless: every effect is conditional.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from livecart.announce import Announcer, BusTeller
+from livecart.app import open_redis
+from livecart.catalog.store import Catalog
+from livecart.fleet import set_mark
+from livecart.serve import loop_factory, start_log
+from livecart.settings import Settings, SettingsError, demand, load
+from orders.changes import Changes
+from orders.keeper import Keeper
+from orders.ledger.ledger import Ledger
+from orders.ledger.pool import open_pool
+from orders.rebuild import Rebuilder
+from orders.stock.gate import Gate
+from streams.bus import Bus, Note
+from streams.log import EventLog
+
+LOCK = 0x6B656570  # any number, the same for every keeper
+STANDBY_EVERY_S = 1.0
+CALL_TIMEOUT_S = 2.0
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+log = logging.getLogger("livecart.worker")
+
+
+class Deaf:
+    """The keeper tells on the bus and hears nothing there (`streams.bus.BusListener`)."""
+
+    def bus_read(self, tag: str, note: Note) -> None:
+        """Nothing that hubs tell each other concerns the keeper."""
+
+    def bus_lost(self, tag: str) -> None:
+        """Nor does what was missed."""
+
+
+@asynccontextmanager
+async def composed(settings: Settings) -> AsyncIterator[Keeper]:
+    """A keeper with everything it needs, its first connection made."""
+    demand(settings, "redis", "database")
+    assert settings.redis_url is not None
+    assert settings.database_url is not None
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(settings.database_url, settings.pool_connections_max)
+        stack.push_async_callback(pool.close)
+        redis = open_redis(settings)
+        stack.push_async_callback(redis.aclose)
+        ledger = Ledger(pool)
+        announcer = Announcer(ledger, Catalog(ledger), EventLog(redis, settings.log))
+        bus = Bus(redis)
+        bus.start(Deaf())
+        stack.push_async_callback(bus.close)
+        announcer.attach(BusTeller(bus))
+        gate = Gate(redis, settings.selling.unwritten_offer_max)
+        rebuilder = Rebuilder(gate, ledger)
+        changes = Changes(ledger, rebuilder, announcer)
+        yield Keeper(ledger, gate, changes, rebuilder, announcer, settings.keeper)
+
+
+Work = Callable[[], Coroutine[None, None, None]]
+
+
+async def lead(database_url: str, work: Work, standing: Callable[[], None]) -> None:
+    """Do `work` whenever we are the leader, until cancelled; stand by in between.
+
+    `standing` is called each time that our place is known: leader, or next in line.
+    """
+    while True:
+        try:
+            connection = await asyncpg.connect(database_url, timeout=CALL_TIMEOUT_S)
+            try:
+                await _wait_for_lead(connection, standing)
+                await _work_while(connection, work)
+            finally:
+                connection.terminate()
+        except _AWAY as error:
+            log.warning("the keeper waits: %s", str(error) or type(error).__name__)
+        await asyncio.sleep(STANDBY_EVERY_S)
+
+
+async def _wait_for_lead(connection: Connection, standing: Callable[[], None]) -> None:
+    """Return once this connection has the lock."""
+    ask = "select pg_try_advisory_lock($1)"
+    while not await connection.fetchval(ask, LOCK, timeout=CALL_TIMEOUT_S):
+        standing()
+        await asyncio.sleep(STANDBY_EVERY_S)
+    standing()
+    log.info("keeper %d leads", os.getpid())
+
+
+async def _work_while(connection: Connection, work: Work) -> None:
+    """Work until the connection fails; raises what it, or the work, failed with."""
+    working = asyncio.create_task(work())
+    try:
+        while not working.done():
+            await asyncio.wait({working}, timeout=STANDBY_EVERY_S)
+            await connection.fetchval("select 1", timeout=CALL_TIMEOUT_S)
+        await working
+    finally:
+        working.cancel()
+        await asyncio.wait({working})
+
+
+async def run(settings: Settings, mark: Path | None) -> None:
+    """Keep until SIGTERM or SIGINT."""
+    demand(settings, "redis", "database")
+    assert settings.database_url is not None
+
+    async def work() -> None:
+        async with composed(settings) as keeper:
+            await keeper.run()
+
+    def standing() -> None:
+        if mark is not None:
+            set_mark(mark)
+
+    leading = asyncio.create_task(lead(settings.database_url, work, standing))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leading.cancel)
+    await asyncio.wait({leading})
+    if not leading.cancelled():
+        leading.result()  # a fault: let it be seen
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Serve the keeper's figures to Prometheus, in a thread of the client library."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    start_http_server(port, host, registry)
+
+
+def keep(environ: Mapping[str, str], mark: Path | None = None) -> None:
+    """Run the keeper's process; raises SettingsError before anything starts."""
+    settings = load(environ)
+    demand(settings, "redis", "database")
+    start_log(settings.serve.log_level)
+    if settings.serve.metrics_port:
+        serve_metrics(settings.serve.host, settings.serve.metrics_port)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run(settings, mark))
+
+
+def main() -> None:
+    """Run the keeper; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="livecart.worker")
+    parser.add_argument("--mark", type=Path)
+    options = parser.parse_args()
+    try:
+        keep(os.environ, options.mark)
+    except SettingsError as error:
+        sys.exit(f"livecart: {error}")
+
+
+if __name__ == "__main__":
+    main()
