@@ -18,9 +18,11 @@ from orders.ledger.ledger import Ledger, LedgerAway
 from streams.codes import Code
 from streams.ports import Refused, RoomState, Standing
 from streams.protocol import ORDERS_IN_WELCOME_MAX, Order
+from streams.tasks import Tasks
 
 BANS_AGE_S = 1.0  # how long after a ban an HTTP call of the banned may still get through
 BANS_KEPT_MAX = 1_000  # streams whose bans are remembered
+OFFERS_KEPT_MAX = 10_000  # offers whose stream is remembered
 
 Of = tuple[str, str]  # (stream, user)
 T = TypeVar("T")
@@ -36,6 +38,9 @@ class Rooms:
         self._orders: Coalesced[Of, list[Order]] = Coalesced(self._load_orders)
         self._standings: Coalesced[Of, Standing] = Coalesced(self._load_standings)
         self._ban_reads: Coalesced[str, frozenset[str]] = Coalesced(self._load_bans)
+        self._tasks = Tasks("rooms")
+        self._offers: Coalesced[str, str] = Coalesced(self._load_streams)
+        self._stream_of: dict[str, str] = {}  # by offer; an offer never moves
         self._bans: dict[str, tuple[frozenset[str], float]] = {}  # by stream, until loop time
 
     async def room(self, stream_id: str) -> RoomState | None:
@@ -50,16 +55,34 @@ class Rooms:
         """Return whether the user is muted or banned."""
         return await _or_retry(self._standings.get((stream_id, user))) or NO_STANDING
 
+    async def stream_of(self, offer: str) -> str | None:
+        """Return the stream of an offer, None when there is no such offer."""
+        stream = self._stream_of.get(offer)
+        if stream is None:
+            found = await _or_retry(self._offers.get(offer))
+            if found is None:
+                return None
+            if len(self._stream_of) >= OFFERS_KEPT_MAX:
+                self._stream_of.clear()
+            stream = self._stream_of[offer] = found
+        return stream
+
     async def banned(self, stream_id: str) -> frozenset[str]:
         """Return who is banned from a stream, as of the last second."""
         now = asyncio.get_running_loop().time()
         known = self._bans.get(stream_id)
-        if known is not None and known[1] > now:
+        if known is not None:
+            if known[1] <= now:  # nobody waits for the next reading
+                self._bans[stream_id] = (known[0], now + BANS_AGE_S)
+                self._tasks.spawn(self._read_bans(stream_id), "bans", expected=Refused)
             return known[0]
+        return await self._read_bans(stream_id)
+
+    async def _read_bans(self, stream_id: str) -> frozenset[str]:
         banned = await _or_retry(self._ban_reads.get(stream_id)) or frozenset()
         if len(self._bans) >= BANS_KEPT_MAX:
             self._bans.clear()
-        self._bans[stream_id] = (banned, now + BANS_AGE_S)
+        self._bans[stream_id] = (banned, asyncio.get_running_loop().time() + BANS_AGE_S)
         return banned
 
     async def _load_orders(self, keys: Sequence[Of]) -> dict[Of, list[Order]]:
@@ -77,6 +100,9 @@ class Rooms:
             for user, standing in (await self._catalog.standings(stream, users)).items():
                 found[stream, user] = standing
         return found
+
+    async def _load_streams(self, offers: Sequence[str]) -> dict[str, str]:
+        return {offer.id: offer.stream for offer in await self._ledger.offers(offers)}
 
     async def _load_bans(self, streams: Sequence[str]) -> dict[str, frozenset[str]]:
         return {stream: await self._catalog.banned(stream) for stream in streams}

@@ -1,0 +1,197 @@
+"""Offers over HTTP: create, list, show, revise, open, close, restock."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from livecart import views
+from livecart.api.bounds import (
+    hosted_offer,
+    hosted_stream,
+    hosts,
+    product_of,
+    seen_offer,
+    shops_product,
+)
+from livecart.api.calls import Call, Page, listing
+from livecart.api.operations import Operation
+from livecart.commands import done
+from orders import records
+from streams.codes import Code
+from streams.ports import Refused
+from streams.protocol import (
+    Id,
+    Keyword,
+    Offer,
+    Payment,
+    PriceMinor,
+    Quantity,
+    RestockAdd,
+    TimeMs,
+)
+
+PerViewer = Annotated[int, Meta(ge=1, le=1_000_000)]
+HoldS = Annotated[int, Meta(ge=1, le=7 * 86_400)]
+PER_VIEWER = 1
+HOLD_S = 600
+
+
+class NewOffer(msgspec.Struct, kw_only=True):
+    """Units of a product to sell in a stream."""
+
+    product: Id
+    price_minor: PriceMinor
+    quantity: Quantity
+    per_viewer: PerViewer | None = None
+    opens_at: TimeMs | None = None
+    closes_at: TimeMs | None = None
+    hold_s: HoldS | None = None
+    payment: Payment | None = None
+    keyword: Keyword | None = None
+
+
+class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What is to change."""
+
+    product: Id | None = None
+    price_minor: PriceMinor | None = None
+    quantity: Quantity | None = None
+    per_viewer: PerViewer | None = None
+    opens_at: TimeMs | None = None
+    closes_at: TimeMs | None = None
+    hold_s: HoldS | None = None
+    payment: Payment | None = None
+    keyword: Keyword | None = None
+
+
+class Restock(msgspec.Struct, kw_only=True):
+    """Units to add."""
+
+    add: RestockAdd
+
+
+async def create(call: Call, body: NewOffer) -> Offer:
+    """Make an offer: a draft, or scheduled when it has a time to open."""
+    stream, shop = await hosted_stream(call)
+    product = await shops_product(call, body.product, shop)
+    _in_order(body.opens_at, body.closes_at)
+    made = done(
+        await call.services.changes.create_offer(
+            call.services.ids.new("of"),
+            stream,
+            product.id,
+            price_minor=body.price_minor,
+            quantity=body.quantity,
+            per_viewer=PER_VIEWER if body.per_viewer is None else body.per_viewer,
+            opens_at=body.opens_at,
+            closes_at=body.closes_at,
+            hold_s=HOLD_S if body.hold_s is None else body.hold_s,
+            payment=body.payment or "required",
+            keyword=body.keyword,
+        )
+    )
+    return views.offer(made, product)
+
+
+async def listed(call: Call) -> dict[str, Any]:
+    """List a stream's offers, newest first; drafts for their shop only."""
+    query: Page = call.query
+    limit = query.size
+    stream = call.id()
+    shop = await call.services.catalog.shop_of(stream)
+    if shop is None:
+        raise Refused(Code.NOT_FOUND)
+    drafts = hosts(call.identity, shop, stream)
+    found = await call.services.catalog.offers_page(stream, drafts, query.before, limit + 1)
+    products = await call.services.catalog.products(offer.product for offer in found)
+    shown = [views.offer(offer, products[offer.product]) for offer in found]
+    return listing(found, shown, limit)
+
+
+async def show(call: Call) -> Offer:
+    """Show an offer."""
+    return await _shown(call, await seen_offer(call))
+
+
+async def revise(call: Call, body: Revision) -> Offer:
+    """Change a draft; later only `quantity` and `closes_at`."""
+    offer = await hosted_offer(call)
+    if body.product is not None:
+        await shops_product(call, body.product, offer.shop)
+    if body.opens_at is not None or body.closes_at is not None:
+        _in_order(
+            offer.opens_at if body.opens_at is None else body.opens_at,
+            offer.closes_at if body.closes_at is None else body.closes_at,
+        )
+    fields = msgspec.to_builtins(body)
+    if not fields:
+        return await _shown(call, offer)
+    return await _shown(call, done(await call.services.changes.revise_offer(offer.id, fields)))
+
+
+async def open_(call: Call) -> Offer:
+    """Open now."""
+    offer = await hosted_offer(call)
+    return await _shown(call, done(await call.services.changes.open_offer(offer.id)))
+
+
+async def close(call: Call) -> Offer:
+    """Close for good; held orders stay payable."""
+    offer = await hosted_offer(call)
+    return await _shown(call, done(await call.services.changes.close_offer(offer.id)))
+
+
+async def restock(call: Call, body: Restock) -> Offer:
+    """Add units, once per key."""
+    offer = await hosted_offer(call)
+    return await _shown(
+        call, done(await call.services.changes.restock(offer.id, call.key, body.add))
+    )
+
+
+async def _shown(call: Call, offer: records.Offer) -> Offer:
+    return views.offer(offer, await product_of(call, offer))
+
+
+def _in_order(opens_at: int | None, closes_at: int | None) -> None:
+    if opens_at is not None and closes_at is not None and closes_at <= opens_at:
+        raise Refused(Code.BAD_REQUEST, "Expected a time after `opens_at`", field="closes_at")
+
+
+_OF_ITS_STATE = (Code.NOT_FOUND, Code.CONFLICT)
+
+OPERATIONS = (
+    Operation(
+        method="POST", path="/v1/streams/{id}/offers", handle=create, who="host", status=201,
+        summary="Make an offer", body=NewOffer, result=Offer, refusals=_OF_ITS_STATE,
+    ),
+    Operation(
+        method="GET", path="/v1/streams/{id}/offers", handle=listed, who="anyone",
+        summary="List a stream's offers", query=Page, result=Offer, listed=True,
+        refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="GET", path="/v1/offers/{id}", handle=show, who="anyone",
+        summary="Show an offer", result=Offer, refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="PATCH", path="/v1/offers/{id}", handle=revise, who="host",
+        summary="Change an offer", body=Revision, result=Offer, refusals=_OF_ITS_STATE,
+    ),
+    Operation(
+        method="POST", path="/v1/offers/{id}/open", handle=open_, who="host",
+        summary="Open an offer", result=Offer, refusals=_OF_ITS_STATE,
+    ),
+    Operation(
+        method="POST", path="/v1/offers/{id}/close", handle=close, who="host",
+        summary="Close an offer", result=Offer, refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="POST", path="/v1/offers/{id}/restock", handle=restock, who="host", keyed=True,
+        summary="Add units", body=Restock, result=Offer,
+        refusals=(*_OF_ITS_STATE, Code.KEY_REUSED),
+    ),
+)  # fmt: skip

@@ -1,0 +1,132 @@
+"""What an operation is, and how a path serves its operations.
+
+Owns the order of a call: services, path, token, role, key, query, body, handler. The table made of
+these values is what the OpenAPI document is generated from. Used by every noun of this folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from livecart.api.calls import (
+    Call,
+    Receive,
+    Scope,
+    Send,
+    answer_error,
+    answer_json,
+    decode_body,
+    decode_query,
+    identify,
+    key_of,
+    read_body,
+    write,
+)
+from livecart.api.problems import Answer, problem
+from livecart.services import Site
+from streams.codes import Code
+from streams.ports import Refused
+
+READ_S = 1.0  # after this the answer is `retry`: Postgres hangs
+CHANGE_S = 5.0  # a change goes on behind a `retry`; only one that is stuck is given up
+
+Who = Literal["anyone", "member", "viewer", "host"]
+ROLES: dict[Who, tuple[str, ...]] = {
+    "anyone": (),
+    "member": ("viewer", "host", "admin", "service"),
+    "viewer": ("viewer",),
+    "host": ("host", "admin", "service"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    handle: Callable[..., Awaitable[Any]]  # (call), or (call, body) where there is a body
+    summary: str
+    who: Who
+    result: type | None = None  # None: 204, nothing
+    status: int = 200
+    listed: bool = False  # the result is a page of these
+    body: type[msgspec.Struct] | None = None
+    query: type[msgspec.Struct] | None = None
+    keyed: bool = False  # needs an Idempotency-Key
+    replays: bool = False  # a repeated key is answered 200 where the first was 201
+    refusals: tuple[Code, ...] = ()  # beside those that the rest of this value implies
+
+
+class Path:
+    """Serves the operations of one path; an ASGI application."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self.operations = {operation.method: operation for operation in operations}
+        self._decoders = {
+            operation.method: msgspec.json.Decoder(operation.body)
+            for operation in operations
+            if operation.body is not None
+        }
+        methods = set(self.operations) | ({"HEAD"} if "GET" in self.operations else set())
+        self._allow = [(b"allow", ", ".join(sorted(methods | {"OPTIONS"})).encode())]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        method = scope["method"]
+        operation = self.operations.get("GET" if method == "HEAD" else method)
+        if operation is None:
+            answer = self._other(method)
+        else:
+            try:
+                answer = await self._serve(operation, scope, receive)
+            except Exception as error:  # noqa: BLE001 - told to the caller, logged there
+                answer = answer_error(error)
+        await write(send, answer, head=method == "HEAD")
+
+    def _other(self, method: str) -> Answer:
+        if method == "OPTIONS":
+            return Answer(204, b"", list(self._allow))
+        refused = Refused(Code.BAD_REQUEST, "This path has no such method.")
+        return problem(refused, status=405, headers=self._allow)
+
+    async def _serve(self, operation: Operation, scope: Scope, receive: Receive) -> Answer:
+        site: Site = scope["state"]["site"]
+        call = Call(site.services, scope)
+        if not call.services.selling.ledger_health.well:  # known already: no need to wait for it
+            raise Refused(Code.RETRY)
+        call.identity = await identify(call.services.verifier, call.headers)
+        admit(operation.who, call)
+        if operation.keyed:
+            call.key = key_of(call.headers)
+        if operation.query is not None:
+            call.query = decode_query(operation.query, scope["query_string"])
+        body: tuple[Any, ...] = ()
+        if operation.body is not None:
+            raw = await read_body(scope, receive, site.body_bytes_max)
+            body = (decode_body(self._decoders[operation.method], raw),)
+        try:
+            async with asyncio.timeout(READ_S if operation.method == "GET" else CHANGE_S):
+                result = await operation.handle(call, *body)
+        except TimeoutError as error:
+            raise Refused(Code.RETRY) from error
+        if isinstance(result, Answer):
+            return result
+        if operation.result is None:
+            return Answer(204, b"", [])
+        return answer_json(result, operation.status)
+
+
+def admit(who: Who, call: Call) -> None:
+    """Raise `Refused` when this caller's role may not call such an operation."""
+    if who == "anyone":
+        return
+    if call.identity is None:
+        raise Refused(Code.UNAUTHENTICATED)
+    if call.identity.role not in ROLES[who]:
+        raise Refused(Code.FORBIDDEN)

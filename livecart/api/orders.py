@@ -1,0 +1,152 @@
+"""Orders over HTTP: buy, list, show, cancel, pay.
+
+The buy is the hot path: it joins the present batch of its offer and waits for its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from livecart import views
+from livecart.api.bounds import own_order
+from livecart.api.calls import Call, Page, answer_json, listing
+from livecart.api.operations import Operation
+from livecart.api.problems import Answer
+from livecart.commands import done, refusal
+from orders import records
+from streams.codes import Code
+from streams.ports import Refused
+from streams.protocol import LINE, Id, Order, OrderStatus, Qty
+
+Reason = Annotated[str, Meta(max_length=300, pattern=LINE)]
+
+
+class NewOrder(msgspec.Struct, kw_only=True):
+    """How many units to buy."""
+
+    qty: Qty
+
+
+class Cancellation(msgspec.Struct, kw_only=True):
+    """Why an order ends."""
+
+    reason: Reason | None = None
+
+
+class OrdersQuery(Page, kw_only=True):
+    """Which orders to list."""
+
+    stream: Id | None = None
+    offer: Id | None = None
+    status: OrderStatus | None = None
+    viewer: Id | None = None
+
+
+def _heard(buy: records.Buy, outcome: records.Outcome) -> None:
+    """Hand an outcome to the call that waits for it, if it still does."""
+    future: asyncio.Future[records.Outcome] = buy.tag
+    if not future.done():
+        future.set_result(outcome)
+
+
+async def buy(call: Call, body: NewOrder) -> Answer:
+    """Buy; 201, or 200 when an earlier call with this key made the order."""
+    offer, identity, services = call.id(), call.caller, call.services
+    stream = await services.rooms.stream_of(offer)
+    if stream is None:
+        raise Refused(Code.NOT_FOUND)
+    if not identity.may_enter(stream):
+        raise Refused(Code.FORBIDDEN, "The token is for other streams.")
+    if identity.sub in await services.rooms.banned(stream):
+        raise Refused(Code.FORBIDDEN, "You are banned from this stream.")
+    future: asyncio.Future[records.Outcome] = asyncio.get_running_loop().create_future()
+    services.selling.buy(
+        records.Buy(offer, identity.sub, body.qty, call.key, _heard, future, stream)
+    )
+    outcome = await future
+    if isinstance(outcome, records.Refused):
+        raise refusal(outcome)
+    return answer_json(views.order(outcome.order), 200 if outcome.replayed else 201)
+
+
+async def listed(call: Call) -> dict[str, Any]:
+    """List orders, newest first: a viewer's own, a host's shop's."""
+    query: OrdersQuery = call.query
+    identity, limit = call.caller, query.size
+    viewer, shop = query.viewer, None
+    if identity.role == "viewer":
+        if viewer not in (None, identity.sub):
+            return {"items": [], "next_cursor": None}
+        viewer = identity.sub
+    elif identity.role == "host":
+        shop = identity.shop
+    streams: list[str] | None = None if query.stream is None else [query.stream]
+    if identity.streams is not None:
+        streams = [s for s in (streams or identity.streams) if identity.may_enter(s)]
+    found = await call.services.ledger.orders_page(
+        viewer=viewer,
+        shop=shop,
+        streams=streams,
+        offer=query.offer,
+        status=query.status,
+        before=query.before,
+        limit=limit + 1,
+    )
+    return listing(found, [views.order(order) for order in found], limit)
+
+
+async def show(call: Call) -> Order:
+    """Show an order."""
+    order, _ = await own_order(call)
+    return views.order(order)
+
+
+async def cancel(call: Call, body: Cancellation) -> Order:
+    """End an order and give its units back: a viewer's own while reserved, or by the shop."""
+    order, by_host = await own_order(call)
+    return views.order(
+        done(await call.services.changes.cancel(order.id, by_host, body.reason or None))
+    )
+
+
+async def pay(call: Call) -> Order:
+    """Mark an order as paid by hand; a confirmed one stays so."""
+    order, by_host = await own_order(call)
+    if not by_host:
+        what = "No payment provider is connected; the shop marks orders as paid."
+        raise Refused(Code.FORBIDDEN, what)
+    return views.order(done(await call.services.changes.pay(order.id)))
+
+
+_OF_ITS_STATE = (Code.NOT_FOUND, Code.CONFLICT)
+
+OPERATIONS = (
+    Operation(
+        method="POST", path="/v1/offers/{id}/orders", handle=buy, who="viewer", status=201,
+        summary="Buy", body=NewOrder, result=Order, keyed=True, replays=True,
+        refusals=(
+            Code.NOT_FOUND, Code.NOT_LIVE, Code.NOT_OPEN, Code.CLOSED, Code.SOLD_OUT,
+            Code.LIMIT_REACHED, Code.KEY_REUSED,
+        ),
+    ),
+    Operation(
+        method="GET", path="/v1/orders", handle=listed, who="member",
+        summary="List orders", query=OrdersQuery, result=Order, listed=True,
+    ),
+    Operation(
+        method="GET", path="/v1/orders/{id}", handle=show, who="member",
+        summary="Show an order", result=Order, refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="POST", path="/v1/orders/{id}/cancel", handle=cancel, who="member",
+        summary="Cancel an order", body=Cancellation, result=Order, refusals=_OF_ITS_STATE,
+    ),
+    Operation(
+        method="POST", path="/v1/orders/{id}/pay", handle=pay, who="member",
+        summary="Mark an order as paid by hand", result=Order, refusals=_OF_ITS_STATE,
+    ),
+)  # fmt: skip

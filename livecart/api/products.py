@@ -1,0 +1,80 @@
+"""Products over HTTP: create, list, show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from livecart.api.calls import Call, Page, listing
+from livecart.api.operations import Operation
+from streams.codes import Code
+from streams.ports import Refused
+from streams.protocol import Currency, Description, Gtin, Id, PriceMinor, Product, Sku, Title, Url
+
+
+class NewProduct(msgspec.Struct, kw_only=True):
+    """Something that a shop sells."""
+
+    sku: Sku
+    title: Title
+    price_minor: PriceMinor
+    currency: Currency
+    description: Description | None = None
+    image_url: Url | None = None
+    gtin: Gtin | None = None
+
+
+class ProductsQuery(Page, kw_only=True):
+    """Which products to list."""
+
+    shop: Id | None = None
+
+
+async def create(call: Call, body: NewProduct) -> Product:
+    """Add a product to the caller's shop."""
+    product = Product(
+        id=call.services.ids.new("pr"),
+        shop=call.caller.shop,
+        sku=body.sku,
+        title=body.title,
+        price_minor=body.price_minor,
+        currency=body.currency,
+        description=body.description,
+        image_url=body.image_url,
+        gtin=body.gtin,
+    )
+    await call.services.catalog.create_product(product)
+    return product
+
+
+async def listed(call: Call) -> dict[str, Any]:
+    """List products, newest first."""
+    query: ProductsQuery = call.query
+    limit = query.size
+    found = await call.services.catalog.products_page(query.shop, query.before, limit + 1)
+    return listing(found, found, limit)
+
+
+async def show(call: Call) -> Product:
+    """Show a product."""
+    product = await call.services.catalog.product(call.id())
+    if product is None:
+        raise Refused(Code.NOT_FOUND)
+    return product
+
+
+OPERATIONS = (
+    Operation(
+        method="POST", path="/v1/products", handle=create, who="host", status=201,
+        summary="Add a product", body=NewProduct, result=Product,
+    ),
+    Operation(
+        method="GET", path="/v1/products", handle=listed, who="anyone",
+        summary="List products", query=ProductsQuery, result=Product, listed=True,
+    ),
+    Operation(
+        method="GET", path="/v1/products/{id}", handle=show, who="anyone",
+        summary="Show a product", result=Product, refusals=(Code.NOT_FOUND,),
+    ),
+)  # fmt: skip

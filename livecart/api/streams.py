@@ -1,0 +1,171 @@
+"""Streams over HTTP: create, list, show, start, end, and the pins on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from livecart.api.bounds import hosted_stream
+from livecart.api.calls import Call, Page, listing
+from livecart.api.operations import Operation
+from livecart.commands import pinnable, refusal
+from streams.codes import Code
+from streams.ports import Refused
+from streams.protocol import (
+    PINS_MAX,
+    Id,
+    Language,
+    Pin,
+    Stream,
+    StreamStatus,
+    TimeMs,
+    Title,
+    Url,
+)
+
+
+class NewStream(msgspec.Struct, kw_only=True):
+    """A show to announce."""
+
+    title: Title
+    starts_at: TimeMs | None = None
+    playback_url: Url | None = None
+    language: Language | None = None
+
+
+class NewPin(msgspec.Struct, kw_only=True):
+    """A product to show."""
+
+    product: Id
+    offer: Id | None = None
+    media_at: TimeMs | None = None
+
+
+class StreamsQuery(Page, kw_only=True):
+    """Which streams to list."""
+
+    shop: Id | None = None
+    status: StreamStatus | None = None
+
+
+async def create(call: Call, body: NewStream) -> Stream:
+    """Announce a show of the caller's shop."""
+    if call.caller.streams is not None:
+        raise Refused(Code.FORBIDDEN, "This token is limited to other streams.")
+    stream = Stream(
+        id=call.services.ids.new("st"),
+        shop=call.caller.shop,
+        title=body.title,
+        status="scheduled",
+        starts_at=body.starts_at,
+        playback_url=body.playback_url,
+        language=body.language,
+    )
+    await call.services.catalog.create_stream(
+        stream.id, stream.shop, stream.title, stream.starts_at, stream.playback_url, stream.language
+    )
+    return stream
+
+
+async def listed(call: Call) -> dict[str, Any]:
+    """List streams, newest first."""
+    query: StreamsQuery = call.query
+    limit = query.size
+    found = await call.services.catalog.streams_page(
+        query.shop, query.status, query.before, limit + 1
+    )
+    return listing(found, found, limit)
+
+
+async def show(call: Call) -> Stream:
+    """Show a stream."""
+    return await _shown(call, call.id())
+
+
+async def start(call: Call) -> Stream:
+    """Go live; a live stream stays so."""
+    stream, _ = await hosted_stream(call)
+    refused = await call.services.changes.start_stream(stream)
+    if refused is not None:
+        raise refusal(refused)
+    return await _shown(call, stream)
+
+
+async def end(call: Call) -> Stream:
+    """Close every offer and end; an ended stream stays so."""
+    stream, _ = await hosted_stream(call)
+    refused = await call.services.changes.end_stream(stream)
+    if refused is not None:
+        raise refusal(refused)
+    return await _shown(call, stream)
+
+
+async def pin(call: Call, body: NewPin) -> Pin:
+    """Show a product on the stream."""
+    stream, shop = await hosted_stream(call)
+    services = call.services
+    product = await pinnable(
+        services.catalog, services.selling, stream, shop, body.product, body.offer
+    )
+    made = Pin(
+        id=services.ids.new("pin"),
+        product=product,
+        position=0,
+        offer=body.offer,
+        media_at=body.media_at,
+    )
+    refused = await services.changes.pin(
+        stream, made.id, product.id, body.offer, body.media_at, PINS_MAX
+    )
+    if refused is not None:
+        raise refusal(refused)
+    return made
+
+
+async def unpin(call: Call) -> None:
+    """Take a pin away."""
+    stream, _ = await hosted_stream(call)
+    refused = await call.services.changes.unpin(stream, call.id("pin"))
+    if refused is not None:
+        raise refusal(refused)
+
+
+async def _shown(call: Call, id_: str) -> Stream:
+    stream = await call.services.catalog.stream(id_)
+    if stream is None:
+        raise Refused(Code.NOT_FOUND)
+    return stream
+
+
+OPERATIONS = (
+    Operation(
+        method="POST", path="/v1/streams", handle=create, who="host", status=201,
+        summary="Announce a stream", body=NewStream, result=Stream,
+    ),
+    Operation(
+        method="GET", path="/v1/streams", handle=listed, who="anyone",
+        summary="List streams", query=StreamsQuery, result=Stream, listed=True,
+    ),
+    Operation(
+        method="GET", path="/v1/streams/{id}", handle=show, who="anyone",
+        summary="Show a stream", result=Stream, refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="POST", path="/v1/streams/{id}/start", handle=start, who="host",
+        summary="Go live", result=Stream, refusals=(Code.NOT_FOUND, Code.CONFLICT),
+    ),
+    Operation(
+        method="POST", path="/v1/streams/{id}/end", handle=end, who="host",
+        summary="Close every offer and end", result=Stream, refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="POST", path="/v1/streams/{id}/pins", handle=pin, who="host", status=201,
+        summary="Pin a product", body=NewPin, result=Pin,
+        refusals=(Code.NOT_FOUND, Code.CONFLICT),
+    ),
+    Operation(
+        method="DELETE", path="/v1/streams/{id}/pins/{pin}", handle=unpin, who="host", status=204,
+        summary="Take a pin away", refusals=(Code.NOT_FOUND,),
+    ),
+)  # fmt: skip

@@ -1,0 +1,239 @@
+"""The composition root: builds everything of one server process, once.
+
+Owns the order of building and of ending, and the waiting for Redis and Postgres at start-up: the
+application serves at once and answers 503 until both are there. Must never decide anything about a
+call. `build` is called by `serve` and by tests; `open_redis` by every process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from starlette.applications import Starlette
+
+from livecart.announce import Announcer
+from livecart.api.table import handlers, routes
+from livecart.auth import TokenVerifier
+from livecart.catalog.store import Catalog
+from livecart.commands import Commands
+from livecart.rooms import Rooms
+from livecart.services import Services, Site
+from livecart.settings import Settings, SettingsError, demand
+from orders.changes import Changes
+from orders.ids import Ids
+from orders.ledger.ledger import Ledger, transient
+from orders.ledger.pool import open_pool
+from orders.rebuild import Rebuilder
+from orders.selling import Selling
+from orders.stock.gate import Gate
+from streams.bus import Bus
+from streams.clock import RedisClock
+from streams.hub import Hub
+from streams.log import EventLog
+from streams.tasks import back_off_s
+
+REDIS_TIMEOUT_S = 0.9  # below the second within which a buy is answered
+FIRST_TRY_S = 2.0  # how long start-up waits before it serves without its services
+END_S = 5.0  # for closing each of the services
+
+log = logging.getLogger("livecart.app")
+
+
+def build(settings: Settings) -> Starlette:
+    """Return the application; raise `SettingsError` when something without a default is missing."""
+    demand(settings, "redis", "database", "tokens")
+    site = Site(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
+        async with contextlib.AsyncExitStack() as stack:
+            opening = asyncio.create_task(_open(site, stack))
+            stack.push_async_callback(_end, opening)
+            await asyncio.wait({opening}, timeout=FIRST_TRY_S)
+            if opening.done():
+                opening.result()  # a setting that cannot work ends the process here
+            # `hub`: whom `Wire` asks; `selling` and `hub`: what `serve` drains.
+            yield {"site": site, "hub": site, "selling": site.selling}
+
+    app = Starlette(routes=routes(), exception_handlers=handlers(), lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return app
+
+
+def open_redis(settings: Settings) -> Redis:
+    """Return the client of one process; no connection is made yet.
+
+    Retries are off, because a repeated command would hide that the server was lost in between (R2);
+    callers wait for a connection rather than opening ever more.
+    """
+    assert settings.redis_url is not None
+    pool = BlockingConnectionPool.from_url(
+        settings.redis_url,
+        max_connections=settings.redis_connections_max,
+        timeout=REDIS_TIMEOUT_S,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
+
+
+async def check_redis(redis: Redis) -> None:
+    """Raise `SettingsError` when the server might evict what it was told to keep (R14)."""
+    memory = await redis.info("memory")
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction":
+        raise SettingsError(
+            f"LIVECART_REDIS_URL names a server with maxmemory-policy {policy};"
+            " it must be noeviction, since evicted holds would be sold again"
+        )
+
+
+async def _open(site: Site, stack: contextlib.AsyncExitStack) -> None:
+    """Build the services as soon as Redis and Postgres answer."""
+    settings = site.settings
+    assert settings.database_url is not None
+    redis = open_redis(settings)
+    stack.push_async_callback(redis.aclose)
+    await _answering(site, redis)
+    pool = await _pool(site, settings.database_url)
+    stack.push_async_callback(_close_pool, pool)
+    clock = RedisClock(redis)
+    site.waits_for = "Redis"
+    await clock.start()
+    stack.push_async_callback(clock.stop)
+    services = _compose(settings, redis, pool, clock)
+    await services.hub.start()
+    stack.push_async_callback(_end_services, services)
+    site.open(services)
+    settle_garbage()
+
+
+async def _answering(site: Site, redis: Redis) -> None:
+    """Wait until Redis answers, and look whether it keeps what it is told."""
+    attempt = 0
+    while True:
+        try:
+            await check_redis(redis)
+            return
+        except (RedisError, OSError) as error:
+            attempt += 1
+            site.waits_for = "Redis"
+            if attempt == 1:
+                log.warning("waiting for Redis: %s", error)
+            await asyncio.sleep(back_off_s(attempt))
+
+
+async def _pool(site: Site, url: str) -> asyncpg.Pool[asyncpg.Record]:
+    """Wait until Postgres answers; what no waiting cures is a `SettingsError`."""
+    attempt = 0
+    while True:
+        try:
+            return await open_pool(url, site.settings.pool_connections_max)
+        except Exception as error:
+            if not transient(error):
+                raise SettingsError(f"LIVECART_DATABASE_URL does not work: {error}") from error
+            attempt += 1
+            site.waits_for = "Postgres"
+            if attempt == 1:
+                log.warning("waiting for Postgres: %s", error or type(error).__name__)
+            await asyncio.sleep(back_off_s(attempt))
+
+
+def _compose(
+    settings: Settings, redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: RedisClock
+) -> Services:
+    """Tie everything together; nothing is asked of Redis or Postgres here."""
+    ledger = Ledger(pool)
+    catalog = Catalog(ledger)
+    gate = Gate(redis, settings.selling.unwritten_offer_max)
+    ids = Ids(clock.now_ms)
+    events = EventLog(redis, settings.log)
+    announcer = Announcer(ledger, catalog, events)
+    rebuilder = Rebuilder(gate, ledger)
+    changes = Changes(ledger, rebuilder, announcer)
+    selling = Selling(gate, ledger, announcer, ids, settings.selling)
+    rooms = Rooms(catalog, ledger)
+    verifier = TokenVerifier(settings.auth, clock.now_ms)
+    commands = Commands(selling, changes, catalog, ids)
+    bus = Bus(redis)
+    hub = Hub(
+        redis=redis,
+        log=events,
+        bus=bus,
+        clock=clock,
+        doorkeeper=verifier,
+        source=rooms,
+        handler=commands,
+        limits=settings.hub,
+    )
+    # The circle is closed here: the hub calls the handler, and is told by what the handler does.
+    announcer.attach(hub)
+    commands.attach(hub)
+    return Services(
+        settings=settings,
+        redis=redis,
+        pool=pool,
+        clock=clock,
+        ledger=ledger,
+        gate=gate,
+        ids=ids,
+        catalog=catalog,
+        announcer=announcer,
+        rebuilder=rebuilder,
+        changes=changes,
+        selling=selling,
+        rooms=rooms,
+        verifier=verifier,
+        events=events,
+        bus=bus,
+        commands=commands,
+        hub=hub,
+    )
+
+
+def settle_garbage() -> None:
+    """Take what lives as long as the process out of the collector's sight, and let it run less.
+
+    Ten thousands of sessions and buys in flight are no garbage: with the default thresholds a
+    full collection walks them all every few hundred milliseconds, and stops every viewer for it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+# --- the end ---------------------------------------------------------------------------------
+
+
+async def _end_services(services: Services) -> None:
+    """End in the order in which nothing is left to tell anybody."""
+    services.selling.close()
+    await services.commands.close()
+    await services.announcer.close()
+    await services.hub.stop()
+
+
+async def _close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    try:
+        async with asyncio.timeout(END_S):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+async def _end(opening: asyncio.Task[None]) -> None:
+    """End the waiting for services that never came."""
+    opening.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await opening

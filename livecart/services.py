@@ -1,0 +1,141 @@
+"""What a process is made of, as one typed value; and whether it is there yet.
+
+Owns no behaviour beyond that. Built by `app`; read by routes, pages and the process commands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+from redis.asyncio import Redis
+
+from livecart.announce import Announcer
+from livecart.auth import TokenVerifier
+from livecart.catalog.store import Catalog
+from livecart.commands import Commands
+from livecart.rooms import Rooms
+from livecart.settings import Settings
+from orders.changes import Changes
+from orders.ids import Ids
+from orders.ledger.ledger import Ledger
+from orders.rebuild import Rebuilder
+from orders.selling import Selling
+from orders.stock.gate import Gate
+from streams.bus import Bus
+from streams.clock import RedisClock
+from streams.codes import Close, Code
+from streams.hub import Hub
+from streams.log import EventLog
+from streams.ports import Ear, Refused, Socket
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything of one server process, each built once."""
+
+    settings: Settings
+    redis: Redis
+    pool: asyncpg.Pool[asyncpg.Record]
+    clock: RedisClock
+    ledger: Ledger
+    gate: Gate
+    ids: Ids
+    catalog: Catalog
+    announcer: Announcer
+    rebuilder: Rebuilder
+    changes: Changes
+    selling: Selling
+    rooms: Rooms
+    verifier: TokenVerifier
+    events: EventLog
+    bus: Bus
+    commands: Commands
+    hub: Hub
+
+
+class Site:
+    """The services once they are there; until then every call is answered `retry`.
+
+    Also the front of the sockets (`streams.ports.Front`): upgrades get HTTP 503 until then.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.body_bytes_max = settings.http.body_bytes_max
+        self.waits_for = "the first connections"  # why the services are not there
+        self._services: Services | None = None
+        self._draining = False
+
+    @property
+    def services(self) -> Services:
+        """The services; raise `Refused(RETRY)` while they are not there."""
+        if self._services is None:
+            raise Refused(Code.RETRY, f"Not ready: waiting for {self.waits_for}.")
+        return self._services
+
+    @property
+    def built(self) -> Services | None:
+        """The services, None while they are not there."""
+        return self._services
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether this process is about to end."""
+        return self._draining
+
+    def open(self, services: Services) -> None:
+        """Serve from now on."""
+        self._services = services
+
+    # --- the end, as `serve` brings it about -----------------------------------------------------
+
+    def end(self) -> None:
+        """Be ready no more."""
+        self._draining = True
+
+    @property
+    def selling(self) -> Counters:
+        """What is drained first."""
+        return Counters(self)
+
+    async def drain(self, grace_s: float) -> None:
+        """Send the viewers elsewhere, spread over the grace."""
+        if self._services is not None:
+            await self._services.hub.drain(grace_s)
+
+    # --- streams.ports.Front ---------------------------------------------------------------------
+
+    def overloaded(self) -> bool:
+        """Tell whether new connections are to be answered HTTP 503."""
+        return self._services is None or self._services.hub.overloaded()
+
+    def accept(self, socket: Socket, stream_id: str, header_token: str | None, peer: str) -> Ear:
+        """Hand a connection to the hub."""
+        if self._services is None:  # `overloaded` was asked in the same breath
+            socket.close(Close.DRAINING, "not ready")
+            return _Deaf()
+        return self._services.hub.accept(socket, stream_id, header_token, peer)
+
+
+class Counters:
+    """The buys of a site that may not be there yet."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take no more buys and wait until all are answered; tell whether they are."""
+        self._site.end()
+        built = self._site.built
+        return built is None or await built.selling.drain(timeout_s)
+
+
+class _Deaf:
+    """The ear of a connection that nobody serves."""
+
+    def received(self, payload: bytes, binary: bool) -> None:
+        """Hear nothing."""
+
+    def lost(self) -> None:
+        """Nothing to forget."""
