@@ -114,7 +114,8 @@ class Changes:
         if word == "ok":
             if now.active or now.status == "closed":
                 await self._tell_gate(offer, install=now.active)
-            self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
+            if now.status != "draft":  # which nobody outside the shop may know of
+                self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
             self._listener.told(now.stream)
         return now
 
