@@ -166,9 +166,10 @@ def spec(which: Annotated[str, typer.Argument(help="openapi or asyncapi.")] = "o
 
         found = asyncapi()
     elif which == "openapi":
-        from livecart.api.spec import openapi
+        from livecart.api.openapi import document
+        from livecart.api.table import OPERATIONS
 
-        found = openapi()
+        found = document(OPERATIONS)
     else:
         raise BadOption(f"{which!a} is no description: openapi or asyncapi")
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False))

@@ -202,7 +202,7 @@ class _Up:
         state.unlink(missing_ok=True)  # of a run that was killed
         try:
             with self._supervisor as supervisor:
-                self._servers.supervise(supervisor)
+                self._servers.supervise(supervisor, lambda name, pid: self._write_state())
                 if not supervisor.start():
                     return
                 bring_schema_forward(self._environ["LIVECART_DATABASE_URL"])

@@ -6,7 +6,7 @@ Owns: the order of the parts: folder, identity, servers, supervision. Called by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,9 @@ class EmbeddedServers:
             raise
         return cls(folder, valkey, database)
 
-    def supervise(self, supervisor: Supervisor) -> None:
+    def supervise(
+        self, supervisor: Supervisor, on_restart: Callable[[str, int], None] | None = None
+    ) -> None:
         """Add the servers to `supervisor`, under the names `redis` and `postgres`."""
         if self.redis is not None:
             supervisor.add(
@@ -75,6 +77,7 @@ class EmbeddedServers:
                 ready=self.redis.is_ready,
                 stop_signal=vk.STOP_SIGNAL,
                 stop_timeout_s=vk.STOP_TIMEOUT_S,
+                on_restart=on_restart,
                 log_path=self.redis.log_path,
             )
         if self.postgres is not None:
@@ -85,6 +88,7 @@ class EmbeddedServers:
                 stop_signal=pg.STOP_SIGNAL,
                 stop_now_signal=pg.STOP_NOW_SIGNAL,
                 stop_timeout_s=pg.STOP_TIMEOUT_S,
+                on_restart=on_restart,
                 log_path=self.postgres.log_path,
             )
 
