@@ -11,18 +11,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import math
 import secrets
 import select
 import socket
 import statistics
+import struct
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from time import perf_counter
 
 from loadtest.frames import DIALECTS, Handshake, handshake, masked
-from loadtest.server import spawned
+from loadtest.server import cpu_s, spawned
 from loadtest.swarm import raise_file_limit
 from loadtest.web import Api
 from streams.client import Client
@@ -35,7 +37,9 @@ MESSAGE_TIMEOUT_S = 20.0
 PEER_START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 READ_BYTES = 64 * 1024
-EVENTS_MAX = 256
+NAP_S = 0.02
+SO_TIMESTAMPNS = 35  # Linux; not in Python's socket module
+STAMP_BYTES = 64
 
 _DIALECT = DIALECTS["msgpack"]
 _HELLO = masked(_DIALECT.opcode, _DIALECT.encode({"type": "hello", "id": 0}))
@@ -52,6 +56,7 @@ class Server:
     stream: str = "st_1"
     product: str = "pr_1"
     token: str | None = field(default=None, repr=False)
+    pid: int | None = None  # of the process that holds the sockets, when it is ours
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,6 +67,7 @@ class Fanned:
     viewers: int
     skews_ms: tuple[float, ...]  # first to last viewer, per message
     first_ms: tuple[float, ...]  # command sent to first viewer, per message
+    cpu_us: float | None = None  # of the server's processor, per delivery
 
     @property
     def deliveries_per_s(self) -> float:
@@ -72,8 +78,9 @@ class Fanned:
 class Crowd:
     """Viewers that count what they are waiting for, and do nothing else.
 
-    Bare sockets under one epoll, read from a thread: an event loop would cost more for a frame than
-    the fast server does, and the crowd would measure itself.
+    Bare sockets, left alone until each has something to read: a crowd that is woken for every frame
+    takes more of the machine than the fast server does, which viewers elsewhere do not. When a
+    frame came is what the kernel wrote down on its arrival.
     """
 
     def __init__(self, viewers: int, shake: Handshake) -> None:
@@ -82,16 +89,15 @@ class Crowd:
         self.seen = 0
         self.first_at = 0.0
         self.last_at = 0.0
-        self._sockets: list[socket.socket] = []
-        self._read_into: dict[int, Callable[[bytearray], int]] = {}  # by file descriptor
+        self._sockets: dict[int, socket.socket] = {}  # by file descriptor
         self._ready = select.epoll()
 
     def connect(self) -> None:
         """Dial everyone, and wait until all are welcome."""
         for _ in range(self.size):
             dialled = socket.create_connection((self.shake.host, self.shake.port), DIAL_TIMEOUT_S)
-            self._sockets.append(dialled)
-            self._read_into[dialled.fileno()] = dialled.recv_into
+            dialled.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            self._sockets[dialled.fileno()] = dialled
             self._ready.register(dialled, select.EPOLLIN)
             # Frames may not come before the answer: each viewer waits for its own.
             dialled.sendall(self.shake.request)
@@ -111,27 +117,34 @@ class Crowd:
 
         A lone frame comes in one piece, so that the needle is not looked for across two reads.
         """
-        self.seen = 0
-        ends = perf_counter() + timeout_s
-        read_into, poll, size = self._read_into, self._ready.poll, self.size
-        buffer = bytearray(READ_BYTES)
-        while self.seen < size:
-            events = poll(ends - perf_counter() if perf_counter() < ends else 0, EVENTS_MAX)
-            if not events:
-                raise TimeoutError(f"{self.seen} of {size} viewers were reached")
+        self.seen, self.first_at, self.last_at = 0, math.inf, 0.0
+        ends = time.monotonic() + timeout_s
+        while self.seen < self.size:
+            time.sleep(NAP_S)
+            late = time.monotonic() > ends
+            events = self._ready.poll(0, self.size)
+            if len(events) < self.size - self.seen and not late:
+                continue
             for number, _ in events:
-                length = read_into[number](buffer)
-                if count := buffer.count(needle, 0, length):
-                    if not self.seen:
-                        self.first_at = perf_counter()
-                    self.seen += count
-                elif not length:
+                data, stamps, _, _ = self._sockets[number].recvmsg(READ_BYTES, STAMP_BYTES)
+                if not data:
                     raise ConnectionError("a viewer was disconnected")
-        self.last_at = perf_counter()
+                if count := data.count(needle):
+                    self._count(count, stamps)
+            if late and self.seen < self.size:
+                raise TimeoutError(f"{self.seen} of {self.size} viewers were reached")
+
+    def _count(self, count: int, stamps: list[tuple[int, int, bytes]]) -> None:
+        self.seen += count
+        for _, kind, stamp in stamps:
+            if kind == SO_TIMESTAMPNS:
+                seconds, nanoseconds = struct.unpack_from("qq", stamp)
+                at = seconds + nanoseconds / 1e9
+                self.first_at, self.last_at = min(self.first_at, at), max(self.last_at, at)
 
     def close(self) -> None:
         """Leave."""
-        for dialled in self._sockets:
+        for dialled in self._sockets.values():
             dialled.close()
         self._ready.close()
 
@@ -140,26 +153,30 @@ async def measure(server: Server, viewers: int, messages: int) -> Fanned:
     """Connect the crowd, pin so many times one after the other, and leave."""
     shake = handshake(f"{server.url}/v1/streams/{server.stream}/ws", _DIALECT)
     crowd = Crowd(viewers, shake)
-    skews_ms, first_ms = [], []
+    skews_ms, first_ms, cpu_began_s = [], [], 0.0
     gc.collect()
     gc.freeze()  # the crowd's own collections would look like the server's delays
     try:
         await asyncio.to_thread(crowd.connect)
         async with Client.connect(server.url, server.stream, token=server.token) as host:
-            for _ in range(messages + 1):  # the first one is not counted: it warms both sides
+            for number in range(messages + 1):  # the first is not counted: it warms both sides
+                if number == 1 and server.pid:
+                    cpu_began_s = cpu_s(server.pid)
                 waiting = asyncio.to_thread(crowd.wait_for, _PINNED, MESSAGE_TIMEOUT_S)
                 watch = asyncio.create_task(waiting)
-                began = perf_counter()
+                began = time.time()  # the kernel's stamps are of the same clock
                 answer = await host.command("pin", product=server.product)
                 if answer["type"] != "ok":
                     raise RuntimeError(f"{server.name} did not pin: {answer}")
                 await watch
                 skews_ms.append((crowd.last_at - crowd.first_at) * 1000)
                 first_ms.append((crowd.first_at - began) * 1000)
+        used_s = cpu_s(server.pid) - cpu_began_s if server.pid else None
     finally:
         crowd.close()
         gc.unfreeze()
-    return Fanned(server.name, viewers, tuple(skews_ms[1:]), tuple(first_ms[1:]))
+    cpu_us = used_s * 1e6 / (viewers * messages) if used_s else None
+    return Fanned(server.name, viewers, tuple(skews_ms[1:]), tuple(first_ms[1:]), cpu_us)
 
 
 @asynccontextmanager
@@ -176,7 +193,7 @@ async def plain_starlette() -> AsyncIterator[Server]:
             url = (await process.stdout.readline()).decode().strip()
         if not url:
             raise RuntimeError("the peer did not start")
-        yield Server("plain Starlette", url)
+        yield Server("plain Starlette", url, pid=process.pid)
     finally:
         if process.returncode is None:
             process.terminate()
@@ -197,7 +214,8 @@ async def livecart() -> AsyncIterator[Server]:
         product = {"title": "限量茶具組", "price_minor": 1999, "currency": "TWD"}
         product["sku"] = f"FANOUT-{secrets.token_hex(4)}"
         made = await host.call("POST", "/v1/products", product)
-        yield Server("livecart", target.http, stream, made["id"], target.host_token)
+        pid = target.pids.workers[0] if target.pids and target.pids.workers else None
+        yield Server("livecart", target.http, stream, made["id"], target.host_token, pid)
 
 
 @asynccontextmanager
@@ -220,11 +238,14 @@ async def run(
 
 def report(found: Sequence[Fanned]) -> str:
     """Return the table of a run, and the ratio of the last line to the first."""
-    lines = [f"{'':18}{'deliveries/s':>14}{'skew ms (median, worst)':>26}{'to first ms':>13}"]
+    heads = ("deliveries/s", "skew ms (median, worst)", "to first ms", "cpu us each")
+    lines = [f"{'':18}{heads[0]:>14}{heads[1]:>26}{heads[2]:>13}{heads[3]:>13}"]
     for one in found:
         skew = f"{statistics.median(one.skews_ms):.1f}, {max(one.skews_ms):.1f}"
         first = statistics.median(one.first_ms)
-        lines.append(f"{one.name:18}{one.deliveries_per_s:>14,.0f}{skew:>26}{first:>13.1f}")
+        cpu = "" if one.cpu_us is None else f"{one.cpu_us:.1f}"
+        rate = f"{one.deliveries_per_s:,.0f}"
+        lines.append(f"{one.name:18}{rate:>14}{skew:>26}{first:>13.1f}{cpu:>13}")
     ratio = found[-1].deliveries_per_s / found[0].deliveries_per_s
     lines.append(f"ratio {ratio:.2f} ({found[0].viewers} viewers, {len(found[0].skews_ms)} pins)")
     return "\n".join(lines)
@@ -239,11 +260,13 @@ def main() -> None:
     parser.add_argument("--stream", help="with --url: id of a stream")
     parser.add_argument("--product", default="pr_1", help="with --url: id of a product of the host")
     parser.add_argument("--token", help="with --url: a host's token")
+    parser.add_argument("--pid", type=int, help="with --url: its process, to see what it uses")
     given = parser.parse_args()
     server = None
     if given.url:
         stream = given.stream or parser.error("--url needs --stream")
-        server = Server("livecart", given.url.rstrip("/"), stream, given.product, given.token)
+        url = given.url.rstrip("/")
+        server = Server("livecart", url, stream, given.product, given.token, given.pid)
     try:
         import uvloop
     except ImportError:
