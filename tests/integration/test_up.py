@@ -1,0 +1,213 @@
+"""`livecart up`, end to end: from an empty folder to a sold unit, through every kind of death."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import websockets
+
+from livecart.embedded.child import Identity, run_to_end
+from tests.integration.up_rig import ROOT, Up, environment, run_cli, wait_until
+
+RESTART_S_MAX = 2.0
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A data folder that all starts of this module share."""
+    path = Path(tempfile.mkdtemp(prefix="lc-up-"))
+    yield path / "data"
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def up(folder: Path) -> Iterator[Up]:
+    """One `up` with two workers, for the tests that leave it running."""
+    running = Up(folder, "--workers", "2")
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def test_one_line_of_json_names_everything_that_runs(up: Up) -> None:
+    """`--json` gives addresses, tokens, the demo stream and the pid of every process."""
+    assert up.ready["ws"] == up.ready["http"].replace("http", "ws")
+    assert {"redis_url", "database_url", "host_token", "viewer_token"} <= up.ready.keys()
+    pids = up.ready["pids"]
+    every = [*pids["workers"], pids["keeper"], pids["redis"], pids["postgres"]]
+    assert len(set(every)) == 5
+    for pid in every:
+        os.kill(pid, 0)
+    assert json.loads((up.data_dir / "up.json").read_text()) == up.ready
+
+
+def test_what_is_secret_is_readable_by_the_owner_alone(up: Up) -> None:
+    """The secret and up.json have mode 600, and no secret is in a command line."""
+    for name in ("secret", "up.json"):
+        assert stat.S_IMODE((up.data_dir / name).stat().st_mode) == 0o600
+    secret = (up.data_dir / "secret").read_bytes().strip()
+    for pid in up.pids()["workers"]:
+        assert secret not in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_the_demo_sells_one_unit_by_curl(up: Up) -> None:
+    """The demo's open offer sells over HTTP; the same key again is the same order."""
+    status, stream = up.call("GET", f"/v1/streams/{up.ready['demo_stream']}")
+    assert (status, stream["status"]) == (200, "live")
+    status, order = up.buy("first")
+    assert (status, order["status"], order["amount_minor"]) == (201, "reserved", 29_900)
+    status, again = up.buy("first")
+    assert (status, again["id"]) == (200, order["id"])
+
+
+def test_the_demo_shows_a_pinned_product_with_its_offer(up: Up) -> None:
+    """A plain WebSocket client is welcomed with the pin and the open offer, in Chinese."""
+
+    async def welcome() -> dict[str, object]:
+        url = f"{up.ready['ws']}/v1/streams/{up.ready['demo_stream']}/ws"
+        async with websockets.connect(url) as socket:
+            hello = {"type": "hello", "id": 1, "token": up.ready["viewer_token"]}
+            await socket.send(json.dumps(hello))
+            found: dict[str, object] = json.loads(await socket.recv())
+            return found
+
+    said = asyncio.run(welcome())
+    assert said["type"] == "welcome"
+    assert isinstance(said["pins"], list)
+    assert isinstance(said["offers"], list)
+    assert [pin["offer"] for pin in said["pins"]] == [up.ready["demo_offer"]]
+    assert said["pins"][0]["product"]["title"] == "阿里山高山烏龍茶 150 克"
+    assert [offer["status"] for offer in said["offers"]] == ["open"]
+
+
+def test_a_second_up_on_the_same_folder_says_who_holds_it(up: Up) -> None:
+    """It ends with status 1 and one line with the holder's pid, without a traceback."""
+    ended = run_cli("up", "--port", "0", "--data-dir", str(up.data_dir))
+    assert ended.returncode == 1
+    assert f"is in use by pid {up.process.pid}" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_port_in_use_is_one_line(up: Up, tmp_path: Path) -> None:
+    """A taken port is named, with what to do, and nothing is left running."""
+    port = up.ready["http"].rpartition(":")[2]
+    ended = run_cli("up", "--port", port, "--data-dir", str(tmp_path / "d"))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"livecart: port {port} of 127.0.0.1 is in use")
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "d" / "up.json").exists()
+
+
+def test_doctor_looks_at_the_servers_of_a_running_up(up: Up) -> None:
+    """`doctor` finds the durability settings on, nothing evicted, and the schema current."""
+    ended = run_cli("doctor", "--data-dir", str(up.data_dir))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for line in (
+        "Redis: maxmemory-policy noeviction",
+        "Postgres: fsync on",
+        "Postgres: synchronous_commit on",
+        "Postgres: full_page_writes on",
+        "schema: this release's",
+    ):
+        assert f"ok   {line}" in ended.stdout
+
+
+def test_token_uses_the_secret_of_the_folder(up: Up) -> None:
+    """A token made by the command line is taken by the server that made the folder."""
+    made = run_cli("token", "--role", "viewer", "--sub", "ann", "--data-dir", str(up.data_dir))
+    assert up.call("GET", "/v1/orders", token=made.stdout.strip())[0] == 200
+
+
+@pytest.mark.parametrize("name", ["worker", "keeper", "redis", "postgres"])
+def test_a_killed_child_is_started_again_within_two_seconds(up: Up, name: str) -> None:
+    """After kill -9 there is a new process in time, up.json names it, and calls are answered."""
+    before = up.pids()
+    victim = before["workers"][0] if name == "worker" else before[name]
+    os.kill(victim, signal.SIGKILL)
+
+    def replaced() -> bool:
+        now = up.pids()
+        if name == "worker":
+            return len(now["workers"]) == 2 and victim not in now["workers"]
+        return now.get(name) not in (None, victim)
+
+    assert wait_until(replaced) < RESTART_S_MAX
+    wait_until(up.answers)
+
+
+def test_workers_drain_and_what_was_sold_is_there_at_the_next_start(up: Up, folder: Path) -> None:
+    """SIGTERM ends everything with status 0; the next `up` has the same demo and the orders.
+
+    Comes last of those that share `up`: it stops it and leaves a new one in its place.
+    """
+    wait_until(lambda: up.buy("kept")[0] in (200, 201))
+    pids, demo = up.pids(), up.ready["demo_stream"]
+    assert up.stop() == 0
+    assert not (folder / "up.json").exists()
+    for pid in (*pids["workers"], pids["keeper"], pids["redis"], pids["postgres"]):
+        assert not Path(f"/proc/{pid}").exists()
+    again = Up(folder)
+    up.process, up.ready = again.process, again.ready
+    assert up.ready["demo_stream"] == demo
+    assert up.buy("kept")[0] == 200
+
+
+def test_after_a_sigkill_of_everything_it_works_again(up: Up) -> None:
+    """All processes killed at once, supervisor included: `up` starts, with every order."""
+    wait_until(lambda: up.buy("survives")[0] in (200, 201))
+    up.kill_everything()
+    again = Up(up.data_dir)
+    up.process, up.ready = again.process, again.ready
+    assert up.buy("survives")[0] == 200
+
+
+def test_a_second_ctrl_c_is_quick(up: Up) -> None:
+    """Ctrl-C twice ends at once instead of draining; the data folder stays good."""
+    up.process.send_signal(signal.SIGINT)
+    try:
+        up.process.wait(0.5)
+    except subprocess.TimeoutExpired:
+        up.process.send_signal(signal.SIGINT)
+    assert up.finish() == 0
+    again = Up(up.data_dir, "--no-demo")
+    up.process, up.ready = again.process, again.ready
+    assert up.ready["demo_stream"] is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user here")
+def test_it_works_as_an_ordinary_user() -> None:
+    """An ordinary user, with a home of his own and no rights, gets the same."""
+    entry = pwd.getpwnam("nobody")
+    nobody = Identity("user", entry.pw_uid, entry.pw_gid)
+    probe = ["-c", "import livecart.cli"]
+    reachable = (
+        python
+        for python in (sys.executable, "/usr/bin/python3")
+        if run_to_end([python, *probe], identity=nobody, env=environment(), cwd=ROOT).returncode
+        == 0
+    )
+    python = next(reachable, None)
+    if python is None:
+        pytest.skip("every Python that has the packages lies where an ordinary user may not go")
+    home = Path(tempfile.mkdtemp(prefix="lc-user-"))
+    try:
+        os.chown(home, nobody.uid, nobody.gid)
+        running = Up(home / "data", identity=nobody, python=python)
+        assert running.buy()[0] == 201
+        assert (home / "data").stat().st_uid == nobody.uid
+        assert running.stop() == 0
+    finally:
+        shutil.rmtree(home)
