@@ -123,6 +123,7 @@ class Bus:
     async def close(self) -> None:
         """End both."""
         await self._tasks.close()
+        await self._caller.close()
         await self._sibling.aclose()
 
     # --- speaking -----------------------------------------------------------------------------

@@ -71,6 +71,10 @@ class Caller:
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
+    async def close(self) -> None:
+        """Wait for what is under way, whose callers may have gone; each ends within the timeout."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
     async def _bounded(self, run: Callable[[], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -42,6 +42,7 @@ class RedisClock:
     async def stop(self) -> None:
         """End the refreshing; `now_ms` goes on from the last reading."""
         await self._tasks.close()
+        await self._caller.close()
 
     def now_ms(self) -> int:
         """Return the time of Redis, in ms since the Unix epoch."""

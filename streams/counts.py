@@ -29,6 +29,10 @@ class Counts:
         self._presence = Script("presence", prelude=False)
         self._react = Script("react", prelude=False)
 
+    async def close(self) -> None:
+        """Wait for the calls under way; before the client is closed."""
+        await self._caller.close()
+
     async def present(self, own: Sequence[tuple[str, int]]) -> list[int]:
         """Renew this hub's count of viewers per stream, of one tag; return the sums of all hubs."""
         sums: list[int] = []

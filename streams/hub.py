@@ -123,6 +123,7 @@ class Hub:
         await self.tasks.close()
         await self.tail.close()
         await self.bus.close()
+        await self.counts.close()
         for room in self.rooms.values():
             room.conflated.close()
         self.meter.flush(0, 0)
@@ -326,4 +327,4 @@ class Hub:
     def bus_lost(self, tag: str) -> None:
         """Private events may have been missed: show everyone the truth anew."""
         for room in self.by_tag.get(tag, {}).values():
-            room.lose()
+            room.miss_private()

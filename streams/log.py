@@ -127,6 +127,10 @@ class EventLog:
         self._settle = Script("settle")
         self._begin = Script("begin")
 
+    async def close(self) -> None:
+        """Wait for the calls under way; before the client is closed."""
+        await self._caller.close()
+
     # --- writing ------------------------------------------------------------------------------
 
     async def append_facts(self, stream_id: str, facts: Sequence[Fact]) -> int:

@@ -93,6 +93,7 @@ class Room:
         self._chat: deque[Ready] = deque(maxlen=limits.chat_memory_max)
         self._opening = True
         self._following: asyncio.Task[object] | None = None  # looks up what is missing
+        self._private_lost = False  # a `resync` is due for private events
         self._missed = False  # entries came while it did, or while opening
 
     # --- who is here ----------------------------------------------------------------------------
@@ -198,9 +199,15 @@ class Room:
             *islice(self._chat, len(self._chat) - chat, None),
         ]
 
+    def miss_private(self) -> None:
+        """Private events may be lost: `resync`, once it is known that the log itself goes on."""
+        self._private_lost = True
+        self.doubt()
+
     def lose(self) -> None:
         """Stop delivering to everyone until each was sent a `resync`."""
         self.life += 1
+        self._private_lost = False
         RESYNCS.inc()
         for session in self.sessions:
             session.live = False
@@ -266,6 +273,8 @@ class Room:
                     if attempt == 1:
                         logger.warning("the log of %s: %s", self.stream_id, away)
                     await asyncio.sleep(back_off_s(attempt))
+            if self._private_lost:
+                self.lose()
         finally:
             self._following = None
 

@@ -107,12 +107,15 @@ class Tail:
         After a loss of memory the server may give ids anew; rooms drop what they have already.
         """
         reader = self._readers.get(tag)
-        if reader is not None and seen is not None and _id(newest) < _id(seen):
+        if reader is None or reader.seen is None or seen is None:
+            return
+        if _id(newest) < _id(seen):
             reader.seen = b"0-0"
 
     async def close(self) -> None:
         """End every reader."""
         await self._tasks.close()
+        await self._caller.close()
         self._readers.clear()
         await self._blocking.aclose()
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 RESTART_FIRST_S = 0.05
 RESTART_LAST_S = 1.0
+CANCEL_AGAIN_S = 0.5
 
 T = TypeVar("T")
 
@@ -53,10 +54,14 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel every task and wait until each has ended."""
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        own = asyncio.current_task()
+        while tasks := [task for task in self._tasks if task is not own and not task.done()]:
+            for task in tasks:
+                task.cancel()
+            # Again when one goes on: a library below may have taken the cancellation for its own.
+            _, stubborn = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
+            for task in stubborn:
+                logger.warning("%s goes on though cancelled", task.get_name())
 
     async def _again(self, run: Callable[[], Awaitable[None]], name: str) -> None:
         attempt = 0

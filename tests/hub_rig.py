@@ -333,4 +333,5 @@ async def open_stage(
     finally:
         await hub.stop()
         await clock.stop()
+        await log.close()
         await redis.aclose()
