@@ -68,6 +68,10 @@ class Wheel:
             session.expires_s = max(-(-exp_ms // 1000), self._swept_s + 1)
             self._expiring.setdefault(session.expires_s, set()).add(session)
 
+    def watched(self) -> tuple[int, int]:
+        """Return how many connections are watched, and how many for their token."""
+        return sum(map(len, self._buckets)), sum(map(len, self._expiring.values()))
+
     def tick(self, now_s: float, clock_ms: int) -> None:
         """Move on by one bucket; `now_s` is loop time, `clock_ms` the time of Redis."""
         if self._ticked_at and now_s - self._ticked_at > self._limits.heartbeat_ms / 2000:
