@@ -19,7 +19,7 @@ class Patience:
     back_off_max_s: float = 20.0
     answer_timeout_s: float = 20.0  # silence on an open connection, then reconnect
     retry_min_s: float = 0.05
-    retry_max_s: float = 2.0
+    retry_max_s: float = 4.0
     attempts_max: int = 200
 
     def back_off_s(self, failures: int) -> float:
@@ -28,8 +28,10 @@ class Patience:
         return random.random() * min(self.back_off_max_s, bound)
 
     def retry_s(self, attempts: int, retry_after_ms: int | None) -> float:
-        """When to send a key again: not before the server said, never all at once."""
-        if retry_after_ms is not None:
-            return retry_after_ms / 1000 * (1 + random.random() / 2)
+        """When to send a key again: not before the server said, and ever less often.
+
+        Twenty-five thousand buys that all came back after a fixed fifth of a second kept a server
+        that had recovered busy with nothing but refusing them.
+        """
         bound = self.retry_min_s * 2.0 ** min(attempts, 10)
-        return random.random() * min(self.retry_max_s, bound)
+        return (retry_after_ms or 0) / 1000 + random.random() * min(self.retry_max_s, bound)

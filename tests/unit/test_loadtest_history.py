@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from loadtest.history import History
+from loadtest.patience import Patience
 
 
 def sent(viewers: int = 2, buys_each: int = 2) -> History:
@@ -91,3 +92,21 @@ def test_a_buy_that_was_never_sent_is_not_in_the_record() -> None:
     """The audit judges what was said to the server, not what was planned."""
     history = History(["v0"], 3, 1, "run")
     assert list(history.buys()) == []
+
+
+def test_a_key_is_sent_again_after_the_time_named_and_ever_less_often() -> None:
+    """Back-off starts at what the server asked for and grows to its bound, with full jitter."""
+    patience = Patience(retry_min_s=0.1, retry_max_s=2.0)
+    late = [patience.retry_s(30, 200) for _ in range(500)]
+    assert 0.2 <= min(late) < 0.6
+    assert 1.8 < max(late) <= 2.2
+    assert max(patience.retry_s(1, None) for _ in range(500)) <= 0.2
+
+
+def test_viewers_come_back_with_full_jitter() -> None:
+    """Reconnection is spread over the whole of a doubling, bounded time."""
+    patience = Patience()
+    assert max(patience.back_off_s(0) for _ in range(500)) <= 0.5
+    late = [patience.back_off_s(50) for _ in range(500)]
+    assert min(late) < 2
+    assert 18 < max(late) <= 20
