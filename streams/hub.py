@@ -172,8 +172,10 @@ class Hub:
             session.enter_as(
                 guest() if token is None else await self.verify(token, session.stream_id)
             )
-            room = self.rooms.get(session.stream_id) or await self._room(session.stream_id)
+            while session.stream_id not in self.rooms:  # again, should it be dropped just now
+                await self._room(session.stream_id)
             if not session.closed:
+                room = self.rooms[session.stream_id]
                 await self._greeter.welcome(room, session, hello)
             if not session.closed:
                 self.wheel.expire_at(session, session.identity.exp_ms)

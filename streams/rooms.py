@@ -163,7 +163,7 @@ class Room:
     def doubt(self) -> None:
         """Look up in the stream's own log what may be missing here."""
         self._missed = True
-        if self._following is None:
+        if self._following is None and not self._opening:
             self._following = self.around.tasks.spawn(self._follow(), f"follow {self.stream_id}")
 
     async def caught_up(self) -> None:

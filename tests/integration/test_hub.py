@@ -176,6 +176,16 @@ async def test_a_stopped_hub_is_no_longer_counted(stage: Stage, redis_url: str) 
     await until(lambda: here.of("viewers")[-1]["count"] == 1, "one")
 
 
+async def test_a_killed_hub_is_no_longer_counted(stage: Stage, redis_url: str) -> None:
+    """A hub that says nothing any more loses its leases."""
+    here = await stage.enter()
+    async with open_stage(redis_url, stage.truth) as other:
+        await other.enter()
+        await until(lambda: any(e["count"] == 2 for e in here.of("viewers")), "two")
+        await other.hub.tasks.close()  # as a kill would: nothing is given back
+        await until(lambda: here.of("viewers")[-1]["count"] == 1, "one")
+
+
 async def test_the_buyers_own_connection_is_left_out(stage: Stage) -> None:
     """A private event goes to the viewer's other connections, and to nobody else."""
     buyer, second, other = [await stage.enter(t) for t in ("viewer/a", "viewer/a", "viewer/b")]

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from livecart.embedded.binaries import find_redis
 from streams.calls import command
+from streams.log import tag_of
 from streams.ports import Fact, Refused
 from streams.protocol import OrderConfirmed
 from tests.hub_rig import (
@@ -186,6 +187,22 @@ async def test_a_source_that_counts_no_facts_still_leaves_no_hole(server: Server
         await screen.get("resync")
         await stage.log.append_facts(stage.truth.stream_id, [Fact(n=8, event=closed(8))])
         await until_at_head(stage, screen)
+
+
+async def test_a_head_behind_what_was_delivered_begins_a_new_epoch(
+    server: Server, stage: Stage
+) -> None:
+    """A log that forgot its last entries, on the same run of the server, is not believed (R9)."""
+    screen = await stage.enter()
+    await publish(stage, 1, 5)
+    await screen.get("offer.closed", 5)
+    stream = stage.truth.stream_id
+    await server.tell("XTRIM", f"{tag_of(stream)}:{stream}:main", "MAXLEN", "0")
+    await server.tell("HSET", f"{tag_of(stream)}:{stream}:meta", "seq", "2", "fact_n", "2")
+    await screen.get("resync")
+    assert screen.of("resync")[0]["epoch"] != screen.events[0]["epoch"]
+    await publish(stage, 6, 7)
+    await until_at_head(stage, screen)
 
 
 async def test_a_hanging_redis_costs_time_only(server: Server, stage: Stage) -> None:
