@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -247,6 +248,8 @@ def start(work: Coroutine[Any, Any, T]) -> T:
     except (ApiError, SpawnFailed, OSError, TimeoutError) as error:
         typer.echo(f"livecart-loadtest: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(2) from error
+    except asyncio.CancelledError as error:
+        raise typer.Exit(128 + signal.SIGTERM) from error
 
 
 def finish(run: Run, console: Console, as_json: bool) -> None:

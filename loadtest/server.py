@@ -86,6 +86,10 @@ async def spawned(workers: int = 1, data_dir: Path | None = None) -> AsyncIterat
                 limit=READY_LINE_BYTES_MAX,
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
             )
+        run, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert run is not None
+        # A run that is told to end must not leave its server behind.
+        loop.add_signal_handler(signal.SIGTERM, run.cancel)
         try:
             ready = await _ready(process, log)
             yield Target(
@@ -98,6 +102,7 @@ async def spawned(workers: int = 1, data_dir: Path | None = None) -> AsyncIterat
             )
         finally:
             await _stop(process)
+            loop.remove_signal_handler(signal.SIGTERM)
 
 
 def _environment(secret: str) -> dict[str, str]:
