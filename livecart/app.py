@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from starlette.applications import Starlette
 
 from livecart.announce import Announcer
-from livecart.api.table import handlers, routes
+from livecart.api.table import Application
 from livecart.auth import TokenVerifier
 from livecart.catalog.store import Catalog
 from livecart.commands import Commands
@@ -65,9 +65,7 @@ def build(settings: Settings) -> Starlette:
             # `hub`: whom `Wire` asks; `selling` and `hub`: what `serve` drains.
             yield {"site": site, "hub": site, "selling": site.selling}
 
-    app = Starlette(routes=routes(), exception_handlers=handlers(), lifespan=lifespan)
-    app.router.redirect_slashes = False
-    return app
+    return Application(lifespan)
 
 
 def open_redis(settings: Settings) -> Redis:

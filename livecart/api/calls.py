@@ -11,11 +11,12 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+from starlette.types import Receive, Scope, Send
 
 from livecart.api.problems import JSON, Answer, Headers, problem
 from livecart.auth import TokenVerifier
@@ -39,9 +40,6 @@ _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`\Z")
 log = logging.getLogger("livecart.api")
 encode = msgspec.json.Encoder().encode
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 
 

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
+from starlette.types import Receive, Scope, Send
 
 from livecart.api.calls import (
     Call,
-    Receive,
-    Scope,
-    Send,
     answer_error,
     answer_json,
     decode_body,
@@ -59,6 +57,7 @@ class Operation:
     body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
     keyed: bool = False  # needs an Idempotency-Key
+    bounded: bool = False  # it bounds its own time
     replays: bool = False  # a repeated key is answered 200 where the first was 201
     refusals: tuple[Code, ...] = ()  # beside those that the rest of this value implies
 
@@ -110,11 +109,14 @@ class Path:
         if operation.body is not None:
             raw = await read_body(scope, receive, site.body_bytes_max)
             body = (decode_body(self._decoders[operation.method], raw),)
-        try:
-            async with asyncio.timeout(READ_S if operation.method == "GET" else CHANGE_S):
-                result = await operation.handle(call, *body)
-        except TimeoutError as error:
-            raise Refused(Code.RETRY) from error
+        if operation.bounded:
+            result = await operation.handle(call, *body)
+        else:
+            try:
+                async with asyncio.timeout(READ_S if operation.method == "GET" else CHANGE_S):
+                    result = await operation.handle(call, *body)
+            except TimeoutError as error:
+                raise Refused(Code.RETRY) from error
         if isinstance(result, Answer):
             return result
         if operation.result is None:

@@ -16,8 +16,9 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from redis.exceptions import RedisError
+from starlette.types import Receive, Scope, Send
 
-from livecart.api.calls import Receive, Scope, Send, answer_json, write
+from livecart.api.calls import answer_json, write
 from livecart.api.problems import Answer, problem
 from livecart.services import Services, Site
 from orders.ledger.ledger import LedgerAway

@@ -15,7 +15,7 @@ from livecart import views
 from livecart.api.bounds import own_order
 from livecart.api.calls import Call, Page, answer_json, listing
 from livecart.api.operations import Operation
-from livecart.api.problems import Answer
+from livecart.api.problems import Answer, problem
 from livecart.commands import done, refusal
 from orders import records
 from streams.codes import Code
@@ -46,6 +46,10 @@ class OrdersQuery(Page, kw_only=True):
     viewer: Id | None = None
 
 
+#: Made once, since a sold-out sale refuses tens of thousands.
+_REFUSED = {why: problem(refusal(records.Refused(why))) for why in records.Why}
+
+
 def _heard(buy: records.Buy, outcome: records.Outcome) -> None:
     """Hand an outcome to the call that waits for it, if it still does."""
     future: asyncio.Future[records.Outcome] = buy.tag
@@ -69,6 +73,8 @@ async def buy(call: Call, body: NewOrder) -> Answer:
     )
     outcome = await future
     if isinstance(outcome, records.Refused):
+        if outcome.retry_after_ms is None:
+            return _REFUSED[outcome.why]
         raise refusal(outcome)
     return answer_json(views.order(outcome.order), 200 if outcome.replayed else 201)
 
@@ -127,7 +133,7 @@ _OF_ITS_STATE = (Code.NOT_FOUND, Code.CONFLICT)
 OPERATIONS = (
     Operation(
         method="POST", path="/v1/offers/{id}/orders", handle=buy, who="viewer", status=201,
-        summary="Buy", body=NewOrder, result=Order, keyed=True, replays=True,
+        summary="Buy", body=NewOrder, result=Order, keyed=True, replays=True, bounded=True,
         refusals=(
             Code.NOT_FOUND, Code.NOT_LIVE, Code.NOT_OPEN, Code.CLOSED, Code.SOLD_OUT,
             Code.LIMIT_REACHED, Code.KEY_REUSED,

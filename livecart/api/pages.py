@@ -10,7 +10,8 @@ import hashlib
 from functools import cache
 from importlib import resources
 
-from livecart.api.calls import Scope
+from starlette.types import Scope
+
 from livecart.api.problems import Answer, Headers, problem
 from livecart.services import Site
 from orders.ledger.ledger import LedgerAway
