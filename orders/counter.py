@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orders import metrics
+from orders.deadline import within
 from orders.ledger.ledger import Admitted, LedgerAway, Line
 from orders.records import Accepted, Buy, Figures, Offer, Order, Refused, Why
 from orders.stock.gate import CALL_MAX, Decided, Frozen, GateAway, GateBroken
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REFUSED = {why.value: Refused(why) for why in Why}
+_HELD = ("held", "adopted")
 
 
 class Counter:
@@ -108,18 +110,27 @@ class Counter:
                 buy.id = selling.new_order_id()
         started = self._loop.time()
         self._polled_at = started
-        try:
-            decided = await selling.gate.hold(
+        call = self._loop.create_task(
+            selling.gate.hold(
                 self.offer.id,
                 written,
                 [(b.viewer, b.qty, b.id, key_field(b.viewer, b.key)) for b in batch],
             )
+        )
+        if not await within(call, limits.answer_s):
+            selling.gate_health.failed("no answer to a hold call in time")
+            self._answer_retry(batch)
+            self._answer_all_retry()
+            await self._undo_late(call, batch, written)
+            return
+        try:
+            decided = call.result()
         except (GateAway, GateBroken) as error:
             # Whether the holds were taken is not known: the same key finds out, or the keeper.
             if isinstance(error, GateAway):
                 selling.gate_health.failed(error)
             self._written = written + self._written
-            self._answer(batch, Refused(Why.RETRY, limits.retry_after_ms))
+            self._answer_retry(batch)
             self._answer_all_retry()
             await asyncio.sleep(limits.poll_s * 5)
             return
@@ -132,12 +143,33 @@ class Counter:
         self._sort(batch, decided)
         self._unpark(decided)
 
+    async def _undo_late(
+        self,
+        call: asyncio.Task[Decided | Frozen],
+        batch: Sequence[Buy],
+        written: list[tuple[str, str]],
+    ) -> None:
+        """Wait for an answer that nobody waits for any more, and give its holds back.
+
+        They were never sent to admission, so (id, rank) is enough (R1); a buyer who came again
+        with his key has moved the rank, and keeps his hold.
+        """
+        try:
+            decided = await call
+            if isinstance(decided, Decided):
+                holds = [(i, rank) for word, rank, i in decided.lines if word in _HELD]
+                await self._selling.gate.release(self.offer.id, decided.epoch, holds)
+                return
+        except (GateAway, GateBroken) as error:
+            log.warning("late holds of %s are left to the keeper: %s", self.offer.id, error)
+        self._written = written + self._written
+
     def _sort(self, batch: Sequence[Buy], decided: Decided) -> None:
         """Send each buy of a hold call its way."""
         replays: list[Buy] = []
         now = self._loop.time()
         for buy, (word, rank, id_) in zip(batch, decided.lines, strict=True):
-            if word in ("held", "adopted"):
+            if word in _HELD:
                 buy.id = id_
                 line = Line(id_, buy.viewer, buy.key, buy.qty, rank)
                 self._held.append((buy, line, decided.epoch))
@@ -172,11 +204,10 @@ class Counter:
     def _give_up_parked(self) -> None:
         """Answer `retry` to whom has been parked too long, and let the limited look again."""
         too_long = self._loop.time() - self._limits.park_s
-        retry = Refused(Why.RETRY, self._limits.retry_after_ms)
         for _ in range(len(self._parked)):
             buy = self._parked.popleft()
             if buy.parked_at < too_long:
-                self._selling.answer(buy, retry)
+                self._selling.answer(buy, self._selling.retry())
             else:
                 self._parked.append(buy)
         again = self._loop.time() - self._looked_at >= self._limits.look_s
@@ -185,23 +216,22 @@ class Counter:
         for n, (viewer, buys) in enumerate(list(self._limited.items())):
             if buys[0].parked_at < too_long:
                 del self._limited[viewer]
-                self._answer(buys, retry)
+                self._answer_retry(buys)
             elif again and n < self._limits.look_max:  # his holds may be another hub's
                 del self._limited[viewer]
                 self._waiting.extend(buys)
 
     def _answer_all_retry(self) -> None:
         """Fail closed and fast: nothing waits for a dependency that is away."""
-        retry = Refused(Why.RETRY, self._limits.retry_after_ms)
         gone = [*self._waiting, *self._parked, *(b for bs in self._limited.values() for b in bs)]
         self._waiting.clear()
         self._parked.clear()
         self._limited.clear()
-        self._answer(gone, retry)
+        self._answer_retry(gone)
 
-    def _answer(self, buys: Sequence[Buy], refused: Refused) -> None:
+    def _answer_retry(self, buys: Sequence[Buy]) -> None:
         for buy in buys:
-            self._selling.answer(buy, refused)
+            self._selling.answer(buy, self._selling.retry())
 
     # --- admissions ----------------------------------------------------------------------------
 
@@ -235,12 +265,9 @@ class Counter:
                 self._selling.ledger.admit(self.offer.id, epoch, [line for _, line in batch])
             )
             started = self._loop.time()
-            done, _ = await asyncio.wait({call}, timeout=self._limits.answer_s)
-            if not done and not answered:
+            if not await within(call, self._limits.answer_s) and not answered:
                 self._selling.ledger_health.failed("no answer to an admission in time")
-                self._answer(
-                    [buy for buy, _ in batch], Refused(Why.RETRY, self._limits.retry_after_ms)
-                )
+                self._answer_retry([buy for buy, _ in batch])
                 answered = True
             admitted = await call
             metrics.ADMIT_S.observe(self._loop.time() - started)
@@ -250,9 +277,7 @@ class Counter:
             # Not known: the same ids are admitted again by the same key, or fenced by the keeper.
             self._selling.ledger_health.failed(error)
             if not answered:
-                self._answer(
-                    [buy for buy, _ in batch], Refused(Why.RETRY, self._limits.retry_after_ms)
-                )
+                self._answer_retry([buy for buy, _ in batch])
         except Exception as error:  # noqa: BLE001 - told to the buyers, one by one
             await self._bisect(batch, epoch, error, answered)
             return
@@ -300,7 +325,7 @@ class Counter:
             elif word == "fenced":
                 self._waiting.append(buy)  # adopts its own hold anew, if that still stands (R1)
             elif word == "epoch":
-                selling.answer(buy, Refused(Why.RETRY, self._limits.retry_after_ms))
+                selling.answer(buy, selling.retry())
             else:
                 selling.answer(buy, _REFUSED[word])
         for buy, _ in sales:

@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable
 
 log = logging.getLogger(__name__)
 
+#: Longer than any pause that a busy event loop makes by itself: a probe must not fail by that.
+PROBE_S = 5.0
+
 
 class Health:
     """One dependency's state, with a probe that runs only while it is away."""
@@ -36,7 +39,7 @@ class Health:
     async def _wait_until_well(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._probe(), 1.0)
+                await asyncio.wait_for(self._probe(), PROBE_S)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is not well
                 log.debug("%s is still away: %r", self.name, error)
                 await asyncio.sleep(self._every_s)

@@ -19,5 +19,7 @@ class SellingLimits(msgspec.Struct, frozen=True, kw_only=True):
     look_s: float = 0.1  # how often viewers parked by their limit look again,
     look_max: int = 100  # and how many of them at once
     answer_s: float = 0.8  # past this a dependency counts as away, and buys get `retry`
-    retry_after_ms: int = 200
+    retry_after_ms: int = 200  # on average, while few are told so;
+    retries_per_s: int = 2_500  # so many a second double it,
+    retry_after_max_ms: int = 5_000  # up to here
     offers_cached_max: int = 10_000

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TypeVar
 
 from orders import metrics
 from orders.coalesce import Coalesced
 from orders.counter import Counter
+from orders.deadline import within
 from orders.health import Health
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, LedgerAway
@@ -24,6 +27,7 @@ from orders.stock.gate import Gate
 log = logging.getLogger(__name__)
 
 KeyOf = tuple[str, str, str]
+T = TypeVar("T")
 
 
 class Selling:
@@ -46,6 +50,9 @@ class Selling:
         self._cold: dict[tuple[str, bool], list[Buy]] = {}  # by (offer, frozen), being looked up
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = 0  # buys without an answer
+        self._retries = 0  # said in the present second,
+        self._retries_before = 0  # in the one before,
+        self._retries_since = 0.0  # and when the present one began
         self._tally: dict[str, int] = {}
         self._tally_due = False
         self._closing = False
@@ -59,6 +66,17 @@ class Selling:
         """Return a fresh order id."""
         return self._ids.new("or")
 
+    def retry(self) -> Refused:
+        """Return a `retry` that spreads the crowd: the more of them lately, the later to return."""
+        now = asyncio.get_running_loop().time()
+        if now - self._retries_since > 1.0:
+            self._retries_before = self._retries if now - self._retries_since < 2.0 else 0
+            self._retries, self._retries_since = 0, now
+        self._retries += 1
+        crowd = max(self._retries, self._retries_before) / self.limits.retries_per_s
+        after_ms = self.limits.retry_after_ms * (1 + crowd) * (0.5 + random.random())
+        return Refused(Why.RETRY, min(int(after_ms), self.limits.retry_after_max_ms))
+
     # --- buys ----------------------------------------------------------------------------------
 
     def buy(self, buy: Buy) -> None:
@@ -66,7 +84,7 @@ class Selling:
         buy.at = asyncio.get_running_loop().time()
         self._open += 1
         if self._closing or not self.well or self._open > self.limits.waiting_max:
-            self.answer(buy, Refused(Why.RETRY, self.limits.retry_after_ms))
+            self.answer(buy, self.retry())
             return
         offer = self._offers.get(buy.offer)
         if offer is None:
@@ -123,7 +141,7 @@ class Selling:
         self, buy: Buy, answered: bool, found: Callable[[Order], None] | None
     ) -> None:
         try:
-            order = await self._key_reads.get((buy.offer, buy.viewer, buy.key))
+            order = await self._in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
         except (LedgerAway, OverflowError) as error:
             self.ledger_health.failed(error)
             order = None
@@ -134,7 +152,7 @@ class Selling:
 
     def _replayed(self, buy: Buy, order: Order | None) -> Outcome:
         if order is None:
-            return Refused(Why.RETRY, self.limits.retry_after_ms)
+            return self.retry()
         if order.qty != buy.qty:
             return Refused(Why.KEY_REUSED)
         return Accepted(order, replayed=True)
@@ -158,17 +176,17 @@ class Selling:
 
     async def _judge_offer(self, offer_id: str, frozen: bool) -> None:
         try:
-            offer = await self._offer_reads.get(offer_id)
+            offer = await self._in_time(self._offer_reads.get(offer_id))
         except (LedgerAway, OverflowError) as error:
             self.ledger_health.failed(error)
-            outcome: Outcome = Refused(Why.RETRY, self.limits.retry_after_ms)
+            outcome: Outcome = self.retry()
             offer = None
         else:
             outcome = Refused(Why.NOT_FOUND)
         buys = self._cold.pop((offer_id, frozen))
         if offer is not None and offer.active:
             self._remember(offer)
-            outcome = Refused(Why.RETRY, self.limits.retry_after_ms)
+            outcome = self.retry()
         for buy in buys:
             if offer is None or (offer.active and frozen):
                 self.answer(buy, outcome)
@@ -183,10 +201,10 @@ class Selling:
         """Answer a buy of a draft or a closed offer: its key first, then why it is not sold."""
         outcome: Outcome
         try:
-            order = await self._key_reads.get((buy.offer, buy.viewer, buy.key))
+            order = await self._in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
         except (LedgerAway, OverflowError) as error:
             self.ledger_health.failed(error)
-            outcome = Refused(Why.RETRY, self.limits.retry_after_ms)
+            outcome = self.retry()
         else:
             if order is not None:
                 outcome = self._replayed(buy, order)
@@ -195,6 +213,14 @@ class Selling:
             else:
                 outcome = Refused(Why.CLOSED if offer.status == "closed" else Why.NOT_OPEN)
         self.answer(buy, outcome)
+
+    async def _in_time(self, read: Coroutine[object, object, T]) -> T:
+        """Return what is read; raise `LedgerAway` when that takes longer than a buyer waits."""
+        call = asyncio.get_running_loop().create_task(read)
+        if not await within(call, self.limits.answer_s):
+            call.cancel()
+            raise LedgerAway("no answer to a read in time")
+        return call.result()
 
     async def offer(self, offer: str) -> Offer | None:
         """Return an offer as it is now, or None; raises `LedgerAway`."""
