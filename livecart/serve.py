@@ -28,7 +28,6 @@ from starlette.types import Message
 
 from livecart.app import build
 from livecart.fleet import BACKLOG, set_mark
-from livecart.services import Site
 from livecart.settings import Settings, SettingsError, load
 from streams.wire import Wire
 
@@ -67,11 +66,10 @@ class Worker(uvicorn.Server):
         """Accept no more, answer every buy, send the viewers elsewhere, then end."""
         for server in self.servers:
             server.close()
-        site: Site = self.lifespan.state["site"]
-        if (services := site.built) is not None:
-            if not await services.selling.drain(SELLING_DRAIN_S):
-                log.warning("buys without an answer after %g s: keys stay good", SELLING_DRAIN_S)
-            await services.hub.drain(self._drain_s)
+        state = self.lifespan.state
+        if not await state["selling"].drain(SELLING_DRAIN_S):
+            log.warning("buys without an answer after %g s: their keys stay good", SELLING_DRAIN_S)
+        await state["hub"].drain(self._drain_s)
         await super().shutdown(sockets)
 
     async def _say_ready(self) -> None:
@@ -129,8 +127,22 @@ def configure(settings: Settings) -> uvicorn.Config:
     )
 
 
+class OneLine(logging.Filter):
+    """Leaves of a start-up that failed for a setting only what the user can mend."""
+
+    _mark = f"{SettingsError.__module__}.{SettingsError.__qualname__}: "
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Cut the traceback that comes as the message's text."""
+        text = record.getMessage()
+        if self._mark in text:
+            record.msg, record.args = text.rpartition(self._mark)[2].strip(), ()
+        return True
+
+
 def start_log(level: str) -> None:
     """Send the log to stderr, one line an event; libraries only from `warning` on."""
+    logging.getLogger("uvicorn.error").addFilter(OneLine())
     logging.basicConfig(
         stream=sys.stderr,
         level=level.upper(),

@@ -200,6 +200,9 @@ class _Up:
         started_s = time.monotonic()
         state = self._folder / STATE_NAME
         state.unlink(missing_ok=True)  # of a run that was killed
+        # The supervisor gives the signals back as they are now: a Ctrl-C that comes when all is
+        # over must not make an orderly end look like a failure.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             with self._supervisor as supervisor:
                 self._servers.supervise(supervisor, lambda name, pid: self._write_state())

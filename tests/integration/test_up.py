@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -93,6 +94,24 @@ def test_the_demo_shows_a_pinned_product_with_its_offer(up: Up) -> None:
     assert [offer["status"] for offer in said["offers"]] == ["open"]
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh-Hant.md"])
+def test_what_the_readme_says_sells_a_unit(up: Up, tmp_path: Path, name: str) -> None:
+    """Its curl lines and its WebSocket client, copied as they stand, each get an order."""
+    text = (ROOT / name).read_text("utf-8")
+    (tmp_path / ".livecart").symlink_to(up.data_dir)
+    curl = next(block for block in re.findall(r"```sh\n(.*?)```", text, re.S) if "curl" in block)
+    client = re.findall(r"```python\n(.*?)```", text, re.S)[0]
+
+    def run(*argv: str) -> str:
+        return subprocess.run(
+            argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+        ).stdout
+
+    assert run(sys.executable, "-c", client).splitlines()[-1].startswith("order.")
+    if shutil.which("curl") is not None:
+        assert json.loads(run("bash", "-c", curl))["status"] == "reserved"
+
+
 def test_a_second_up_on_the_same_folder_says_who_holds_it(up: Up) -> None:
     """It ends with status 1 and one line with the holder's pid, without a traceback."""
     ended = run_cli("up", "--port", "0", "--data-dir", str(up.data_dir))
@@ -175,16 +194,22 @@ def test_after_a_sigkill_of_everything_it_works_again(up: Up) -> None:
 
 
 def test_a_second_ctrl_c_is_quick(up: Up) -> None:
-    """Ctrl-C twice ends at once instead of draining; the data folder stays good."""
+    """With a worker that does not end, Ctrl-C waits and a second does not; orders stay."""
+    wait_until(up.answers)
+    _, before = up.call("GET", "/v1/orders", token=up.ready["viewer_token"])
+    os.kill(up.pids()["workers"][0], signal.SIGSTOP)
     up.process.send_signal(signal.SIGINT)
-    try:
-        up.process.wait(0.5)
-    except subprocess.TimeoutExpired:
-        up.process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        up.process.wait(1.0)
+    up.process.send_signal(signal.SIGINT)
+    up.process.wait(5.0)
     assert up.finish() == 0
     again = Up(up.data_dir, "--no-demo")
     up.process, up.ready = again.process, again.ready
     assert up.ready["demo_stream"] is None
+    wait_until(up.answers)
+    _, after = up.call("GET", "/v1/orders", token=up.ready["viewer_token"])
+    assert [order["id"] for order in after["items"]] == [order["id"] for order in before["items"]]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user here")
