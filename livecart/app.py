@@ -58,6 +58,7 @@ def build(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with contextlib.AsyncExitStack() as stack:
             opening = asyncio.create_task(_open(site, stack))
+            opening.add_done_callback(lambda task: _opened(site, task))
             stack.push_async_callback(_end, opening)
             await asyncio.wait({opening}, timeout=FIRST_TRY_S)
             if opening.done():
@@ -211,6 +212,13 @@ def settle_garbage() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+def _opened(site: Site, opening: asyncio.Task[None]) -> None:
+    """Say why there will be no services; past the first try `/readyz` says it too."""
+    if not opening.cancelled() and (error := opening.exception()) is not None:
+        site.waits_for = f"somebody to see to this: {error}"
+        log.critical("cannot serve: %s", error)
+
+
 # --- the end ---------------------------------------------------------------------------------
 
 
@@ -233,5 +241,4 @@ async def _close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
 async def _end(opening: asyncio.Task[None]) -> None:
     """End the waiting for services that never came."""
     opening.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await opening
+    await asyncio.wait({opening})
