@@ -43,6 +43,7 @@ from streams.log import EventLog
 from streams.tasks import back_off_s
 
 REDIS_TIMEOUT_S = 0.9  # below the second within which a buy is answered
+GATE_TIMEOUT_S = 5.0  # selling's calls: buyers are answered long before
 FIRST_TRY_S = 2.0  # how long start-up waits before it serves without its services
 END_S = 5.0  # for closing each of the services
 
@@ -69,8 +70,8 @@ def build(settings: Settings) -> Starlette:
     return Application(lifespan)
 
 
-def open_redis(settings: Settings) -> Redis:
-    """Return the client of one process; no connection is made yet.
+def open_redis(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Redis:
+    """Return a client; no connection is made yet.
 
     Retries are off, because a repeated command would hide that the server was lost in between (R2);
     callers wait for a connection rather than opening ever more.
@@ -79,9 +80,9 @@ def open_redis(settings: Settings) -> Redis:
     pool = BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=settings.redis_connections_max,
-        timeout=REDIS_TIMEOUT_S,
-        socket_timeout=REDIS_TIMEOUT_S,
-        socket_connect_timeout=REDIS_TIMEOUT_S,
+        timeout=timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
     )
     return Redis.from_pool(pool)
@@ -105,13 +106,20 @@ async def _open(site: Site, stack: contextlib.AsyncExitStack) -> None:
     redis = open_redis(settings)
     stack.push_async_callback(redis.aclose)
     await _answering(site, redis)
-    pool = await _pool(site, settings.database_url)
+    # Selling has connections of its own: a crowd that connects and reads must not keep it waiting.
+    # Its calls have their own deadlines towards buyers, so the client's may be long.
+    gate_redis = open_redis(settings, GATE_TIMEOUT_S)
+    stack.push_async_callback(gate_redis.aclose)
+    share = max(1, settings.pool_connections_max // 2)
+    pool = await _pool(site, settings.database_url, share)
     stack.push_async_callback(_close_pool, pool)
+    selling_pool = await _pool(site, settings.database_url, settings.pool_connections_max - share)
+    stack.push_async_callback(_close_pool, selling_pool)
     clock = RedisClock(redis)
     site.waits_for = "Redis"
     await clock.start()
     stack.push_async_callback(clock.stop)
-    services = _compose(settings, redis, pool, clock)
+    services = _compose(settings, redis, gate_redis, pool, selling_pool, clock)
     await services.hub.start()
     stack.push_async_callback(_end_services, services)
     site.open(services)
@@ -133,12 +141,12 @@ async def _answering(site: Site, redis: Redis) -> None:
             await asyncio.sleep(back_off_s(attempt))
 
 
-async def _pool(site: Site, url: str) -> asyncpg.Pool[asyncpg.Record]:
+async def _pool(site: Site, url: str, connections_max: int) -> asyncpg.Pool[asyncpg.Record]:
     """Wait until Postgres answers; what no waiting cures is a `SettingsError`."""
     attempt = 0
     while True:
         try:
-            return await open_pool(url, site.settings.pool_connections_max)
+            return await open_pool(url, connections_max)
         except Exception as error:
             if not transient(error):
                 raise SettingsError(f"LIVECART_DATABASE_URL does not work: {error}") from error
@@ -150,18 +158,24 @@ async def _pool(site: Site, url: str) -> asyncpg.Pool[asyncpg.Record]:
 
 
 def _compose(
-    settings: Settings, redis: Redis, pool: asyncpg.Pool[asyncpg.Record], clock: RedisClock
+    settings: Settings,
+    redis: Redis,
+    gate_redis: Redis,
+    pool: asyncpg.Pool[asyncpg.Record],
+    selling_pool: asyncpg.Pool[asyncpg.Record],
+    clock: RedisClock,
 ) -> Services:
     """Tie everything together; nothing is asked of Redis or Postgres here."""
     ledger = Ledger(pool)
+    selling_ledger = Ledger(selling_pool, acquire_s=GATE_TIMEOUT_S)
     catalog = Catalog(ledger)
-    gate = Gate(redis, settings.selling.unwritten_offer_max)
+    gate = Gate(gate_redis, settings.selling.unwritten_offer_max)
     ids = Ids(clock.now_ms)
     events = EventLog(redis, settings.log)
     announcer = Announcer(ledger, catalog, events)
     rebuilder = Rebuilder(gate, ledger)
     changes = Changes(ledger, rebuilder, announcer)
-    selling = Selling(gate, ledger, announcer, ids, settings.selling)
+    selling = Selling(gate, selling_ledger, announcer, ids, settings.selling)
     rooms = Rooms(catalog, ledger)
     verifier = TokenVerifier(settings.auth, clock.now_ms)
     commands = Commands(selling, changes, catalog, ids)

@@ -93,28 +93,28 @@ class Changes:
 
     async def open_offer(self, offer: str, if_due: bool = False) -> Offer | Refused:
         """Open now, or with `if_due` only when its time has come."""
-        return await self._offer(offer, await self._ledger.word("open_offer", offer, if_due))
+        word = await self._ledger.word("open_offer", offer, if_due)
+        return await self._offer(offer, word, figures=False)  # the event has them
 
     async def close_offer(
         self, offer: str, reason: str | None = None, if_due: bool = False
     ) -> Offer | Refused:
         """Close for good; held orders stay payable."""
-        return await self._offer(
-            offer, await self._ledger.word("close_offer", offer, reason, if_due)
-        )
+        word = await self._ledger.word("close_offer", offer, reason, if_due)
+        return await self._offer(offer, word, figures=False)
 
     async def restock(self, offer: str, key: str, add: int) -> Offer | Refused:
         """Add units, once per key."""
         return await self._offer(offer, await self._ledger.word("restock", offer, key, add))
 
-    async def _offer(self, offer: str, word: str) -> Offer | Refused:
+    async def _offer(self, offer: str, word: str, figures: bool = True) -> Offer | Refused:
         if word in _WHY:
             return Refused(_WHY[word])
         now = (await self._ledger.offers([offer]))[0]
         if word == "ok":
             if now.active or now.status == "closed":
                 await self._tell_gate(offer, install=now.active)
-            if now.status != "draft":  # which nobody outside the shop may know of
+            if figures and now.status != "draft":  # nobody outside the shop may know of one
                 self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
             self._listener.told(now.stream)
         return now

@@ -13,7 +13,7 @@ from streams.lanes import Lanes
 from streams.protocol import Offer, Reactions, Stock, Viewers
 
 STOCK_EVERY_S = 0.05
-STOCK_SHARE = 8  # of the time, at most one part in so many goes into spreading stock
+STOCK_SHARE = 12  # of the time, at most one part in so many goes into spreading stock
 VIEWERS_EVERY_S = 1.0
 OFFERS_MAX = 1_000  # with a stock value in memory; beyond, the oldest is forgotten
 

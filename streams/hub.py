@@ -94,6 +94,7 @@ class Hub:
         self._upkeep = Upkeep(self)
         self._opening: dict[str, asyncio.Task[Room]] = {}  # by stream, one opening for a crowd
         self._draining = False
+        self._unflushed: list[Session] = []  # those with replies of this turn of the loop
 
     async def start(self) -> None:
         """Begin the upkeep; the clock is started by its owner."""
@@ -148,6 +149,17 @@ class Hub:
     def greet(self, session: Session, hello: Hello) -> None:
         """Answer a hello, later; `session.open` follows, or the connection is ended."""
         self.tasks.spawn(self._greet(session, hello), "greet")
+
+    def flush_soon(self, session: Session) -> None:
+        """Have a connection's replies written at the end of this turn of the loop."""
+        if not self._unflushed:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unflushed.append(session)
+
+    def _flush(self) -> None:
+        sessions, self._unflushed = self._unflushed, []
+        for session in sessions:
+            session.flush()
 
     def forget(self, session: Session) -> None:
         """Drop a connection that has ended; a second time does nothing."""

@@ -64,6 +64,7 @@ class Session:
     __slots__ = (
         "_early",
         "_hub",
+        "_out",
         "_renewing",
         "closed",
         "expires_s",
@@ -101,6 +102,7 @@ class Session:
         self.expires_s: int | None = None  # its bucket of token expiry
         self._early: list[AnyCommand | Malformed] = []  # pipelined behind hello
         self._renewing = False
+        self._out: list[bytes] | None = None  # replies of this turn of the loop, not written yet
 
     # --- the socket's side (ports.Ear) --------------------------------------------------------
 
@@ -111,7 +113,10 @@ class Session:
         self._hub.meter.messages_in += 1
         command = codec.decode(payload, binary, self.socket.binary)
         if self.stage is Stage.OPEN:
-            self._obey(command)
+            if type(command) is Buy and self.identity.role == "viewer":  # the crowd's way
+                self._hub.handler.handle(self, command)
+            else:
+                self._obey(command)
         elif isinstance(command, NotAMessage):
             self.close(Close.NOT_A_MESSAGE, command.reason)
         elif self.stage is Stage.SILENT:
@@ -156,6 +161,7 @@ class Session:
         """End the connection; what was written before still goes out."""
         if self.closed:
             return
+        self.flush()
         self.closed = True
         self._hub.meter.closed[int(code)] += 1
         self.socket.close(code, reason)
@@ -185,6 +191,7 @@ class Session:
         held, self.held = self.held, []
         msgpack = self.socket.binary
         self._write(b"".join([frames, *(ready.frame(msgpack) for ready in held)]))
+        self.flush()  # before the first live event, which is written at once
 
     def learn(self, standing: Standing) -> None:
         """Take the user's standing as it was read; what was said meanwhile is newer."""
@@ -311,8 +318,24 @@ class Session:
             self._renewing = False
 
     def _write(self, frames: bytes) -> None:
+        """Write at the end of this turn of the loop, in one write with what else comes in it.
+
+        A batch of selling answers many buys of one viewer at once; a system call costs more than
+        all else that a reply does.
+        """
         self._hub.meter.messages_out += 1
-        self.socket.write(frames)
+        if self._out is None:
+            self._out = [frames]
+            self._hub.flush_soon(self)
+        else:
+            self._out.append(frames)
+
+    def flush(self) -> None:
+        """Write what this turn gathered; end a connection that does not take it."""
+        out, self._out = self._out, None
+        if out is None or self.closed:
+            return
+        self.socket.write(out[0] if len(out) == 1 else b"".join(out))
         if self.socket.waiting_bytes() > self._hub.limits.queue_bytes_max:
             self.close(Close.SLOW, "slow consumer")
 
