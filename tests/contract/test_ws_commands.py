@@ -1,0 +1,223 @@
+"""Commands over a plain WebSocket on real servers: who is answered, who is told, who is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from streams.log import tag_of
+from tests.contract.http_rig import Json, Shop, serving, token
+
+WAIT_S = 10.0
+
+
+@pytest.fixture
+async def shop(redis_url: str, database_url: str) -> AsyncIterator[Shop]:
+    """A server of this test's own."""
+    async with serving(redis_url, database_url) as shop:
+        yield shop
+
+
+class Line:
+    """One connection; keeps all that it hears."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.heard: list[Json] = []
+        self.news = asyncio.Event()
+        self.close_code: int | None = None
+        self._ids = itertools.count(1)
+        self._listening = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        try:
+            async for frame in self.socket:
+                self.heard.append(json.loads(frame))
+                self.news.set()
+        except ConnectionClosed:
+            pass
+        finally:
+            self.close_code = self.socket.close_code
+            self.news.set()
+
+    async def until(self, found: Callable[[Json], object]) -> Json:
+        """Return the first message that is meant, heard already or to come."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                self.news.clear()
+                for message in self.heard:
+                    if found(message):
+                        return message
+                assert self.close_code is None, self.close_code
+                await self.news.wait()
+
+    async def ask(self, type_: str, **fields: Any) -> Json:
+        """Send a command; return its answer."""
+        number = next(self._ids)
+        await self.socket.send(json.dumps({"type": type_, "id": number, **fields}))
+        return await self.until(lambda message: message.get("re") == number)
+
+    async def closed(self) -> int:
+        """Return the close code, once it came."""
+        async with asyncio.timeout(WAIT_S):
+            await self._listening
+        assert self.close_code is not None
+        return self.close_code
+
+    def kinds(self, type_: str) -> list[Json]:
+        """Return what was heard of one type."""
+        return [message for message in self.heard if message["type"] == type_]
+
+
+@asynccontextmanager
+async def lines(shop: Shop, stream: str, *tokens: str) -> AsyncIterator[list[Line]]:
+    """Connect and be welcomed, once for each token."""
+    url = f"ws://127.0.0.1:{shop.port}/v1/streams/{stream}/ws"
+    async with AsyncExitStack() as stack:
+        made = []
+        for value in tokens:
+            socket = await stack.enter_async_context(connect(url, compression=None))
+            line = Line(socket)
+            answer = await line.ask("hello", token=value)
+            assert answer["type"] in ("welcome", "reject"), answer
+            made.append(line)
+        yield made
+
+
+async def test_a_buyer_is_answered_and_his_other_connections_are_told(shop: Shop) -> None:
+    """The answer carries `re`; the second connection hears the order without; nobody twice."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream, per_viewer=5)
+    ann = token("viewer", "ann")
+    async with lines(shop, stream, ann, ann, token("viewer", "bob")) as (first, second, bob):
+        answer = await first.ask("buy", offer=offer, qty=2, key="k")
+        assert (answer["type"], answer["order"]["qty"]) == ("order.reserved", 2)
+        told = await second.until(lambda m: m["type"] == "order.reserved")
+        assert "re" not in told
+        assert told["order"] == answer["order"]
+        await bob.until(lambda m: m["type"] == "stock" and m["left"] == 8)
+        again = await first.ask("buy", offer=offer, qty=2, key="k")
+        assert (again["replayed"], again["order"]) == (True, answer["order"])
+        reused = await first.ask("buy", offer=offer, qty=1, key="k")
+        assert (reused["type"], reused["code"]) == ("reject", "key_reused")
+        over_http = await shop.buy(offer, "ann", 2, "k")
+        assert over_http.json() == answer["order"]
+        assert len(first.kinds("order.reserved")) == 2  # the two answers, no private event
+        assert not bob.kinds("order.reserved")
+
+
+async def test_a_cancel_is_answered_once_and_told_to_the_others(shop: Shop) -> None:
+    """The sender hears order.cancelled with `re` only; another viewer's order is not_found."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream)
+    ann = token("viewer", "ann")
+    async with lines(shop, stream, ann, ann, token("viewer", "bob")) as (first, second, bob):
+        order = (await first.ask("buy", offer=offer, qty=1, key="k"))["order"]["id"]
+        assert (await bob.ask("cancel", order=order))["code"] == "not_found"
+        answer = await first.ask("cancel", order=order)
+        assert (answer["type"], answer["order"]["status"]) == ("order.cancelled", "cancelled")
+        await second.until(lambda m: m["type"] == "order.cancelled")
+        assert (await first.ask("cancel", order=order))["code"] == "conflict"
+        assert len(first.kinds("order.cancelled")) == 1
+
+
+async def test_a_host_runs_the_show_by_commands(shop: Shop) -> None:
+    """pin, unpin, offer.open, offer.restock and offer.close are `ok`, and everyone is told."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream, opened=False, quantity=1)
+    product = (await shop.made("GET", f"/v1/offers/{offer}"))["product"]
+    async with lines(shop, stream, shop.host, token("viewer", "ann")) as (host, ann):
+        pinned = await host.ask("pin", product=product["id"], offer=offer, media_at=7)
+        assert pinned["pin"]["product"] == product
+        assert (await host.ask("offer.open", offer=offer))["type"] == "ok"
+        assert (await ann.ask("buy", offer=offer, qty=1, key="k"))["type"] == "order.reserved"
+        await ann.until(lambda m: m["type"] == "offer.sold_out" and m["offer"] == offer)
+        for _ in range(2):
+            assert (await host.ask("offer.restock", offer=offer, add=3, key="r"))["type"] == "ok"
+        back = await ann.until(lambda m: m["type"] == "offer.restocked")
+        assert (back["offer"]["left"], back["reason"]) == (3, "host")
+        assert (await host.ask("unpin", pin=pinned["pin"]["id"]))["type"] == "ok"
+        assert (await host.ask("unpin", pin=pinned["pin"]["id"]))["code"] == "not_found"
+        assert (await host.ask("offer.close", offer=offer))["type"] == "ok"
+        await ann.until(lambda m: m["type"] == "offer.closed" and m["offer"] == offer)
+        main = [m for m in ann.heard if "seq" in m and m["type"] != "welcome"]
+        start = ann.kinds("welcome")[0]["seq"]
+        assert [m["seq"] for m in main] == list(range(start + 1, start + 1 + len(main)))
+        assert [m["type"] for m in main] == [
+            "pinned", "offer.opened", "offer.sold_out", "offer.restocked", "unpinned",
+            "offer.closed",
+        ]  # fmt: skip
+
+
+async def test_a_host_acts_on_this_stream_and_shop_only(shop: Shop) -> None:
+    """Another shop's host is forbidden; another stream's offer or product is not_found."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream)
+    elsewhere = await shop.offer(await shop.stream())
+    theirs = token("host", "h", shop="shop-2")
+    async with lines(shop, stream, theirs, shop.host, token("viewer", "a")) as (other, host, ann):
+        for name, fields in (
+            ("offer.open", {"offer": offer}),
+            ("offer.close", {"offer": offer}),
+            ("offer.restock", {"offer": offer, "add": 1, "key": "k"}),
+            ("pin", {"product": "pr_x"}),
+            ("unpin", {"pin": "pin_x"}),
+            ("mute", {"user": "ann"}),
+            ("ban", {"user": "ann"}),
+        ):
+            for line in (other, ann):
+                assert (await line.ask(name, **fields))["code"] == "forbidden", name
+        for name in ("offer.open", "offer.close"):
+            assert (await host.ask(name, offer=elsewhere))["code"] == "not_found"
+        refused = await host.ask("pin", product="pr_none")
+        assert (refused["code"], refused["field"]) == ("not_found", "product")
+        assert (await host.ask("buy", offer=offer, qty=1, key="k"))["code"] == "forbidden"
+        assert (await ann.ask("buy", offer=elsewhere, qty=1, key="k"))["code"] == "not_found"
+
+
+async def test_mute_and_ban_hold_now_and_for_who_comes_back(shop: Shop) -> None:
+    """A muted viewer may not chat until unmuted; a banned one is put out and kept out."""
+    stream = await shop.stream()
+    ann = token("viewer", "ann")
+    async with lines(shop, stream, shop.host, ann) as (host, line):
+        assert (await host.ask("mute", user="ann"))["type"] == "ok"
+        await line.until(lambda m: m["type"] == "muted")
+        assert (await line.ask("chat", text="hi", key="1"))["code"] == "muted"
+        async with lines(shop, stream, ann) as (later,):
+            assert (await later.ask("chat", text="hi", key="2"))["code"] == "muted"
+        assert (await host.ask("unmute", user="ann"))["type"] == "ok"
+        assert (await line.ask("chat", text="hi", key="3"))["type"] == "ok"
+        assert (await host.ask("ban", user="ann"))["type"] == "ok"
+        assert await line.closed() == 4403
+        async with lines(shop, stream, ann) as (later,):
+            assert later.kinds("reject")[0]["code"] == "forbidden"
+            assert await later.closed() == 4403
+
+
+async def test_facts_that_the_log_lost_are_published_again(shop: Shop) -> None:
+    """A log that stands behind what was published gets the missing facts, each once, in order."""
+    stream = await shop.stream()
+    services = shop.services
+    for _ in range(3):
+        body = {"product": await shop.product()}
+        await shop.made("POST", f"/v1/streams/{stream}/pins", body)
+    await services.announcer.publish(stream)
+    before = await services.events.position(stream)
+    assert (before.fact_n, before.seq) == (4, 4)
+    key = f"{tag_of(stream)}:{stream}"  # as a server is that came back from an older copy
+    await services.redis.hset(f"{key}:meta", mapping={"fact_n": "2", "seq": "2"})
+    await services.redis.xdel(f"{key}:main", "3-0", "4-0")
+    await services.redis.execute_command("XSETID", f"{key}:main", "2-0")  # type: ignore[no-untyped-call]
+    await shop.made("POST", f"/v1/streams/{stream}/pins", {"product": await shop.product()})
+    await services.announcer.publish(stream)
+    after = await services.events.position(stream)
+    assert (after.fact_n, after.seq) == (6, 6)  # the fourth pin took the oldest away
+    assert await services.ledger.lagging_streams() == []

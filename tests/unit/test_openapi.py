@@ -1,0 +1,83 @@
+"""The OpenAPI document: valid, whole, and the same as the table that is served."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from livecart.api import openapi
+from livecart.api.table import OPERATIONS, PLAIN, routes
+
+DOCUMENT: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(openapi.document(OPERATIONS)))
+#: Protocol v1, section 2, all but refund, ship and the CSV export, which come later.
+CALLS = """
+POST /v1/streams · GET /v1/streams · GET /v1/streams/{id} · GET /v1/streams/{id}/offers
+POST /v1/streams/{id}/start · POST /v1/streams/{id}/end · POST /v1/products · GET /v1/products
+GET /v1/products/{id} · POST /v1/streams/{id}/pins · DELETE /v1/streams/{id}/pins/{pin}
+POST /v1/streams/{id}/offers · PATCH /v1/offers/{id} · POST /v1/offers/{id}/open
+POST /v1/offers/{id}/close · POST /v1/offers/{id}/restock · GET /v1/offers/{id}
+POST /v1/offers/{id}/orders · GET /v1/orders · GET /v1/orders/{id}
+POST /v1/orders/{id}/cancel · POST /v1/orders/{id}/pay
+"""
+
+
+def test_every_call_of_the_protocol_is_in_it_and_no_other() -> None:
+    """The document has exactly the calls of the protocol that this release serves."""
+    listed = set(re.split(r" · |\n", CALLS.strip()))
+    found = {
+        f"{method.upper()} {path}"
+        for path, methods in DOCUMENT["paths"].items()
+        for method in methods
+    }
+    assert found == listed
+    assert {route.path for route in routes()} == {*DOCUMENT["paths"], *PLAIN}  # type: ignore[attr-defined]
+
+
+def _nodes(value: Any) -> list[dict[str, Any]]:
+    """Return every map inside."""
+    if isinstance(value, dict):
+        return [value, *(node for item in value.values() for node in _nodes(item))]
+    if isinstance(value, list):
+        return [node for item in value for node in _nodes(item)]
+    return []
+
+
+def test_every_reference_leads_somewhere() -> None:
+    """Each $ref is a schema of the document, and each of these is a valid schema."""
+    schemas = DOCUMENT["components"]["schemas"]
+    for node in _nodes(DOCUMENT):
+        if "$ref" in node:
+            assert node["$ref"].removeprefix("#/components/schemas/") in schemas
+        if "pattern" in node:
+            assert r"\Z" not in node["pattern"]
+            re.compile(node["pattern"])
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_the_document_has_the_form_of_openapi() -> None:
+    """Operations have unique ids, responses and only parameters of their path."""
+    ids = set()
+    for path, methods in DOCUMENT["paths"].items():
+        for operation in methods.values():
+            ids.add(operation["operationId"])
+            assert operation["responses"]
+            named = [p["name"] for p in operation.get("parameters", []) if p["in"] == "path"]
+            assert named == re.findall(r"{(\w+)}", path)
+            assert all(re.fullmatch(r"[1-5]\d\d", status) for status in operation["responses"])
+    assert len(ids) == len(OPERATIONS)
+    assert DOCUMENT["openapi"].startswith("3.1")
+
+
+@pytest.mark.parametrize("name", ["NewStream", "NewProduct", "NewOffer", "NewOrder", "NewPin"])
+def test_bodies_say_what_is_required(name: str) -> None:
+    """A body schema requires what has no default and allows null for the rest."""
+    schema = DOCUMENT["components"]["schemas"][name]
+    for field, kind in schema["properties"].items():
+        if field not in schema["required"]:
+            options = kind.get("anyOf", [kind])
+            assert {"type": "null"} in options or None in kind.get("enum", [])
