@@ -205,19 +205,21 @@ async def test_mute_and_ban_hold_now_and_for_who_comes_back(shop: Shop) -> None:
 async def test_facts_that_the_log_lost_are_published_again(shop: Shop) -> None:
     """A log that stands behind what was published gets the missing facts, each once, in order."""
     stream = await shop.stream()
-    services = shop.services
-    for _ in range(3):
-        body = {"product": await shop.product()}
-        await shop.made("POST", f"/v1/streams/{stream}/pins", body)
-    await services.announcer.publish(stream)
-    before = await services.events.position(stream)
-    assert (before.fact_n, before.seq) == (4, 4)
-    key = f"{tag_of(stream)}:{stream}"  # as a server is that came back from an older copy
-    await services.redis.hset(f"{key}:meta", mapping={"fact_n": "2", "seq": "2"})
-    await services.redis.xdel(f"{key}:main", "3-0", "4-0")
-    await services.redis.execute_command("XSETID", f"{key}:main", "2-0")  # type: ignore[no-untyped-call]
-    await shop.made("POST", f"/v1/streams/{stream}/pins", {"product": await shop.product()})
-    await services.announcer.publish(stream)
-    after = await services.events.position(stream)
-    assert (after.fact_n, after.seq) == (6, 6)  # the fourth pin took the oldest away
-    assert await services.ledger.lagging_streams() == []
+    announcer, events, redis = shop.services.announcer, shop.services.events, shop.services.redis
+    keys = [f"{tag_of(stream)}:{stream}:{part}" for part in ("meta", "main")]
+
+    async def pins(n: int) -> tuple[int, int]:
+        for _ in range(n):
+            body = {"product": await shop.product()}
+            await shop.made("POST", f"/v1/streams/{stream}/pins", body)
+        await announcer.publish(stream)
+        position = await events.position(stream)
+        return position.fact_n, position.seq
+
+    assert await pins(1) == (2, 2)
+    older = [await redis.dump(key) or b"" for key in keys]
+    assert await pins(2) == (4, 4)
+    for key, value in zip(keys, older, strict=True):  # a server that came back from an older copy
+        await redis.restore(key, 0, value, replace=True)
+    assert await pins(1) == (6, 6)  # the fourth pin takes the oldest away
+    assert await shop.services.ledger.lagging_streams() == []
