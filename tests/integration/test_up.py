@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,14 @@ def test_the_demo_shows_a_pinned_product_with_its_offer(up: Up) -> None:
     assert [pin["offer"] for pin in said["pins"]] == [up.ready["demo_offer"]]
     assert said["pins"][0]["product"]["title"] == "阿里山高山烏龍茶 150 克"
     assert [offer["status"] for offer in said["offers"]] == ["open"]
+
+
+def test_both_pages_are_served(up: Up) -> None:
+    """What `up` says to open in a browser is there."""
+    for path in (f"/s/{up.ready['demo_stream']}", "/host"):
+        with urllib.request.urlopen(up.ready["http"] + path, timeout=10) as response:
+            assert response.status == 200
+            assert response.headers.get_content_type() == "text/html"
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-Hant.md"])
@@ -210,6 +219,18 @@ def test_a_second_ctrl_c_is_quick(up: Up) -> None:
     wait_until(up.answers)
     _, after = up.call("GET", "/v1/orders", token=up.ready["viewer_token"])
     assert [order["id"] for order in after["items"]] == [order["id"] for order in before["items"]]
+
+
+def test_external_servers_replace_the_embedded_ones(
+    redis_url: str, database_url: str, tmp_path: Path
+) -> None:
+    """With both URLs set, `up` starts no server of its own, and sells all the same."""
+    urls = {"LIVECART_REDIS_URL": redis_url, "LIVECART_DATABASE_URL": database_url}
+    running = Up(tmp_path / "data", variables=urls)
+    assert running.ready["pids"]["redis"] is None
+    assert running.ready["pids"]["postgres"] is None
+    assert running.buy()[0] == 201
+    assert running.stop() == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user here")
