@@ -145,9 +145,9 @@ class Announcer:
         if stream in self._running:
             self._again.add(stream)
             return
-        task = asyncio.get_running_loop().create_task(self._run(stream), name=f"publish {stream}")
-        self._running[stream] = task
-        task.add_done_callback(lambda _: self._running.pop(stream, None))
+        self._running[stream] = asyncio.get_running_loop().create_task(
+            self._run(stream), name=f"publish {stream}"
+        )
 
     # --- publishing ------------------------------------------------------------------------------
 
@@ -163,7 +163,9 @@ class Announcer:
         except Exception:
             log.exception("the facts of %s could not be published", stream)
         finally:
+            # Nothing is awaited since the last look at `_again`: who tells from here on starts anew.
             self._again.discard(stream)
+            self._running.pop(stream, None)
 
     async def publish(self, stream: str) -> None:
         """Append to the log what it lacks; raise `LedgerAway` or `Refused` when that fails."""

@@ -77,14 +77,17 @@ def open_redis(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Redis:
     callers wait for a connection rather than opening ever more.
     """
     assert settings.redis_url is not None
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=settings.redis_connections_max,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
-    )
+    try:
+        pool = BlockingConnectionPool.from_url(
+            settings.redis_url,
+            max_connections=settings.redis_connections_max,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise SettingsError(f"LIVECART_REDIS_URL cannot be read: {error}") from error
     return Redis.from_pool(pool)
 
 

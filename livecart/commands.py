@@ -180,7 +180,7 @@ class Commands:
     async def _offer(self, caller: Caller, offer: str) -> records.Offer:
         """Return an offer of the caller's stream; raise `Refused`."""
         await self._hosted(caller)
-        found = await self._selling.offer(offer)
+        found = await self._catalog.offer(offer)
         if found is None or found.stream != caller.stream_id:
             raise Refused(Code.NOT_FOUND, field="offer")
         return found
@@ -188,7 +188,7 @@ class Commands:
     async def _pin(self, caller: Caller, command: PinCommand) -> None:
         shop = await self._hosted(caller)
         product = await pinnable(
-            self._catalog, self._selling, caller.stream_id, shop, command.product, command.offer
+            self._catalog, caller.stream_id, shop, command.product, command.offer
         )
         pin = Pin(
             id=self._ids.new("pin"),
@@ -248,14 +248,14 @@ class Commands:
 
 
 async def pinnable(
-    catalog: Catalog, selling: Selling, stream: str, shop: str, product: str, offer: str | None
+    catalog: Catalog, stream: str, shop: str, product: str, offer: str | None
 ) -> Product:
     """Return the product of a pin to be; raise `Refused` when it or the offer is another's."""
     found = await catalog.product(product)
     if found is None or found.shop != shop:
         raise Refused(Code.NOT_FOUND, field="product")
     if offer is not None:
-        of = await selling.offer(offer)
+        of = await catalog.offer(offer)
         if of is None or of.stream != stream:
             raise Refused(Code.NOT_FOUND, field="offer")
         if of.product != product:

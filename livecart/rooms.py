@@ -39,7 +39,6 @@ class Rooms:
         self._standings: Coalesced[Of, Standing] = Coalesced(self._load_standings)
         self._ban_reads: Coalesced[str, frozenset[str]] = Coalesced(self._load_bans)
         self._tasks = Tasks("rooms")
-        self._offers: Coalesced[str, str] = Coalesced(self._load_streams)
         self._stream_of: dict[str, str] = {}  # by offer; an offer never moves
         self._bans: dict[str, tuple[frozenset[str], float]] = {}  # by stream, until loop time
 
@@ -59,12 +58,12 @@ class Rooms:
         """Return the stream of an offer, None when there is no such offer."""
         stream = self._stream_of.get(offer)
         if stream is None:
-            found = await _or_retry(self._offers.get(offer))
+            found = await _or_retry(self._catalog.offer(offer))
             if found is None:
                 return None
             if len(self._stream_of) >= OFFERS_KEPT_MAX:
                 self._stream_of.clear()
-            stream = self._stream_of[offer] = found
+            stream = self._stream_of[offer] = found.stream
         return stream
 
     async def banned(self, stream_id: str) -> frozenset[str]:
@@ -100,9 +99,6 @@ class Rooms:
             for user, standing in (await self._catalog.standings(stream, users)).items():
                 found[stream, user] = standing
         return found
-
-    async def _load_streams(self, offers: Sequence[str]) -> dict[str, str]:
-        return {offer.id: offer.stream for offer in await self._ledger.offers(offers)}
 
     async def _load_bans(self, streams: Sequence[str]) -> dict[str, frozenset[str]]:
         return {stream: await self._catalog.banned(stream) for stream in streams}

@@ -32,7 +32,7 @@ async def hosted_stream(call: Call) -> tuple[str, str]:
 
 async def seen_offer(call: Call) -> Offer:
     """Return the path's offer; a draft is there for its shop only."""
-    offer = await call.services.selling.offer(call.id())
+    offer = await call.services.catalog.offer(call.id())
     if offer is None or (
         offer.status == "draft" and not hosts(call.identity, offer.shop, offer.stream)
     ):

@@ -104,6 +104,12 @@ def _metrics() -> bytes:
     return generate_latest(registry)
 
 
+async def socket(scope: Scope) -> Answer:
+    """Say that a WebSocket is served here; its upgrade never comes this way."""
+    refused = Refused(Code.BAD_REQUEST, "Open a WebSocket here.")
+    return problem(refused, 426, [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")])
+
+
 async def asyncapi_json(scope: Scope) -> Answer:
     """Return the spec of the WebSocket."""
     return Answer(200, _asyncapi(), [(b"content-type", b"application/json")])

@@ -46,6 +46,7 @@ PLAIN: dict[str, Callable[[Scope], Awaitable[Answer]]] = {
     "/metrics": ops.metrics,
     "/openapi.json": _openapi_json,
     "/asyncapi.json": ops.asyncapi_json,
+    "/v1/streams/{stream}/ws": ops.socket,
     "/": pages.front,
     "/host": pages.host,
     "/s/{stream}": pages.viewer,

@@ -45,10 +45,12 @@ class Catalog:
     """Reads and writes the catalog; keeps what never changes."""
 
     def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._rows = ledger.rows
         self._products: dict[str, Product] = {}  # no call changes a product
         self._shops: dict[str, str] = {}  # nor whose a stream is
         self._shop_reads: Coalesced[str, str] = Coalesced(self._load_shops)
+        self._offer_reads: Coalesced[str, Offer] = Coalesced(self._load_offers)
 
     # --- streams ---------------------------------------------------------------------------------
 
@@ -127,6 +129,13 @@ class Catalog:
         return [Product(**row) for row in rows]
 
     # --- offers and pins, to read ----------------------------------------------------------------
+
+    async def offer(self, id_: str) -> Offer | None:
+        """Return an offer as it is now."""
+        return await self._offer_reads.get(id_)
+
+    async def _load_offers(self, ids: Sequence[str]) -> dict[str, Offer]:
+        return {offer.id: offer for offer in await self._ledger.offers(ids)}
 
     async def offers_page(
         self, stream: str, drafts: bool, before: str | None, limit: int

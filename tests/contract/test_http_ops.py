@@ -70,6 +70,13 @@ async def test_the_pages_are_served_with_a_strict_policy(shop: Shop) -> None:
         problem(await shop.call("GET", path), 404, "not_found")
 
 
+async def test_the_sockets_address_asks_for_an_upgrade(shop: Shop) -> None:
+    """A plain GET of a stream's socket is 426."""
+    response = await shop.call("GET", "/v1/streams/st_x/ws")
+    problem(response, 426, "bad_request")
+    assert response.headers["upgrade"] == "websocket"
+
+
 async def test_the_front_leads_to_what_is_on(shop: Shop) -> None:
     """`/` leads to the host's page, or to the newest stream that is live."""
     assert (await shop.call("GET", "/")).headers["location"] == "/host"
