@@ -163,7 +163,7 @@ class Announcer:
         except Exception:
             log.exception("the facts of %s could not be published", stream)
         finally:
-            # Nothing is awaited since the last look at `_again`: who tells from here on starts anew.
+            # Nothing was awaited since the last look at `_again`: who tells from here starts anew.
             self._again.discard(stream)
             self._running.pop(stream, None)
 

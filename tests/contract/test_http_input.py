@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 import jwt
 import pytest
 
+from livecart.api.operations import Operation
+from livecart.api.table import OPERATIONS
 from tests.contract.http_rig import SECRET, Shop, bearer, problem, serving, token
 
 
@@ -177,3 +179,47 @@ async def test_unknown_paths_and_methods_are_problems(shop: Shop) -> None:
     got = await shop.call("GET", "/v1/streams")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == got.headers["content-length"]
+
+
+NASTY: tuple[object, ...] = (
+    None, True, 0, -1, 1, 1.5, 2**53, 2**63, -(2**63), 10**40, "", "x", "\x00", "\n", "\u2028",
+    "\ufeff", "of_1\x1fof_2", "'; --", "%s%n", "x" * 70_000, [], [[]], {}, {"a": {"b": []}},
+)  # fmt: skip
+
+
+async def test_no_value_of_any_field_of_any_call_breaks_the_server(shop: Shop) -> None:
+    """Every field of every body takes every nasty value with an answer below 500."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream, opened=False)
+    order = (await shop.buy(await shop.offer(stream), "ann")).json()["id"]
+    good: dict[str, object] = {
+        "title": "x", "sku": "a", "price_minor": 1, "currency": "TWD", "quantity": 5, "qty": 1,
+        "product": await shop.product(), "add": 1,
+    }  # fmt: skip
+    for operation in OPERATIONS:
+        if operation.body is None:
+            continue
+        id_ = stream if "streams" in operation.path else offer
+        path = operation.path.replace("{id}", order if "orders/{id}" in operation.path else id_)
+        caller = token("viewer", "ann") if operation.who == "viewer" else shop.host
+        names = operation.body.__struct_fields__
+        base = {key: good[key] for key in names if key in good}
+
+        async def send(
+            name: str,
+            value: object,
+            operation: Operation = operation,
+            path: str = path,
+            caller: str = caller,
+            base: dict[str, object] = base,
+        ) -> None:
+            response = await shop.call(
+                operation.method, path, base | {name: value}, token=caller, key="k"
+            )
+            assert response.status_code < 500, (path, name, value, response.text)
+            if response.status_code >= 400:
+                problem(response, response.status_code, response.json()["code"], name)
+
+        for name in names:
+            for start in range(0, len(NASTY), 8):
+                await asyncio.gather(*(send(name, value) for value in NASTY[start : start + 8]))
