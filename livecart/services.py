@@ -137,5 +137,8 @@ class _Deaf:
     def received(self, payload: bytes, binary: bool) -> None:
         """Hear nothing."""
 
+    def choked(self) -> None:
+        """Nothing more is written anyway."""
+
     def lost(self) -> None:
         """Nothing to forget."""
