@@ -1,16 +1,16 @@
-"""What waits for a slow socket: the byte bound, and conflated values that may be skipped.
+"""What waits for a slow socket: conflated values that may be skipped, and the fan-out itself.
 
 Owns the live listeners of one room, split by subprotocol so that a fan-out is one plain loop that
-allocates nothing per socket. Must never know what an event means. Called by rooms.
+allocates nothing per socket. The byte bound is the socket's own (`Socket.bound`): nothing is
+counted here. Must never know what an event means. Called by rooms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from streams.codec import Ready
-from streams.codes import Close
 from streams.ports import Socket
 
 
@@ -19,19 +19,18 @@ class Listener(Protocol):
 
     socket: Socket
 
-    def close(self, code: Close, reason: str = "") -> None:
-        """End the connection."""
-
 
 class Lanes:
     """Fan-out to the live listeners of one room."""
 
-    __slots__ = ("_behind", "_by_format", "_conflate_above_bytes", "_queue_bytes_max", "newest")
+    __slots__ = ("_behind", "_by_format", "_conflate_above_bytes", "newest")
 
-    def __init__(self, queue_bytes_max: int, conflate_above_bytes: int) -> None:
-        self._queue_bytes_max = queue_bytes_max
+    def __init__(self, conflate_above_bytes: int) -> None:
         self._conflate_above_bytes = conflate_above_bytes
-        self._by_format: tuple[dict[Listener, None], dict[Listener, None]] = ({}, {})
+        # By subprotocol: each listener with what writes to it.
+        self._by_format: tuple[
+            dict[Listener, Callable[[bytes], None]], dict[Listener, Callable[[bytes], None]]
+        ] = ({}, {})
         self._behind: dict[Listener, set[str]] = {}  # conflated slots that a listener was not sent
         self.newest: dict[str, Ready] = {}  # by slot; one slot an offer, so as bounded as offers
 
@@ -40,7 +39,7 @@ class Lanes:
 
     def add(self, listener: Listener) -> None:
         """Fan out to this listener from now on."""
-        self._by_format[listener.socket.binary][listener] = None
+        self._by_format[listener.socket.binary][listener] = listener.socket.write
 
     def discard(self, listener: Listener) -> None:
         """Fan out to it no more."""
@@ -49,21 +48,12 @@ class Lanes:
 
     def pour(self, events: Sequence[Ready]) -> None:
         """Write events that must not be skipped, in one write a socket."""
-        limit = self._queue_bytes_max
-        slow: list[Listener] = []
         for msgpack in (False, True):
-            listeners = self._by_format[msgpack]
-            if not listeners:
-                continue
-            frames = _join(events, msgpack)
-            for listener in listeners:
-                socket = listener.socket
-                socket.write(frames)
-                if socket.waiting_bytes() > limit:
-                    slow.append(listener)
-        for listener in slow:
-            self.discard(listener)
-            listener.close(Close.SLOW, "slow consumer")
+            writers = self._by_format[msgpack]
+            if writers:
+                frames = _join(events, msgpack)
+                for write in writers.values():
+                    write(frames)
 
     def spread(self, slots: Sequence[str]) -> None:
         """Write the newest values of conflated slots, but for those who have bytes waiting."""

@@ -130,6 +130,9 @@ class Socket(Protocol):
     def write(self, frame: bytes) -> None:
         """Write one or more ready frames; never blocks, does nothing once closing."""
 
+    def bound(self, bytes_max: int) -> None:
+        """Have `Ear.choked` called, a moment later, when more written bytes than this wait."""
+
     def waiting_bytes(self) -> int:
         """Return how many written bytes the kernel has not taken yet."""
 
@@ -148,6 +151,9 @@ class Ear(Protocol):
 
     def received(self, payload: bytes, binary: bool) -> None:
         """Take one whole message."""
+
+    def choked(self) -> None:
+        """More bytes wait for the peer than the socket's bound."""
 
     def lost(self) -> None:
         """The connection is gone."""

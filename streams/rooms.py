@@ -74,7 +74,7 @@ class Room:
         self.tag = tag_of(stream_id)
         self.sessions: dict[Session, None] = {}  # welcomed: live, or waiting for a `resync`
         self.paused: dict[Session, None] = {}  # those of them that wait for a `resync`
-        self.lanes = Lanes(limits.queue_bytes_max, limits.conflate_above_bytes)
+        self.lanes = Lanes(limits.conflate_above_bytes)
         self.conflated = Conflated(self.lanes)
         self.snapshots = Snapshots(self)
         self.talk = Talk(around.log, stream_id, around.tasks, around.meter)

@@ -87,6 +87,7 @@ class Session:
     ) -> None:
         self._hub = hub
         self.socket = socket
+        socket.bound(hub.limits.queue_bytes_max)
         self.stream_id = stream_id
         self.header_token = header_token  # dropped once hello was read
         self.peer = peer
@@ -127,6 +128,10 @@ class Session:
             self._early.append(command)
         else:
             self.close(Close.TOO_MANY, "too many commands before welcome")
+
+    def choked(self) -> None:
+        """The client does not take what it is sent: it may come back with `since`."""
+        self.close(Close.SLOW, "slow consumer")
 
     def lost(self) -> None:
         """The connection is gone."""
@@ -331,13 +336,11 @@ class Session:
             self._out.append(frames)
 
     def flush(self) -> None:
-        """Write what this turn gathered; end a connection that does not take it."""
+        """Write what this turn gathered."""
         out, self._out = self._out, None
         if out is None or self.closed:
             return
         self.socket.write(out[0] if len(out) == 1 else b"".join(out))
-        if self.socket.waiting_bytes() > self._hub.limits.queue_bytes_max:
-            self.close(Close.SLOW, "slow consumer")
 
 
 def guest() -> Identity:

@@ -129,6 +129,13 @@ class Wire(asyncio.Protocol):
             self._closer.cancel()
             self._closer = None
 
+    def pause_writing(self) -> None:
+        """Tell the ear that too much waits; not now, since this comes in the middle of a write."""
+        self._loop.call_soon(self._choke)
+
+    def resume_writing(self) -> None:
+        """Nothing: whoever was told has ended the connection."""
+
     def shutdown(self) -> None:
         """End the connection; called by uvicorn for each one when the server stops."""
         self.close(Close.DRAINING, "draining")
@@ -139,6 +146,10 @@ class Wire(asyncio.Protocol):
         """Write one or more ready frames; does nothing once closing."""
         if not self._over:
             self._transport.write(frame)
+
+    def bound(self, bytes_max: int) -> None:
+        """Have the ear told when more written bytes than this wait."""
+        self._transport.set_write_buffer_limits(high=bytes_max, low=0)
 
     def waiting_bytes(self) -> int:
         """Return how many written bytes the kernel has not taken yet."""
@@ -242,6 +253,10 @@ class Wire(asyncio.Protocol):
         _log.debug("closing %d: %s", code, reason)
         self.close(code, reason)
         self._lose()
+
+    def _choke(self) -> None:
+        if self._ear is not None and not self._over:
+            self._ear.choked()
 
     def _lose(self) -> None:
         """Tell the ear, once, that nothing more will be heard or taken."""

@@ -52,6 +52,7 @@ class Screen:
         self.binary = binary
         self.heard_at = asyncio.get_running_loop().time()
         self.waiting = 0  # bytes that this client has not taken; the test sets it
+        self.waiting_max = 1 << 30
         self.events: list[Event] = []
         self.pings = 0
         self.closed_with: int | None = None
@@ -64,6 +65,12 @@ class Screen:
         """Read the frames at once."""
         if self.closed_with is None:
             self.events.extend(self._decode(payload) for payload in payloads(frame))
+            if self.waiting > self.waiting_max and self.ear is not None:
+                asyncio.get_running_loop().call_soon(self.ear.choked)
+
+    def bound(self, bytes_max: int) -> None:
+        """Tell the ear when the test says that more waits."""
+        self.waiting_max = bytes_max
 
     def waiting_bytes(self) -> int:
         """Answer as the test has set."""

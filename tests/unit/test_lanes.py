@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streams.codec import Ready
-from streams.codes import Close
 from streams.conflated import Conflated
 from streams.lanes import Lanes
 from streams.ports import Socket
@@ -19,15 +18,10 @@ class Seat:
     def __init__(self, *, binary: bool = False) -> None:
         self.screen = Screen(binary=binary)
         self.socket: Socket = self.screen
-        self.closed_with: Close | None = None
-
-    def close(self, code: Close, reason: str = "") -> None:
-        """Remember the code."""
-        self.closed_with = code
 
 
 def lanes_of(*seats: Seat) -> Lanes:
-    lanes = Lanes(queue_bytes_max=1_000, conflate_above_bytes=100)
+    lanes = Lanes(conflate_above_bytes=100)
     for seat in seats:
         lanes.add(seat)
     return lanes
@@ -43,17 +37,6 @@ async def test_events_go_to_both_subprotocols_in_order() -> None:
     lanes_of(*seats).pour([stock(1), stock(2)])
     for seat in seats:
         assert [event["version"] for event in seat.screen.events] == [1, 2]
-
-
-async def test_only_the_slow_one_is_closed() -> None:
-    """Past the bound a listener is closed with 4508 and written to no more."""
-    slow, fine = Seat(), Seat()
-    lanes = lanes_of(slow, fine)
-    slow.screen.waiting = 1_001
-    lanes.pour([stock(1)])
-    lanes.pour([stock(2)])
-    assert (slow.closed_with, fine.closed_with) == (Close.SLOW, None)
-    assert (len(slow.screen.events), len(fine.screen.events)) == (1, 2)
 
 
 async def test_skipped_values_come_once_in_their_newest_form() -> None:
