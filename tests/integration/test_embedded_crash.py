@@ -179,7 +179,9 @@ def test_killed_postgres_is_back_with_its_data(base: Path, whole: bool) -> None:
         backends = postmaster.children()
         killed_s = time.monotonic()
         _kill([postmaster, *backends] if whole else [postmaster])
-        servers.supervisor.tick()
+        while not statement.done():  # a killed process is not dead at once
+            servers.supervisor.tick()
+            await asyncio.wait({statement}, timeout=0.02)
         with pytest.raises((OSError, asyncpg.PostgresError)):
             await statement
         busy.terminate()
