@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from orders.ledger.ledger import Ledger
+from orders.ledger.ledger import Ledger, LedgerAway
 from orders.rebuild import Rebuilder
 from orders.records import Figures, Listener, Offer, Order, Refused, Why
 from orders.stock.gate import GateAway, GateBroken
@@ -52,7 +52,10 @@ class Changes:
         found = (await self._ledger.orders([order]))[0]
         if word == "ok":
             self._listener.changed([found])
-            await self.settle(found.offer, found.stream)
+            try:
+                await self.settle(found.offer, found.stream)
+            except LedgerAway as error:  # the change is committed: that is what is answered
+                log.warning("the rest of %s is left to the keeper: %s", order, error)
         return found
 
     async def settle(self, offer: str, stream: str) -> None:

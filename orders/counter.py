@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from orders import metrics
 from orders.deadline import within
-from orders.ledger.ledger import Admitted, LedgerAway, Line
+from orders.ledger.ledger import Admitted, LedgerAway, LedgerBusy, Line
+from orders.parking import Parking
 from orders.records import Accepted, Buy, Figures, Offer, Order, Refused, Why
 from orders.stock.gate import CALL_MAX, Decided, Frozen, GateAway, GateBroken
 from orders.stock.keys import key_field
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REFUSED = {why.value: Refused(why) for why in Why}
-_HELD = ("held", "adopted")
+
+
+class Held(NamedTuple):
+    """A buy with its hold, on the way to the ledger."""
+
+    buy: Buy
+    line: Line
+    epoch: int
+    fresh: bool  # taken for this buy, and sent to no admission before: the hub may undo it (R1)
 
 
 class Counter:
@@ -42,22 +51,21 @@ class Counter:
         self._limits = selling.limits
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Buy] = deque()  # to be asked of the gate next
-        self._parked: deque[Buy] = deque()  # waiting for anybody's hold to be written (stock)
-        self._limited: dict[str, list[Buy]] = {}  # by viewer, waiting for his own holds
-        self._written: list[tuple[str, str]] = []  # (id, viewer) of rows the gate is not told of
-        self._held: deque[tuple[Buy, Line, int]] = deque()  # (buy, line, epoch) to be admitted
+        self._parking = Parking()
+        self._written: dict[str, str] = {}  # id to viewer, of rows that the gate is not told of
+        self._held: deque[Held] = deque()  # to be admitted next
         self._unresolved = 0  # holds taken here whose admission has no answer yet
-        self._admitting = 0  # admission calls under way
+        self._admitting = 0  # admission calls under way that somebody waits for
         self._polled_at = 0.0
         self._looked_at = 0.0
         self._news = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
-        self._admissions: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def idle(self) -> bool:
         """Tell whether nothing is under way or waiting."""
-        return self._pump is None and not self._admissions
+        return self._pump is None and not self._tasks
 
     def put(self, buy: Buy) -> None:
         """Take a buy; it is answered exactly once."""
@@ -69,22 +77,27 @@ class Counter:
         if self._pump is None:
             self._pump = self._loop.create_task(self._run())
 
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     # --- the pump: one hold call after the other ---------------------------------------------
 
     async def _run(self) -> None:
         try:
-            while self._waiting or self._written or self._parked or self._limited:
+            while self._waiting or self._written or self._parking:
                 self._news.clear()
                 if not self._selling.well:
                     self._answer_all_retry()
                     if not self._written:
                         break
-                self._give_up_parked()
-                room = self._limits.unwritten_hub_max - self._unresolved
                 poll = self._loop.time() - self._polled_at >= self._limits.poll_s
-                parked = bool(self._parked or self._limited)
-                if (self._waiting and room > 0) or self._written or (parked and poll):
-                    await self._ask(min(room, self._limits.hold_batch_max))
+                if poll:
+                    self._look_after_parked()
+                room = self._limits.unwritten_hub_max - self._unresolved
+                if (self._waiting and room > 0) or self._written or (self._parking and poll):
+                    await self._ask(max(0, min(room, self._limits.hold_batch_max)))
                 else:
                     await self._rest()
         finally:
@@ -103,13 +116,16 @@ class Counter:
         limits, selling = self._limits, self._selling
         taken = min(buys_max, len(self._waiting)) if selling.well else 0
         batch = [self._waiting.popleft() for _ in range(taken)]
-        written = self._written[: CALL_MAX - taken]
-        del self._written[: len(written)]
+        written = list(self._written.items())[: CALL_MAX - taken]
+        for id_, _ in written:
+            del self._written[id_]
         for buy in batch:
             if not buy.id:
                 buy.id = selling.new_order_id()
         started = self._loop.time()
-        self._polled_at = started
+        poll = started - self._polled_at >= limits.poll_s
+        if poll:
+            self._polled_at = started
         call = self._loop.create_task(
             selling.gate.hold(
                 self.offer.id,
@@ -121,15 +137,17 @@ class Counter:
             selling.gate_health.failed("no answer to a hold call in time")
             self._answer_retry(batch)
             self._answer_all_retry()
-            await self._undo_late(call, batch, written)
+            self._spawn(self._undo_late(call, written))
             return
         try:
             decided = call.result()
-        except (GateAway, GateBroken) as error:
+        except Exception as error:
             # Whether the holds were taken is not known: the same key finds out, or the keeper.
             if isinstance(error, GateAway):
                 selling.gate_health.failed(error)
-            self._written = written + self._written
+            elif not isinstance(error, GateBroken):
+                log.error("a hold call of %s failed", self.offer.id, exc_info=error)
+            self._written.update(written)
             self._answer_retry(batch)
             self._answer_all_retry()
             await asyncio.sleep(limits.poll_s * 5)
@@ -141,92 +159,76 @@ class Counter:
         if batch:
             metrics.HOLD_BATCH.observe(len(batch))
         self._sort(batch, decided)
-        self._unpark(decided)
+        if decided.unwritten == 0:
+            self._waiting.extend(self._parking.all())
+        elif poll and decided.left > 0:
+            self._waiting.extend(self._parking.fitting(decided.left))
 
     async def _undo_late(
-        self,
-        call: asyncio.Task[Decided | Frozen],
-        batch: Sequence[Buy],
-        written: list[tuple[str, str]],
+        self, call: asyncio.Task[Decided | Frozen], written: list[tuple[str, str]]
     ) -> None:
-        """Wait for an answer that nobody waits for any more, and give its holds back.
+        """Wait for an answer that nobody waits for any more, and give its new holds back.
 
         They were never sent to admission, so (id, rank) is enough (R1); a buyer who came again
         with his key has moved the rank, and keeps his hold.
         """
         try:
             decided = await call
-            if isinstance(decided, Decided):
-                holds = [(i, rank) for word, rank, i in decided.lines if word in _HELD]
-                await self._selling.gate.release(self.offer.id, decided.epoch, holds)
-                return
+        except Exception as error:  # noqa: BLE001 - its holds are found by key, or by the keeper
+            log.warning("a late hold call of %s failed: %r", self.offer.id, error)
+            self._written.update(written)
+            return
+        if isinstance(decided, Decided):
+            fresh = [(id_, rank) for word, rank, id_ in decided.lines if word == "held"]
+            await self._undo(decided.epoch, fresh)
+
+    async def _undo(self, epoch: int, holds: Sequence[tuple[str, int]]) -> None:
+        """Give fresh holds back by (id, rank); what fails here the keeper does."""
+        if not holds:
+            return
+        try:
+            await self._selling.gate.release(self.offer.id, epoch, holds)
         except (GateAway, GateBroken) as error:
-            log.warning("late holds of %s are left to the keeper: %s", self.offer.id, error)
-        self._written = written + self._written
+            log.warning(
+                "%d holds of %s are left to the keeper: %s", len(holds), self.offer.id, error
+            )
 
     def _sort(self, batch: Sequence[Buy], decided: Decided) -> None:
         """Send each buy of a hold call its way."""
         replays: list[Buy] = []
         now = self._loop.time()
         for buy, (word, rank, id_) in zip(batch, decided.lines, strict=True):
-            if word in _HELD:
+            if word in ("held", "adopted"):
                 buy.id = id_
                 line = Line(id_, buy.viewer, buy.key, buy.qty, rank)
-                self._held.append((buy, line, decided.epoch))
+                self._held.append(Held(buy, line, decided.epoch, word == "held"))
                 self._unresolved += 1
             elif word == "replay":
                 buy.id = id_
                 replays.append(buy)
-            elif word in ("park_limit", "park_stock"):
-                buy.parked_at = buy.parked_at or now
-                if word == "park_limit":
-                    self._limited.setdefault(buy.viewer, []).append(buy)
+            elif word in ("park_own", "park_stock"):
+                if buy.parked_at and buy.parked_at < now - self._limits.park_s:
+                    self._selling.answer(buy, self._selling.retry())
                 else:
-                    self._parked.append(buy)
+                    self._parking.park(buy, word == "park_own", now)
             else:
                 self._selling.answer(buy, _REFUSED[word])
         if replays:
             self._selling.replay(replays)
         self._admit_next()
 
-    # --- parked buys ---------------------------------------------------------------------------
-
-    def _unpark(self, decided: Decided) -> None:
-        """Ask again for those whose answer may be final now."""
-        room = len(self._parked) if decided.unwritten == 0 else max(0, decided.left)
-        for _ in range(min(room, len(self._parked))):
-            self._waiting.append(self._parked.popleft())
-        if decided.unwritten == 0:
-            for buys in self._limited.values():
-                self._waiting.extend(buys)
-            self._limited.clear()
-
-    def _give_up_parked(self) -> None:
-        """Answer `retry` to whom has been parked too long, and let the limited look again."""
-        too_long = self._loop.time() - self._limits.park_s
-        for _ in range(len(self._parked)):
-            buy = self._parked.popleft()
-            if buy.parked_at < too_long:
-                self._selling.answer(buy, self._selling.retry())
-            else:
-                self._parked.append(buy)
-        again = self._loop.time() - self._looked_at >= self._limits.look_s
-        if again:
-            self._looked_at = self._loop.time()
-        for n, (viewer, buys) in enumerate(list(self._limited.items())):
-            if buys[0].parked_at < too_long:
-                del self._limited[viewer]
-                self._answer_retry(buys)
-            elif again and n < self._limits.look_max:  # his holds may be another hub's
-                del self._limited[viewer]
-                self._waiting.extend(buys)
+    def _look_after_parked(self) -> None:
+        """Answer `retry` to whom has been parked too long, and let some look again."""
+        now, limits = self._loop.time(), self._limits
+        self._answer_retry(self._parking.overdue(now - limits.park_s))
+        if now - self._looked_at >= limits.look_s:
+            self._looked_at = now
+            self._waiting.extend(self._parking.some(limits.look_max))
 
     def _answer_all_retry(self) -> None:
         """Fail closed and fast: nothing waits for a dependency that is away."""
-        gone = [*self._waiting, *self._parked, *(b for bs in self._limited.values() for b in bs)]
+        gone = [*self._waiting, *self._parking.all()]
         self._waiting.clear()
-        self._parked.clear()
-        self._limited.clear()
         self._answer_retry(gone)
 
     def _answer_retry(self, buys: Sequence[Buy]) -> None:
@@ -238,115 +240,142 @@ class Counter:
     def _admit_next(self) -> None:
         """Start admissions while there are held buys and room for a call."""
         while self._held and self._admitting < self._limits.admissions_at_once:
-            epoch = self._held[0][2]
-            batch: list[tuple[Buy, Line]] = []
+            epoch = self._held[0].epoch
+            batch: list[Held] = []
             seen: set[str] = set()
             while self._held and len(batch) < self._limits.admit_batch_max:
-                buy, line, line_epoch = self._held[0]
-                if line_epoch != epoch or line.id in seen:
+                held = self._held[0]
+                if held.epoch != epoch or held.line.id in seen:
                     break
-                seen.add(line.id)
-                batch.append((buy, line))
+                seen.add(held.line.id)
+                batch.append(held)
                 self._held.popleft()
             self._admitting += 1
-            task = self._loop.create_task(self._admit(batch, epoch))
-            self._admissions.add(task)
-            task.add_done_callback(self._admissions.discard)
+            self._spawn(self._admit(batch))
 
-    async def _admit(
-        self, batch: list[tuple[Buy, Line]], epoch: int, answered: bool = False
-    ) -> None:
-        """Put one batch to the ledger and see it through, however late the answer comes.
-
-        `answered`: its buyers were told `retry` already.
-        """
-        try:
-            call = self._loop.create_task(
-                self._selling.ledger.admit(self.offer.id, epoch, [line for _, line in batch])
-            )
-            started = self._loop.time()
-            if not await within(call, self._limits.answer_s) and not answered:
-                self._selling.ledger_health.failed("no answer to an admission in time")
-                self._answer_retry([buy for buy, _ in batch])
-                answered = True
-            admitted = await call
-            metrics.ADMIT_S.observe(self._loop.time() - started)
-            metrics.ADMIT_BATCH.observe(len(batch))
-            self._settle(batch, admitted, answered)
-        except LedgerAway as error:
-            # Not known: the same ids are admitted again by the same key, or fenced by the keeper.
-            self._selling.ledger_health.failed(error)
-            if not answered:
-                self._answer_retry([buy for buy, _ in batch])
-        except Exception as error:  # noqa: BLE001 - told to the buyers, one by one
-            await self._bisect(batch, epoch, error, answered)
-            return
-        finally:
-            self._admitting -= 1
+    async def _admit(self, batch: list[Held]) -> None:
+        """Put one batch to the ledger; its buyers are answered in time, whatever it does."""
+        started = self._loop.time()
+        call = self._call(batch)
+        answered = not await within(call, self._limits.answer_s)
+        metrics.ADMIT_S.observe(self._loop.time() - started)
+        self._admitting -= 1
+        if answered:
+            self._selling.ledger_health.failed("no answer to an admission in time")
+            self._answer_retry([held.buy for held in batch])
+            self._drop_held()
+        await self._see_through(batch, call, answered)
         self._unresolved -= len(batch)
         self._admit_next()
         self._wake()
 
-    async def _bisect(
-        self, batch: list[tuple[Buy, Line]], epoch: int, error: Exception, answered: bool
+    def _call(self, batch: list[Held]) -> asyncio.Task[Admitted]:
+        lines = [held.line for held in batch]
+        return self._loop.create_task(
+            self._selling.ledger.admit(self.offer.id, batch[0].epoch, lines)
+        )
+
+    def _drop_held(self) -> None:
+        """Answer those whose admission did not begin; nothing waits for a ledger that is away."""
+        held, self._held = list(self._held), deque()
+        self._unresolved -= len(held)
+        self._answer_retry([one.buy for one in held])
+        by_epoch: dict[int, list[tuple[str, int]]] = {}
+        for one in held:
+            if one.fresh:
+                by_epoch.setdefault(one.epoch, []).append((one.line.id, one.line.rank))
+        for epoch, holds in by_epoch.items():
+            self._spawn(self._undo(epoch, holds))
+
+    async def _see_through(
+        self, batch: list[Held], call: asyncio.Task[Admitted], answered: bool
     ) -> None:
+        """Deal with an admission's answer, however late it comes.
+
+        `answered`: its buyers were told `retry` already.
+        """
+        try:
+            admitted = await call
+        except LedgerAway as error:
+            # Not known: the same ids are admitted again by the same key, or fenced by the keeper.
+            if not isinstance(error, LedgerBusy):
+                self._selling.ledger_health.failed(error)
+            if not answered:
+                self._answer_retry([held.buy for held in batch])
+        except Exception as error:  # noqa: BLE001 - told to the buyers, one by one
+            await self._bisect(batch, error, answered)
+        else:
+            metrics.ADMIT_BATCH.observe(len(batch))
+            self._settle(batch, admitted, answered)
+
+    async def _bisect(self, batch: list[Held], error: Exception, answered: bool) -> None:
         """Find the line that poisons a batch, so that the others sell on (R5)."""
         if len(batch) == 1:
-            log.error("admission of %s failed: %r", batch[0][1].id, error)
-            self._unresolved -= 1
+            log.error("admission of %s failed: %r", batch[0].line.id, error)
             if not answered:
-                self._selling.answer(batch[0][0], Refused(Why.INTERNAL))
-            self._admit_next()
-            self._wake()
+                self._selling.answer(batch[0].buy, Refused(Why.INTERNAL))
             return
         log.warning("an admission of %d lines failed, halving it: %r", len(batch), error)
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
-            self._admitting += 1
-            await self._admit(half, epoch, answered)
+            await self._see_through(half, self._call(half), answered)
 
-    def _settle(self, batch: list[tuple[Buy, Line]], admitted: Admitted, answered: bool) -> None:
-        """Answer a committed batch, then remember to tell the gate."""
-        selling, offer = self._selling, self.offer
+    def _settle(self, batch: list[Held], admitted: Admitted, answered: bool) -> None:
+        """Answer a committed batch, and remember to tell the gate."""
+        selling = self._selling
         sales: list[tuple[Buy, Order]] = []
         replays: list[Buy] = []
-        for i, (buy, line) in enumerate(batch):
+        undone: list[tuple[str, int]] = []
+        for i, (buy, line, _, fresh) in enumerate(batch):
             word = "ok" if admitted.outcomes is None else admitted.outcomes[i]
             if word == "ok":
                 order = self._order(line, admitted)
                 sales.append((buy, order))
-                self._written.append((line.id, line.viewer))
+                self._written[line.id] = line.viewer
                 if not answered:
                     selling.answer(buy, Accepted(order))
             elif word == "again":
                 replays.append(buy)
-            elif answered:
-                continue
-            elif word == "fenced":
-                self._waiting.append(buy)  # adopts its own hold anew, if that still stands (R1)
             elif word == "epoch":
-                selling.answer(buy, selling.retry())
+                if not answered:
+                    selling.answer(buy, selling.retry())
+            elif word == "fenced":
+                if not answered:
+                    self._waiting.append(buy)  # adopts its own hold anew, if that stands (R1)
             else:
-                selling.answer(buy, _REFUSED[word])
+                # Refused for good, and no other admission under this rank is under way: a fresh
+                # hold may go at once, so that nobody is parked behind it.
+                if fresh:
+                    undone.append((line.id, line.rank))
+                if not answered:
+                    selling.answer(buy, _REFUSED[word])
         for buy, _ in sales:
-            mine = self._limited.pop(buy.viewer, None)
-            if mine:
-                self._waiting.extend(mine)
+            self._waiting.extend(self._parking.of(buy.viewer))
         if replays:
             selling.replay(replays, answered, self._mark)
-        if sales:
-            figures = Figures(offer.id, offer.stream, admitted.left, admitted.version)
-            if answered:  # they were told `retry`: the news is for each of their connections
-                selling.listener.changed([order for _, order in sales])
-                selling.listener.figures(figures)
-            else:
-                selling.listener.sold(sales, figures)
-        if admitted.told:
-            selling.listener.told(offer.stream)
+        if undone:
+            self._spawn(self._undo(batch[0].epoch, undone))
+        self._tell(sales, admitted, answered)
+
+    def _tell(self, sales: list[tuple[Buy, Order]], admitted: Admitted, answered: bool) -> None:
+        """Tell the listener; a fault of his must not make a batch look refused."""
+        listener, offer = self._selling.listener, self.offer
+        try:
+            if sales:
+                figures = Figures(offer.id, offer.stream, admitted.left, admitted.version)
+                if answered:  # they were told `retry`: the news is for each of their connections
+                    listener.changed([order for _, order in sales])
+                    listener.figures(figures)
+                else:
+                    listener.sold(sales, figures)
+            if admitted.told:
+                listener.told(offer.stream)
+        except Exception:
+            log.exception("what was sold of %s could not be told", offer.id)
 
     def _mark(self, order: Order) -> None:
         """Remember that a hold's row was found, so that the gate is told."""
-        self._written.append((order.id, order.viewer))
+        self._written[order.id] = order.viewer
         self._wake()
 
     def _order(self, line: Line, admitted: Admitted) -> Order:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Coroutine, Sequence
 
 import msgspec
 
@@ -86,11 +86,14 @@ class Keeper:
 
     async def open_and_close(self) -> None:
         """Open and close scheduled offers whose time has come, by Postgres' clock (R8)."""
-        for offer, opens, closes in await self._ledger.due_offers():
-            if closes:
-                await self._changes.close_offer(offer, "scheduled", if_due=True)
-            elif opens:
-                await self._changes.open_offer(offer, if_due=True)
+        due = await self._ledger.due_offers()
+        await _each([self._open_or_close(offer, closes) for offer, _, closes in due])
+
+    async def _open_or_close(self, offer: str, closes: bool) -> None:
+        if closes:
+            await self._changes.close_offer(offer, "scheduled", if_due=True)
+        else:
+            await self._changes.open_offer(offer, if_due=True)
 
     async def publish(self) -> None:
         """Publish facts that were committed and not published (R9)."""
@@ -101,15 +104,14 @@ class Keeper:
         """End reserved orders past their deadline, then give their units back in the gate."""
         due = await self._ledger.due_order_offers()
         metrics.KEEPER_LAG_S.set(max((late for _, late in due), default=0) / 1000)
-        for offer, _ in due:
-            while True:
-                ids = await self._ledger.expire(offer, self.limits.expire_max)
-                if not ids:
-                    break
-                metrics.EXPIRED.inc(len(ids))
-                orders = await self._ledger.orders(ids)
-                self._listener.changed(orders)
-                await self._changes.settle(offer, orders[0].stream)
+        await _each([self._expire(offer) for offer, _ in due])
+
+    async def _expire(self, offer: str) -> None:
+        while ids := await self._ledger.expire(offer, self.limits.expire_max):
+            metrics.EXPIRED.inc(len(ids))
+            orders = await self._ledger.orders(ids)
+            self._listener.changed(orders)
+            await self._changes.settle(offer, orders[0].stream)
 
     # --- the gate --------------------------------------------------------------------------------
 
@@ -120,12 +122,17 @@ class Keeper:
         for gone in self._behind_since.keys() - known:
             del self._behind_since[gone]
         unwritten, stale = 0, 0
-        for at in range(0, len(offers), self.limits.offers_at_once):
-            some = offers[at : at + self.limits.offers_at_once]
-            for standing in await _each([self._look_after(*offer) for offer in some]):
-                if standing is not None:
-                    unwritten += standing.unwritten
-                    stale += len(standing.stale)
+        slots = asyncio.Semaphore(self.limits.offers_at_once)
+
+        async def look_after(offer: str, epoch: int, movement: int, closed: bool) -> None:
+            nonlocal unwritten, stale
+            async with slots:
+                standing = await self._look_after(offer, epoch, movement, closed)
+            if standing is not None:
+                unwritten += standing.unwritten
+                stale += len(standing.stale)
+
+        await _each([look_after(*offer) for offer in offers])
         metrics.UNWRITTEN.set(unwritten)
         metrics.UNRESOLVED.set(stale)
 
@@ -135,14 +142,17 @@ class Keeper:
         try:
             standing = await self._gate.probe(offer, self.limits.grace_ms, self.limits.stale_max)
             if isinstance(standing, Frozen):
-                if not closed:  # a closed one is answered from its rows
+                if closed:  # it is answered from its rows: there is nothing to tell the gate
+                    await self._gate.forget(offer)
+                    await self._ledger.gate_told(offer, movement)
+                else:
                     await self._rebuild(offer, standing.epoch, epoch)
                 return None
-            if standing.epoch < epoch and not closed:
+            if standing.epoch != epoch and not closed:
                 await self._rebuild(offer, standing.epoch, epoch)
                 return standing
             self._behind_since.pop(offer, None)
-            if standing.movement < movement:
+            if standing.movement < movement or closed:
                 await self._rebuilder.follow(offer)
             if standing.stale:
                 await self.resolve(offer, standing)
@@ -155,7 +165,7 @@ class Keeper:
         """Rebuild, unless another process seems to be at it."""
         now = asyncio.get_running_loop().time()
         since = self._behind_since.setdefault(offer, now)
-        waiting_for_another = gate_epoch < epoch and gate_epoch > 0
+        waiting_for_another = 0 < gate_epoch < epoch
         if now - since >= (self.limits.building_s if waiting_for_another else 0.0):
             del self._behind_since[offer]
             await self._rebuilder.rebuild(offer, gate_epoch)
@@ -167,8 +177,7 @@ class Keeper:
         can make a row, so a missing row proves that there will be none.
         """
         highest = max(rank for _, rank in standing.stale)
-        epoch = await self._ledger.fence(offer, highest)
-        if epoch != standing.epoch:
+        if not await self._ledger.fence(offer, standing.epoch, highest):
             return  # a rebuild is under way, which knows the rows itself
         orders = await self._ledger.orders([id_ for id_, _ in standing.stale])
         rows = {order.id: order.viewer for order in orders}
@@ -176,22 +185,18 @@ class Keeper:
         if rows:
             await self._gate.hold(offer, list(rows.items()), [])
         if orphans:
-            released = await self._gate.release(offer, epoch, orphans)
+            released = await self._gate.release(offer, standing.epoch, orphans)
             if not isinstance(released, Frozen):
                 metrics.FENCED.inc(released)
                 log.info("gave back %d holds of %s that have no row", released, offer)
 
 
-async def _each(work: list[Awaitable[Standing | None]]) -> list[Standing | None]:
-    """Await all, then raise the first error if there is one: no offer is left half looked after."""
+async def _each(work: Sequence[Coroutine[object, object, None]]) -> None:
+    """Await all, so that one offer's trouble is not another's; then raise the first outage."""
     found = await asyncio.gather(*work, return_exceptions=True)
-    good: list[Standing | None] = []
-    errors: list[BaseException] = []
-    for one in found:
-        if isinstance(one, BaseException):
-            errors.append(one)
-        else:
-            good.append(one)
-    if errors:
-        raise errors[0]
-    return good
+    for error in found:
+        if isinstance(error, BaseException) and not isinstance(error, LedgerAway | GateAway):
+            log.error("an offer could not be looked after", exc_info=error)
+    for error in found:
+        if isinstance(error, LedgerAway | GateAway):
+            raise error

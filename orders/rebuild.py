@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from orders import metrics
 from orders.ledger.ledger import Ledger
 from orders.stock.gate import Frozen, Gate, GateAway, State
-from orders.stock.keys import key_field, record, staged
+from orders.stock.keys import Keys, key_field, record, staged
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +62,16 @@ class Rebuilder:
             # The row after the movements: its state is never older than the last of them.
             rows = await self._ledger.movements(offer, at)
             found = await self._ledger.offers([offer])
-            if not rows or not found:
-                return bool(found)
-            to = rows[-1]["n"]
+            if not found:
+                return False
+            if not rows:
+                if found[0].status == "closed":
+                    await self._ledger.gate_told(offer, at)
+                return True
             now = await self._gate.apply(
                 offer,
                 standing.epoch,
-                (at, to),
+                (at, rows[-1]["n"]),
                 State.of(found[0]),
                 [(r["order_id"] or "", r["units"]) for r in rows],
             )
@@ -100,34 +103,36 @@ class Rebuilder:
                 viewers[viewer] = viewers.get(viewer, 0) + qty
                 taken += qty
         stage = staged(offer, epoch, secrets.token_hex(4))
-        await self._stage(stage.holds, holds.items())
-        await self._stage(stage.keys, bound.items())
-        await self._stage(stage.viewers, viewers.items())
+        await self._stage(stage, stage.holds, holds.items())
+        await self._stage(stage, stage.keys, bound.items())
+        await self._stage(stage, stage.viewers, viewers.items())
         installed = await self._gate.install(
-            offer, stage, epoch, State.of(row), row.quantity - taken, rank, row.last_movement
-        )
+            offer, stage, epoch, State.of(row), row.quantity - taken, rank, row.last_movement,
+            (len(holds), len(bound), len(viewers)),
+        )  # fmt: skip
         if installed:
             metrics.REBUILT.inc()
             log.info("rebuilt %s as epoch %d: %d orders", offer, epoch, len(bound))
             await self.follow(offer)
         return installed
 
-    async def _stage(self, key: str, fields: Iterable[tuple[str, Any]]) -> None:
+    async def _stage(self, stage: Keys, key: str, fields: Iterable[tuple[str, Any]]) -> None:
         """Write a staged hash in chunks; other offers sell on between them."""
         chunk: list[Any] = []
         try:
             for field, value in fields:
                 chunk += (field, value)
                 if len(chunk) >= 2 * STAGE_CHUNK:
-                    await self._send(key, chunk)
+                    await self._send(stage, key, chunk)
                     chunk = []
             if chunk:
-                await self._send(key, chunk)
+                await self._send(stage, key, chunk)
         except (RedisError, OSError) as error:
             raise GateAway(str(error)) from error
 
-    async def _send(self, key: str, chunk: list[Any]) -> None:
+    async def _send(self, stage: Keys, key: str, chunk: list[Any]) -> None:
         pipe = self._gate.client.pipeline(transaction=False)
         pipe.execute_command("HSET", key, *chunk)
-        pipe.expire(key, STAGE_TTL_S)
+        for staged_key in (stage.holds, stage.keys, stage.viewers):
+            pipe.expire(staged_key, STAGE_TTL_S)
         await pipe.execute()

@@ -19,7 +19,7 @@ from orders.counter import Counter
 from orders.deadline import within
 from orders.health import Health
 from orders.ids import Ids
-from orders.ledger.ledger import Ledger, LedgerAway
+from orders.ledger.ledger import Ledger, LedgerAway, LedgerBusy
 from orders.limits import SellingLimits
 from orders.records import Accepted, Buy, Listener, Offer, Order, Outcome, Refused, Why
 from orders.stock.gate import Gate
@@ -140,15 +140,26 @@ class Selling:
     async def _replay(
         self, buy: Buy, answered: bool, found: Callable[[Order], None] | None
     ) -> None:
+        order: Order | None = None
+        outcome: Outcome
         try:
             order = await self._in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
-        except (LedgerAway, OverflowError) as error:
-            self.ledger_health.failed(error)
-            order = None
+            outcome = self._replayed(buy, order)
+        except Exception as error:  # noqa: BLE001 - told to the buyer
+            outcome = self._excuse(error)
         if order is not None and found is not None and order.id == buy.id:
             found(order)
         if not answered:
-            self.answer(buy, self._replayed(buy, order))
+            self.answer(buy, outcome)
+
+    def _excuse(self, error: Exception) -> Refused:
+        """Return what a buyer is told when a read for him failed."""
+        if isinstance(error, LedgerAway | OverflowError):
+            if not isinstance(error, LedgerBusy):
+                self.ledger_health.failed(error)
+            return self.retry()
+        log.error("a read for a buyer failed", exc_info=error)
+        return Refused(Why.INTERNAL)
 
     def _replayed(self, buy: Buy, order: Order | None) -> Outcome:
         if order is None:
@@ -175,23 +186,22 @@ class Selling:
                 self._spawn(self._judge_offer(buy.offer, frozen))
 
     async def _judge_offer(self, offer_id: str, frozen: bool) -> None:
+        offer: Offer | None = None
+        outcome = Refused(Why.NOT_FOUND)
         try:
             offer = await self._in_time(self._offer_reads.get(offer_id))
-        except (LedgerAway, OverflowError) as error:
-            self.ledger_health.failed(error)
-            outcome: Outcome = self.retry()
-            offer = None
-        else:
-            outcome = Refused(Why.NOT_FOUND)
+        except Exception as error:  # noqa: BLE001 - told to each buyer
+            outcome = self._excuse(error)
         buys = self._cold.pop((offer_id, frozen))
         if offer is not None and offer.active:
             self._remember(offer)
-            outcome = self.retry()
         for buy in buys:
-            if offer is None or (offer.active and frozen):
+            if offer is None:
                 self.answer(buy, outcome)
             elif buy.stream is not None and buy.stream != offer.stream:
                 self.answer(buy, Refused(Why.NOT_FOUND))
+            elif offer.active and frozen:
+                self.answer(buy, self.retry())
             elif offer.active:
                 self._counter(offer).put(buy)
             else:
@@ -202,9 +212,8 @@ class Selling:
         outcome: Outcome
         try:
             order = await self._in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
-        except (LedgerAway, OverflowError) as error:
-            self.ledger_health.failed(error)
-            outcome = self.retry()
+        except Exception as error:  # noqa: BLE001 - told to the buyer
+            outcome = self._excuse(error)
         else:
             if order is not None:
                 outcome = self._replayed(buy, order)

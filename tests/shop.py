@@ -27,7 +27,7 @@ from orders.rebuild import Rebuilder
 from orders.records import Accepted, Buy, Figures, Offer, Order, Outcome, Refused
 from orders.selling import Selling
 from orders.stock.gate import Gate
-from orders.stock.keys import keys_of
+from orders.stock.keys import key_field, keys_of
 
 _numbers = itertools.count(1)
 
@@ -191,6 +191,13 @@ class Shop:
         keys = keys_of(offer)
         assert await self.redis.zcard(keys.unwritten) == 0
         assert {_text(k) for k in await self.redis.hkeys(keys.holds)} == set(live)
+        assert await self.redis.hlen(keys.waiting) == 0
+        bound = {_text(k): _text(v) for k, v in (await self.redis.hgetall(keys.keys)).items()}
+        assert bound == {
+            key_field(r["viewer"], r["key"]): r["id"]
+            for r in await self.fetch("select id, viewer, key from orders where offer = $1", offer)
+        }
+        assert int(await self.redis.hget(keys.state, "mv") or -1) == row["last_movement"]
         left = int(await self.redis.hget(keys.state, "left") or "nan")
         assert left == row["quantity"] - row["taken"]
         per_viewer = {_text(k): int(v) for k, v in (await self.redis.hgetall(keys.viewers)).items()}

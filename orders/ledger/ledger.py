@@ -29,10 +29,20 @@ class LedgerAway(Exception):
     """Postgres did not answer, or cannot now; the outcome of a change is not known."""
 
 
+class LedgerBusy(LedgerAway):
+    """Postgres answered that a lock or a statement took too long: nothing was changed."""
+
+
+#: lock_not_available, query_canceled (a statement timeout)
+BUSY = ("55P03", "57014")
+
+
 def transient(error: BaseException) -> bool:
     """Tell whether an error of the driver means "not now" rather than "this is wrong" (R5)."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(TRANSIENT)
+    if isinstance(error, ValueError):  # asyncpg could not encode an argument
+        return False
     return isinstance(error, OSError | asyncio.TimeoutError | asyncpg.InterfaceError)
 
 
@@ -92,10 +102,15 @@ class Ledger:
             raise
         try:
             return await connection.fetch(sql, *args, timeout=self.timeout_s)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate in BUSY:
+                raise LedgerBusy(repr(error)) from error
+            if transient(error):
+                connection.terminate()
+                raise LedgerAway(repr(error)) from error
+            raise
         except Exception as error:
-            if isinstance(error, asyncpg.PostgresError) and not transient(error):
-                raise
-            connection.terminate()
+            connection.terminate()  # a late answer must never meet the next caller
             if transient(error):
                 raise LedgerAway(repr(error)) from error
             raise
@@ -158,9 +173,14 @@ class Ledger:
         """End due orders of one offer; return their ids."""
         return [r[0] for r in await self.rows("select expire($1, $2)", offer, limit)]
 
-    async def fence(self, offer: str, rank: int) -> int:
-        """Refuse ranks up to `rank` from now on; return the epoch (R1)."""
-        return cast(int, (await self.rows("select fence($1, $2)", offer, rank))[0][0])
+    async def fence(self, offer: str, epoch: int, rank: int) -> bool:
+        """Refuse ranks up to `rank` from now on; False when the epoch is another by now (R1)."""
+        rows = await self.rows("select fence($1, $2, $3)", offer, epoch, rank)
+        return cast(bool, rows[0][0])
+
+    async def gate_told(self, offer: str, movement: int) -> None:
+        """Note that the gate knows a closed offer up to this movement."""
+        await self.rows(SQL["gate_told"], offer, movement)
 
     async def raise_epoch(self, offer: str, gate_epoch: int) -> int:
         """Begin a rebuild; return its epoch (R2)."""

@@ -1,7 +1,7 @@
 """Brings a database to this release's schema.
 
-Numbered files in `migrations/` run once each, in order, in one transaction each, and must not
-change afterwards (their digest is kept); files in `functions/` are `create or replace` and run
+Numbered files in `migrations/` run once each, in order, and must not change
+afterwards (their digest is kept); files in `functions/` are `create or replace` and run
 whenever their text changes. An advisory lock makes concurrent calls harmless. Called by
 `livecart migrate` and `livecart up`.
 
@@ -27,7 +27,10 @@ async def migrate(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     """Apply what is missing; return the names applied. Raises `SchemaError`."""
     applied: list[str] = []
     async with connection.transaction():
+        await connection.execute("set local lock_timeout = 0")  # of another that migrates
         await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
+        # A change of a table must not queue in front of a live sale: rather fail, and try again.
+        await connection.execute("set local lock_timeout = '5s'")
         await connection.execute(
             "create table if not exists schema_files"
             " (name text primary key, digest text not null,"

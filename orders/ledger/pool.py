@@ -22,6 +22,12 @@ class _Connection(Base):
         return ""
 
 
+async def _bound_transactions(connection: Base) -> None:
+    """Bound whole transactions where the server can (R3)."""
+    if connection.get_server_version().major >= 17:
+        await connection.execute("set transaction_timeout = '30s'")
+
+
 async def open_pool(
     url: str, connections_max: int = 8, lock_timeout_ms: int = 600
 ) -> asyncpg.Pool[asyncpg.Record]:
@@ -35,6 +41,7 @@ async def open_pool(
         min_size=1,
         max_size=connections_max,
         connection_class=_Connection,
+        init=_bound_transactions,
         max_inactive_connection_lifetime=60,
         timeout=2,
         server_settings={

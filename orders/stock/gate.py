@@ -40,8 +40,11 @@ TRANSIENT = ("LOADING", "BUSY", "OOM", "READONLY", "MOVED", "ASK", "CLUSTERDOWN"
 #: Marks and buys in one hold call: Lua unpacks no more than about 8,000 values at once.
 CALL_MAX = 3_000
 
+#: How long the state of a closed offer is kept (apply.lua says the same).
+CLOSED_TTL_S = 86_400
+
 Word = Literal[
-    "held", "adopted", "replay", "park_limit", "park_stock", "not_live", "closed", "not_open",
+    "held", "adopted", "replay", "park_own", "park_stock", "not_live", "closed", "not_open",
     "limit_reached", "sold_out",
 ]  # fmt: skip
 
@@ -188,11 +191,22 @@ class Gate:
         return Standing(raw[1], raw[2], raw[3], raw[4], raw[5], stale)
 
     async def install(
-        self, offer: str, stage: Keys, epoch: int, state: State, left: int, rank: int, movement: int
+        self,
+        offer: str,
+        stage: Keys,
+        epoch: int,
+        state: State,
+        left: int,
+        rank: int,
+        movement: int,
+        sizes: tuple[int, int, int],
     ) -> bool:
-        """Put a staged state in place over a lower epoch; tell whether it was."""
+        """Put a staged state in place over a lower epoch; tell whether it was.
+
+        `sizes`: how many holds, keys and viewers were staged; the stage must still be whole.
+        """
         raw = await self._call(
-            "install", offer, epoch, *state.args(), left, rank, state.per_viewer, movement,
+            "install", offer, epoch, *state.args(), left, rank, state.per_viewer, movement, *sizes,
             more_keys=(stage.holds, stage.keys, stage.viewers),
         )  # fmt: skip
         return bool(raw[0] == b"ok")
@@ -221,6 +235,18 @@ class Gate:
             await self._freeze(offer)
             raise GateBroken(str(error)) from error
         except RedisError as error:
+            raise GateAway(str(error)) from error
+        except Exception as error:
+            # The event loop and the client have errors of their own for a socket that just died.
+            log.warning("script %s on %s: %r", name, offer, error)
+            raise GateAway(repr(error)) from error
+
+    async def forget(self, offer: str) -> None:
+        """Let the state of a closed offer go after a day: Postgres answers for it."""
+        try:
+            for key in keys_of(offer):
+                await self.client.expire(key, CLOSED_TTL_S)
+        except (RedisError, OSError) as error:
             raise GateAway(str(error)) from error
 
     async def _send(self, *args: str | int | bytes) -> list[Any]:

@@ -230,7 +230,7 @@ async def test_a_hub_dies_between_hold_and_row(own_servers: Running) -> None:
     async def fault(sale: Sale) -> None:
         dead = sale.hubs.pop(0)
         for counter in dead.selling._counters.values():
-            for task in (*counter._admissions, counter._pump):
+            for task in (*counter._tasks, counter._pump):
                 if task is not None:
                     task.cancel()
         dead.selling._open = 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
-from orders.ledger.ledger import Line
+from orders.ledger.ledger import Admitted, Line
+from orders.limits import SellingLimits
 from orders.records import Accepted, Offer, Order, Refused
-from orders.stock.keys import keys_of
+from orders.stock.gate import Decided, Frozen
+from orders.stock.keys import Keys, keys_of
 from tests.shop import Shop, bought, until, why
 
 
@@ -335,9 +338,149 @@ async def test_sold_out_is_not_said_while_a_hold_may_fall_through(shop: Shop) ->
     waiting = hub.start_buy(offer.id, "bob")
     hub.keeper.limits = type(hub.keeper.limits)(grace_ms=0)
     counters = hub.selling._counters
-    await until(lambda: offer.id in counters and bool(counters[offer.id]._parked))
+    await until(lambda: offer.id in counters and bool(counters[offer.id]._parking))
     assert not waiting.done()
     await hub.keeper.round()
     assert bought(await waiting).viewer == "bob"
     assert decided.lines[0][0] == "held"  # type: ignore[union-attr]
     await shop.at_rest(offer.id)
+
+
+async def test_a_stage_that_expired_is_not_installed(shop: Shop) -> None:
+    """A rebuild that paused until its stage was gone installs nothing; the next one does (R2)."""
+    hub = shop.hubs[0]
+    offer = await shop.offer(5, per_viewer=5)
+    for _ in range(3):
+        bought(await hub.buy(offer.id, "ann"))
+    await shop.redis.flushdb()
+    install = hub.gate.install
+
+    async def late(name: str, stage: Keys, *rest: Any) -> bool:
+        await shop.redis.delete(stage.holds)
+        return await install(name, stage, *rest)
+
+    hub.gate.install = late  # type: ignore[method-assign,assignment]
+    assert not await hub.rebuilder.rebuild(offer.id)
+    hub.gate.install = install  # type: ignore[method-assign]
+    await hub.keeper.round()
+    await shop.at_rest(offer.id)
+
+
+async def test_a_late_hold_call_undoes_only_its_own_holds(shop: Shop) -> None:
+    """A hold that was only adopted stays: its first owner's admission is still on the way (R1)."""
+    one, two = shop.hubs[0], await shop.hub(SellingLimits(answer_s=0.05))
+    offer = await shop.offer(3, per_viewer=3)
+    admit, held_up = one.ledger.admit, asyncio.Event()
+
+    async def slow_admit(*args: Any) -> Admitted:
+        await held_up.wait()
+        return await admit(*args)
+
+    one.ledger.admit = slow_admit  # type: ignore[method-assign,assignment]
+    first = one.start_buy(offer.id, "ann", 1, "k")
+    counters = one.selling._counters
+    await until(lambda: offer.id in counters and counters[offer.id]._unresolved == 1)
+    hold = two.gate.hold
+
+    async def slow_hold(*args: Any) -> Decided | Frozen:
+        decided = await hold(*args)
+        await asyncio.sleep(0.2)
+        return decided
+
+    two.gate.hold = slow_hold  # type: ignore[method-assign,assignment]
+    assert why(await two.buy(offer.id, "ann", 1, "k")) == "retry"
+    await until(lambda: all(c.idle for c in two.selling._counters.values()))
+    held_up.set()
+    bought(await first)
+    await until(lambda: one.selling._counters[offer.id].idle)
+    await shop.at_rest(offer.id)
+
+
+async def test_a_parked_buy_is_given_up_and_asks_seldom(shop: Shop) -> None:
+    """One unit left, two wanted, a hold that nobody finishes: `retry` after a second, in peace."""
+    hub = shop.hubs[0]
+    offer = await shop.offer(2, per_viewer=5)
+    await hub.gate.hold(offer.id, [], [("ann", 1, "or_slow", "3:annk")])
+    calls = 0
+    hold = hub.gate.hold
+
+    async def counted(*args: Any) -> Decided | Frozen:
+        nonlocal calls
+        calls += 1
+        return await hold(*args)
+
+    hub.gate.hold = counted  # type: ignore[method-assign,assignment]
+    async with asyncio.timeout(3):
+        assert why(await hub.buy(offer.id, "bob", 2)) == "retry"
+        assert why(await hub.buy(offer.id, "ann", 2, "k")) == "retry"  # whether it binds is open
+    assert calls < 400
+
+
+async def test_a_mark_that_comes_twice_counts_once(shop: Shop) -> None:
+    """Marking one hold twice in a call leaves the other one unwritten (R6)."""
+    hub = shop.hubs[0]
+    offer = await shop.offer(2, per_viewer=2)
+    await hub.gate.hold(offer.id, [], [("ann", 1, "or_1", "3:anna"), ("ann", 1, "or_2", "3:annb")])
+    decided = await hub.gate.hold(offer.id, [("or_1", "ann")] * 2, [("bob", 1, "or_3", "3:bobk")])
+    assert isinstance(decided, Decided)
+    assert (decided.unwritten, decided.lines[0][0]) == (1, "park_stock")
+
+
+async def test_a_hung_hold_call_keeps_nobody_else_waiting(shop: Shop) -> None:
+    """While one call hangs, later buys are answered, and the late holds come back (R6)."""
+    hub = await shop.hub(SellingLimits(answer_s=0.1))
+    offer = await shop.offer(3, per_viewer=3)
+    hold, held_up, hung = hub.gate.hold, asyncio.Event(), False
+
+    async def hanging(*args: Any) -> Decided | Frozen:
+        nonlocal hung
+        decided = await hold(*args)
+        if not hung:
+            hung = True
+            await held_up.wait()
+        return decided
+
+    hub.gate.hold = hanging  # type: ignore[method-assign,assignment]
+    assert why(await hub.buy(offer.id, "ann")) == "retry"
+    async with asyncio.timeout(2):
+        assert bought(await hub.buy_until_final(offer.id, "bob")).viewer == "bob"
+    held_up.set()
+    await until(lambda: hub.selling._counters[offer.id].idle)
+    await shop.at_rest(offer.id)
+
+
+async def test_an_unknown_fault_loses_no_buy(shop: Shop) -> None:
+    """Whatever a dependency raises, each buy is answered and the offer sells on."""
+    hub = shop.hubs[0]
+    offer = await shop.offer(5)
+    load, client = hub.ledger.offers, hub.gate.client.execute_command
+
+    async def broken(*_: Any) -> list[Offer]:
+        raise RuntimeError("a fault of a library")
+
+    hub.ledger.offers = broken  # type: ignore[method-assign,assignment]
+    assert why(await hub.buy(offer.id, "ann")) == "internal"
+    hub.ledger.offers = load  # type: ignore[method-assign]
+    bought(await hub.buy(offer.id, "ann"))
+
+    async def dying(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("the handler is closed")
+
+    hub.gate.client.execute_command = dying  # type: ignore[method-assign]
+    assert why(await hub.buy(offer.id, "bob")) == "retry"
+    hub.gate.client.execute_command = client  # type: ignore[method-assign]
+    bought(await hub.buy_until_final(offer.id, "bob"))
+
+
+async def test_a_close_that_the_gate_missed_is_told_later(shop: Shop) -> None:
+    """However long ago an offer closed: as long as the gate does not know, the keeper tells it."""
+    hub = shop.hubs[0]
+    offer = await shop.offer(5)
+    await shop.fetch("select close_offer($1, null, false)", offer.id)
+    await shop.fetch("update offers set closed_at = now() - interval '3 days'")
+    assert why(await hub.buy(offer.id, "ann")) == "closed"  # by the ledger
+    await hub.keeper.round()
+    decided = await hub.gate.hold(offer.id, [], [("bob", 1, "or_x", "3:bobk")])
+    assert isinstance(decided, Decided)
+    assert decided.lines[0][0] == "closed"
+    assert await hub.ledger.active_offers() == []

@@ -52,13 +52,13 @@ class Model:
             if hold is None or hold.written:
                 return "replay", 0
             if known in batch or hold.qty != qty:
-                return "park_stock", 0
+                return "park_own", 0
             self.rank += 1
             hold.rank = self.rank
             batch.add(known)
             return "adopted", self.rank
         if self.has(viewer) + qty > self.per_viewer:
-            return ("park_limit" if self.unwritten(viewer) else "limit_reached"), 0
+            return ("park_own" if self.unwritten(viewer) else "limit_reached"), 0
         if self.left < qty:
             return ("park_stock" if self.unwritten() else "sold_out"), 0
         self.rank += 1
@@ -119,7 +119,7 @@ async def _play(url: str, quantity: int, per_viewer: int, steps: list[tuple[str,
         status="open", live=True, opens_ms=0, closes_ms=0, quantity=quantity, per_viewer=per_viewer
     )
     try:
-        assert await gate.install(offer, staged(offer, 1, "x"), 1, state, quantity, 0, 0)
+        assert await gate.install(offer, staged(offer, 1, "x"), 1, state, quantity, 0, 0, (0, 0, 0))
         model = Model(quantity, per_viewer)
         ids: list[str] = ["or_unknown"]
         for word, what in steps:

@@ -47,7 +47,7 @@ begin
     select array_agg(d.id) into ids
       from (select r.id from orders r
              where r.offer = p_offer and r.status = 'reserved'
-               and r.expires_at <= clock_timestamp()
+               and r.expires_at <= (select clock_timestamp())  -- else no index condition
              order by r.expires_at limit p_limit) d;
     if ids is not null then
         perform give_back(o, ids, 'expired', 'expired');
@@ -103,11 +103,13 @@ begin
 end $$;
 
 -- fence: from now on refuse every rank up to p_rank of this offer that has no row yet (R1). Lifting
--- the fence only ever raises it. Returns the epoch under which it stands.
-create or replace function fence(p_offer text, p_rank bigint) returns integer
+-- the fence only ever raises it. Tells whether the offer still is of that epoch; else nothing is done.
+create or replace function fence(p_offer text, p_epoch integer, p_rank bigint) returns boolean
 language sql as $$
-    update offers set fence_rank = greatest(fence_rank, p_rank) where id = p_offer
-    returning epoch;
+    with fenced as (
+        update offers set fence_rank = greatest(fence_rank, p_rank)
+         where id = p_offer and epoch = p_epoch returning 1)
+    select exists (select 1 from fenced);
 $$;
 
 -- raise_epoch: begin a rebuild of the gate (R2); admissions of older epochs are refused from here.

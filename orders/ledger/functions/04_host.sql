@@ -142,7 +142,8 @@ begin
         return 'conflict';
     end if;
     update streams set status = 'live', started_at = clock_timestamp() where id = p_stream;
-    for o in select * from offers where stream = p_stream and status not in ('draft', 'closed')
+    -- Drafts too: one that is being opened at this moment must learn it as well.
+    for o in select * from offers where stream = p_stream and status <> 'closed'
              order by id for update loop
         perform note_state(o, 'stream_started');
     end loop;
@@ -187,6 +188,9 @@ begin
     elsif s.status = 'ended' then
         return 'conflict';
     end if;
+    -- The lock that the new pin's foreign key takes, before the first fact: an admission holds
+    -- its offer while it waits for the head.
+    perform 1 from offers where id = p_offer for key share;
     for oldest in select id from pins where stream = p_stream and unpinned_at is null
                   order by n desc offset p_max - 1 loop
         update pins set unpinned_at = clock_timestamp() where id = oldest;

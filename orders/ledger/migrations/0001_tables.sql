@@ -47,6 +47,7 @@ create table offers (
     epoch         integer not null default 1,    -- raised by each rebuild of the gate (R2)
     fence_rank    bigint not null default 0,     -- ranks up to here are no longer admitted (R1)
     last_movement bigint not null default 0,     -- highest movements.n of this offer (R4)
+    gate_movement bigint not null default 0,     -- the gate knows this much; kept once closed
     version       bigint not null default 1,     -- grows with each change of this row
     closed_at     timestamptz,
     created_at    timestamptz not null default clock_timestamp(),
@@ -56,6 +57,7 @@ create table offers (
 create index offers_stream on offers (stream, id);
 create index offers_active on offers (id) where status not in ('draft', 'closed');
 create index offers_closed on offers (closed_at) where closed_at is not null;
+create index offers_untold on offers (id) where status = 'closed' and gate_movement < last_movement;
 
 create table orders (
     id               text not null,

@@ -19,11 +19,13 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
  order by o.id desc
 
 -- name: active_offers
--- What the keeper compares with the gate: every offer that the gate decides about, and those closed
--- so lately that their holds may not be resolved yet.
+-- What the keeper compares with the gate: every offer that the gate decides about, those closed so
+-- lately that their holds may not be resolved yet, and those closed of which the gate was not told.
 select id, epoch, last_movement, status = 'closed' as closed
   from offers
- where status not in ('draft', 'closed') or closed_at > clock_timestamp() - interval '10 minutes'
+ where status not in ('draft', 'closed')
+    or closed_at > (select clock_timestamp()) - interval '10 minutes'
+    or (status = 'closed' and gate_movement < last_movement)
  order by id
 
 -- name: due_offers
@@ -41,9 +43,13 @@ select id, status = 'scheduled' and opens_at <= clock_timestamp() as opens,
 -- Offers that have reserved orders past their deadline, and by how much the oldest is late.
 select offer, (extract(epoch from clock_timestamp() - min(expires_at)) * 1000)::bigint as late_ms
   from (select offer, expires_at from orders
-         where status = 'reserved' and expires_at <= clock_timestamp()
+         where status = 'reserved' and expires_at <= (select clock_timestamp())
          order by expires_at limit 5000) due
  group by offer order by offer
+
+-- name: gate_told
+-- Note up to which movement the gate was told of a closed offer.
+update offers set gate_movement = greatest(gate_movement, $2) where id = $1
 
 -- name: movements_after
 -- What the gate has not applied yet, in order.

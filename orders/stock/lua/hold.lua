@@ -7,8 +7,8 @@
 -- Back  {'frozen'} when the state is missing or was made under another server run (R2), else
 --       {'ok', epoch, left, unwritten, now_ms, then per buy a word, a rank and an id}. The words:
 --       held, adopted (its own unwritten hold, under a new rank), replay (a row with this key is
---       known), park_limit and park_stock (an unwritten hold may still change the answer, R6),
---       not_live, closed, not_open, limit_reached, sold_out; rank 0 and id '' where there is none
+--       known), park_own and park_stock (an unwritten hold of this viewer, or of anybody, may
+--       still change the answer, R6), not_live, closed, not_open, limit_reached, sold_out; rank 0 and id '' where there is none
 -- All is read and judged before the first write (R5); each key is read and written once a call.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local o = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'status', 'live', 'opens', 'closes', 'left',
@@ -32,9 +32,11 @@ for i = 1, #viewers do waits[viewers[i]] = tonumber(wait[i] or 0) end
 local touched = {}                     -- viewers whose `w` changed
 if n_marks > 0 then
   local due = redis.call('ZMSCORE', KEYS[5], unpack(marked))
+  local seen = {}
   for i = 1, n_marks do
-    if due[i] then
+    if due[i] and not seen[marked[i]] then
       local viewer = viewers[i]
+      seen[marked[i]] = true
       waits[viewer], touched[viewer] = waits[viewer] - 1, true
       unwritten = unwritten - 1
     end
@@ -64,7 +66,7 @@ if n_buys > 0 then
                      and redis.call('HGET', KEYS[2], id)
       if record then
         if fresh[id] or tonumber(string.match(record, '^%d+ (%d+) ')) ~= qty then
-          word = 'park_stock'          -- whether the key binds is not known yet
+          word = 'park_own'            -- whether the key binds is not known yet
         else
           rank = rank + 1
           word, at_rank, fresh[id] = 'adopted', rank, true
@@ -73,10 +75,10 @@ if n_buys > 0 then
         end
       end
     elseif fresh[field] then
-      word = 'park_stock'              -- the same key, twice in this batch
+      word = 'park_own'                -- the same key, twice in this batch
     elseif not word then
       if live[viewer] + qty > per_viewer then
-        word = waits[viewer] > 0 and 'park_limit' or 'limit_reached'
+        word = waits[viewer] > 0 and 'park_own' or 'limit_reached'
       elseif left < qty then
         word = unwritten > 0 and 'park_stock' or 'sold_out'
       elseif unwritten >= unwritten_max then
