@@ -29,6 +29,7 @@ from starlette.types import Message
 from livecart.app import build
 from livecart.fleet import BACKLOG, set_mark
 from livecart.settings import Settings, SettingsError, load
+from streams.head import Head
 from streams.wire import Wire
 
 KEEP_ALIVE_S = 75
@@ -114,13 +115,14 @@ def configure(settings: Settings) -> uvicorn.Config:
     """Return uvicorn's configuration."""
     return uvicorn.Config(
         build(settings),
-        http="httptools",
+        http=Head,
         loop="auto",  # uvloop where there is one
         ws=Wire,
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the client is
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=END_TIMEOUT_S,
