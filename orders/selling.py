@@ -208,7 +208,10 @@ class Selling:
                 self._spawn(self._judge_shut(buy, offer))
 
     async def _judge_shut(self, buy: Buy, offer: Offer) -> None:
-        """Answer a buy of a draft or a closed offer: its key first, then why it is not sold."""
+        """Answer a buy of a draft or a closed offer: its key first, then why it is not sold.
+
+        A draft is its shop's alone: for buyers there is no such offer.
+        """
         outcome: Outcome
         try:
             order = await self._in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
@@ -217,10 +220,12 @@ class Selling:
         else:
             if order is not None:
                 outcome = self._replayed(buy, order)
-            elif offer.stream_status == "scheduled":
-                outcome = Refused(Why.NOT_LIVE)
+            elif offer.status == "draft":
+                outcome = Refused(Why.NOT_FOUND)
             else:
-                outcome = Refused(Why.CLOSED if offer.status == "closed" else Why.NOT_OPEN)
+                outcome = Refused(
+                    Why.NOT_LIVE if offer.stream_status == "scheduled" else Why.CLOSED
+                )
         self.answer(buy, outcome)
 
     async def _in_time(self, read: Coroutine[object, object, T]) -> T:

@@ -38,7 +38,7 @@ async def test_each_refusal_of_a_buy_has_its_code(shop: Shop) -> None:
     early = await shop.stream(live=False)
     problem(await shop.buy(await shop.offer(early), "ann"), 409, "not_live")
     stream = await shop.stream()
-    problem(await shop.buy(await shop.offer(stream, opened=False), "ann"), 409, "not_open")
+    problem(await shop.buy(await shop.offer(stream, opened=False), "ann"), 404, "not_found")
     offer = await shop.offer(stream, quantity=2, per_viewer=1)
     assert (await shop.buy(offer, "ann", 1, "a")).status_code == 201
     problem(await shop.buy(offer, "ann", 1, "b"), 409, "limit_reached")

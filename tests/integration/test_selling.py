@@ -110,7 +110,7 @@ async def test_keys_never_run_into_each_other(shop: Shop) -> None:
 
 
 async def test_what_is_not_open_says_why(shop: Shop) -> None:
-    """Draft, scheduled, before the stream's start, closed, unknown: each has its code."""
+    """Scheduled, before the stream's start, closed: each has its code; a draft is not found."""
     hub = shop.hubs[0]
     waiting = await shop.stream("scheduled")
     draft = await shop.offer(5, opened=False)
@@ -119,7 +119,9 @@ async def test_what_is_not_open_says_why(shop: Shop) -> None:
     closed = await shop.offer(5)
     kept = bought(await hub.buy(closed.id, "ann", 1, "mine"))
     await hub.changes.close_offer(closed.id)
-    assert why(await hub.buy(draft.id, "ann")) == "not_open"
+    assert why(await hub.buy(draft.id, "ann")) == "not_found"
+    unseen = await shop.offer(5, stream=waiting, opened=False)
+    assert why(await hub.buy(unseen.id, "ann")) == "not_found"
     assert why(await hub.buy(early.id, "ann")) == "not_live"
     assert why(await hub.buy_until_final(later.id, "ann")) in ("not_open", "retry")
     assert why(await hub.buy(closed.id, "ann")) == "closed"
