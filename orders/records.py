@@ -54,6 +54,7 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     epoch: int
     version: int
     last_movement: int
+    announced: bool  # it left its draft once; until then it is its shop's alone
     opens_at: int | None = None
     closes_at: int | None = None
     keyword: str | None = None

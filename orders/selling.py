@@ -210,7 +210,7 @@ class Selling:
     async def _judge_shut(self, buy: Buy, offer: Offer) -> None:
         """Answer a buy of a draft or a closed offer: its key first, then why it is not sold.
 
-        A draft is its shop's alone: for buyers there is no such offer.
+        What never left its draft is its shop's alone: for buyers there is no such offer.
         """
         outcome: Outcome
         try:
@@ -220,7 +220,7 @@ class Selling:
         else:
             if order is not None:
                 outcome = self._replayed(buy, order)
-            elif offer.status == "draft":
+            elif not offer.announced:
                 outcome = Refused(Why.NOT_FOUND)
             else:
                 outcome = Refused(

@@ -31,11 +31,9 @@ async def hosted_stream(call: Call) -> tuple[str, str]:
 
 
 async def seen_offer(call: Call) -> Offer:
-    """Return the path's offer; a draft is there for its shop only."""
+    """Return the path's offer; one that never left its draft is there for its shop only."""
     offer = await call.services.catalog.offer(call.id())
-    if offer is None or (
-        offer.status == "draft" and not hosts(call.identity, offer.shop, offer.stream)
-    ):
+    if offer is None or not (offer.announced or hosts(call.identity, offer.shop, offer.stream)):
         raise Refused(Code.NOT_FOUND)
     return offer
 

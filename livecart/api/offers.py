@@ -97,15 +97,15 @@ async def create(call: Call, body: NewOffer) -> Offer:
 
 
 async def listed(call: Call) -> dict[str, Any]:
-    """List a stream's offers, newest first; drafts for their shop only."""
+    """List a stream's offers, newest first; those never announced for their shop only."""
     query: Page = call.query
     limit = query.size
     stream = call.id()
     shop = await call.services.catalog.shop_of(stream)
     if shop is None:
         raise Refused(Code.NOT_FOUND)
-    drafts = hosts(call.identity, shop, stream)
-    found = await call.services.catalog.offers_page(stream, drafts, query.before, limit + 1)
+    unannounced = hosts(call.identity, shop, stream)
+    found = await call.services.catalog.offers_page(stream, unannounced, query.before, limit + 1)
     products = await call.services.catalog.products(offer.product for offer in found)
     shown = [views.offer(offer, products[offer.product]) for offer in found]
     return listing(found, shown, limit)

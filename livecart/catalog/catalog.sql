@@ -38,14 +38,14 @@ select id, shop, sku, title, price_minor, currency, description, image_url, gtin
  order by id desc limit $3
 
 -- name: offers_page
--- A page of a stream's offers, newest first, drafts only for their shop. $1 stream, $2 with drafts,
--- $3 before id, $4 limit.
+-- A page of a stream's offers, newest first, those never announced only for their shop. $1 stream,
+-- $2 with those, $3 before id, $4 limit.
 select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity, o.taken,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
-       o.keyword
+       o.keyword, o.announced
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
- where o.stream = $1 and ($2::boolean or o.status <> 'draft') and ($3::text is null or o.id < $3)
+ where o.stream = $1 and ($2::boolean or o.announced) and ($3::text is null or o.id < $3)
  order by o.id desc limit $4
 
 -- name: pin_of_stream
@@ -69,7 +69,8 @@ select jsonb_build_object(
                  'status', o.status, 'stream_status', s.status, 'hold_s', o.hold_s,
                  'payment', o.payment, 'epoch', o.epoch, 'version', o.version,
                  'last_movement', o.last_movement, 'opens_at', ms(o.opens_at),
-                 'closes_at', ms(o.closes_at), 'keyword', o.keyword) order by o.id desc)
+                 'closes_at', ms(o.closes_at), 'keyword', o.keyword,
+                 'announced', o.announced) order by o.id desc)
           from offers o join products p on p.id = o.product
          where o.stream = s.id and o.status not in ('draft', 'closed'))::text as offers,
        (select n from fact_heads where stream = s.id) as fact_n

@@ -138,10 +138,10 @@ class Catalog:
         return {offer.id: offer for offer in await self._ledger.offers(ids)}
 
     async def offers_page(
-        self, stream: str, drafts: bool, before: str | None, limit: int
+        self, stream: str, unannounced: bool, before: str | None, limit: int
     ) -> list[Offer]:
         """Return a page of a stream's offers, newest first."""
-        rows = await self._rows(SQL["offers_page"], stream, drafts, before, limit)
+        rows = await self._rows(SQL["offers_page"], stream, unannounced, before, limit)
         return [Offer(**row) for row in rows]
 
     async def shows_pin(self, pin: str, stream: str) -> bool:

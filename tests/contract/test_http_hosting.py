@@ -78,6 +78,31 @@ async def test_a_draft_is_seen_by_its_shop_only(shop: Shop) -> None:
     assert (shown["status"], shown["opens_at"]) == ("scheduled", 1_900_000_000_000)
 
 
+async def test_a_draft_that_was_closed_stays_its_shops(shop: Shop) -> None:
+    """What is closed as a draft others never see nor buy; what was announced they see closed."""
+    stream = await shop.stream()
+    ann = token("viewer", "ann")
+    draft = await shop.offer(stream, opened=False)
+    scheduled = await shop.offer(stream, opened=False, opens_at=1_900_000_000_000)
+    opened = await shop.offer(stream)
+    ended = await shop.offer(stream, opened=False)
+    for offer in (draft, scheduled, opened):
+        await shop.made("POST", f"/v1/offers/{offer}/close")
+    await shop.made("POST", f"/v1/streams/{stream}/end")  # closes the other draft
+    for offer in (draft, ended):
+        assert (await shop.made("GET", f"/v1/offers/{offer}"))["status"] == "closed"
+        problem(await shop.call("GET", f"/v1/offers/{offer}", token=ann), 404, "not_found")
+        problem(await shop.buy(offer, "ann"), 404, "not_found")
+    for caller, seen in (
+        (ann, [opened, scheduled]),
+        (shop.host, [ended, opened, scheduled, draft]),
+    ):
+        listed = await shop.call("GET", f"/v1/streams/{stream}/offers", token=caller)
+        assert [offer["id"] for offer in listed.json()["items"]] == seen
+    for offer in (scheduled, opened):
+        assert (await shop.made("GET", f"/v1/offers/{offer}", token=ann))["status"] == "closed"
+
+
 async def test_an_offer_is_revised_within_its_state(shop: Shop) -> None:
     """A draft may change altogether; later only closes_at, and quantity down to what is taken."""
     stream = await shop.stream()

@@ -14,7 +14,7 @@ PRODUCT = protocol.Product(
 OFFER = records.Offer(
     id="of_1", stream="st_1", shop="s", product="pr_1", price_minor=1500, currency="TWD",
     quantity=10, taken=7, confirmed=3, per_viewer=2, status="open", stream_status="live",
-    hold_s=600, payment="required", epoch=2, version=9, last_movement=4, opens_at=5,
+    hold_s=600, payment="required", epoch=2, version=9, last_movement=4, announced=True, opens_at=5,
 )  # fmt: skip
 ORDER = records.Order(
     id="or_1", stream="st_1", offer="of_1", product="pr_1", viewer="ann", key="k", qty=3,

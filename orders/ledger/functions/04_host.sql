@@ -11,6 +11,7 @@ begin
     o.last_movement := move(o.id, o.last_movement, o.epoch, 'state', 0, null, p_reason);
     update offers set status = o.status, opens_at = o.opens_at, closes_at = o.closes_at,
                       version = o.version, last_movement = o.last_movement,
+                      announced = announced or o.status not in ('draft', 'closed'),
                       closed_at = case when o.status = 'closed' then clock_timestamp() end
         where id = o.id;
     return o;
@@ -233,11 +234,11 @@ begin
     elsif s.status = 'ended' then
         return 'conflict';
     end if;
-    insert into offers (id, stream, product, price_minor, quantity, per_viewer, status, opens_at,
-                        closes_at, hold_s, payment, keyword)
+    insert into offers (id, stream, product, price_minor, quantity, per_viewer, status, announced,
+                        opens_at, closes_at, hold_s, payment, keyword)
         values (p_id, p_stream, p_product, p_price_minor, p_quantity, p_per_viewer,
-                case when p_opens_at is null then 'draft' else 'scheduled' end, p_opens_at,
-                p_closes_at, p_hold_s, p_payment, p_keyword)
+                case when p_opens_at is null then 'draft' else 'scheduled' end,
+                p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword)
         returning * into o;
     if o.status = 'scheduled' then
         perform tell(o.stream, 'offer.scheduled', o.id, null, to_jsonb(o));

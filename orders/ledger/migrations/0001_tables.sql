@@ -49,6 +49,7 @@ create table offers (
     last_movement bigint not null default 0,     -- highest movements.n of this offer (R4)
     gate_movement bigint not null default 0,     -- the gate knows this much; kept once closed
     version       bigint not null default 1,     -- grows with each change of this row
+    announced     boolean not null default false,  -- it left its draft: not its shop's alone
     closed_at     timestamptz,
     created_at    timestamptz not null default clock_timestamp(),
     constraint offers_never_oversold check (0 <= taken and taken <= quantity),
@@ -141,4 +142,10 @@ create table standings (
     banned      boolean not null default false,
     muted_until timestamptz,
     primary key (stream, viewer)
+);
+
+-- When the leading keeper was last heard of (R10).
+create table keeper_beat (
+    one boolean primary key check (one),
+    at  timestamptz not null
 );
