@@ -98,6 +98,8 @@ begin
     elsif units > 0 and o.status in ('open', 'sold_out') then
         o.status := 'open';
         perform tell(o.stream, 'offer.restocked', o.id, 'host', to_jsonb(o));
+    elsif units > 0 and o.status = 'scheduled' then
+        perform tell(o.stream, 'offer.restocked', o.id, 'host', to_jsonb(o));
     end if;
     update offers set quantity = o.quantity, version = o.version, status = o.status,
                       last_movement = o.last_movement
@@ -252,6 +254,7 @@ create or replace function revise_offer(p_offer text, p jsonb) returns text
 language plpgsql as $$
 declare
     o offers;
+    closes timestamptz;
     word text;
 begin
     select * into o from offers where id = p_offer for update;
@@ -291,8 +294,15 @@ begin
     end if;
     if p ? 'closes_at' then
         select * into o from offers where id = p_offer;
-        o.closes_at := from_ms((p ->> 'closes_at')::bigint);
-        perform note_state(o, 'closes_at');
+        closes := from_ms((p ->> 'closes_at')::bigint);
+        if closes is distinct from o.closes_at then
+            o.closes_at := closes;
+            o := note_state(o, 'closes_at');
+            if o.status in ('scheduled', 'open') then  -- countdowns run on it
+                perform tell(o.stream, case o.status when 'open' then 'offer.opened'
+                                       else 'offer.scheduled' end, o.id, 'revised', to_jsonb(o));
+            end if;
+        end if;
     end if;
     return 'ok';
 end $$;
