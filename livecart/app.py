@@ -115,9 +115,9 @@ async def _open(site: Site, stack: contextlib.AsyncExitStack) -> None:
     stack.push_async_callback(gate_redis.aclose)
     share = max(1, settings.pool_connections_max // 2)
     pool = await _pool(site, settings.database_url, share)
-    stack.push_async_callback(_close_pool, pool)
+    stack.push_async_callback(close_pool, pool)
     selling_pool = await _pool(site, settings.database_url, settings.pool_connections_max - share)
-    stack.push_async_callback(_close_pool, selling_pool)
+    stack.push_async_callback(close_pool, selling_pool)
     clock = RedisClock(redis)
     site.waits_for = "Redis"
     await clock.start()
@@ -247,7 +247,8 @@ async def _end_services(services: Services) -> None:
     await services.hub.stop()
 
 
-async def _close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """Close a pool, in bounded time also when the server is gone."""
     try:
         async with asyncio.timeout(END_S):
             await pool.close()

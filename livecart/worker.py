@@ -3,8 +3,9 @@
 Owns the composition of the keeper and who leads. Must never sell. Started by `fleet` as
 `python -m livecart.worker --mark FILE`, and by `livecart worker` where servers are external.
 
-The leader holds an advisory lock of Postgres on a connection of its own, and is leader no more once
-that connection is gone. Two at once, for a moment, are harmless: every effect is conditional.
+The leader holds an advisory lock of Postgres on a connection of its own and is heard of each
+second; it is leader no more once that connection is gone, and a standby ends the connection of one
+that was not heard of for three. Two at once are harmless: every effect is conditional.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from livecart.announce import Announcer, BusTeller
-from livecart.app import open_redis
+from livecart.app import close_pool, open_redis
 from livecart.catalog.store import Catalog
 from livecart.fleet import set_mark
 from livecart.serve import loop_factory, start_log
@@ -67,7 +68,7 @@ async def composed(settings: Settings) -> AsyncIterator[Keeper]:
     assert settings.database_url is not None
     async with AsyncExitStack() as stack:
         pool = await open_pool(settings.database_url, settings.pool_connections_max)
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(close_pool, pool)
         redis = open_redis(settings)
         stack.push_async_callback(redis.aclose)
         ledger = Ledger(pool)
@@ -104,22 +105,27 @@ async def lead(database_url: str, work: Work, standing: Callable[[], None]) -> N
 
 
 async def _wait_for_lead(connection: Connection, standing: Callable[[], None]) -> None:
-    """Return once this connection has the lock."""
-    ask = "select pg_try_advisory_lock($1)"
-    while not await connection.fetchval(ask, LOCK, timeout=CALL_TIMEOUT_S):
+    """Return once this connection leads; a leader that has not been heard of is ended (R10)."""
+    while not await _leads(connection):
         standing()
         await asyncio.sleep(STANDBY_EVERY_S)
     standing()
     log.info("keeper %d leads", os.getpid())
 
 
+async def _leads(connection: Connection) -> bool:
+    """Ask for the lead, or keep it by being heard of."""
+    return bool(await connection.fetchval("select keep_lead($1)", LOCK, timeout=CALL_TIMEOUT_S))
+
+
 async def _work_while(connection: Connection, work: Work) -> None:
-    """Work until the connection fails; raises what it, or the work, failed with."""
+    """Work until the lead is lost; raises what the connection, or the work, failed with."""
     working = asyncio.create_task(work())
     try:
         while not working.done():
             await asyncio.wait({working}, timeout=STANDBY_EVERY_S)
-            await connection.fetchval("select 1", timeout=CALL_TIMEOUT_S)
+            if not await _leads(connection):
+                return
         await working
     finally:
         working.cancel()

@@ -302,6 +302,22 @@ def test_what_waits_is_written_before_the_end(run: Callable[[Test], None]) -> No
     run(test)
 
 
+def test_the_ear_is_told_when_too_much_waits(run: Callable[[Test], None]) -> None:
+    """Past its bound a socket says so, once, and not in the middle of the write."""
+
+    async def test(running: Running) -> None:
+        async with raw(running):
+            ear = running.front.ears[0]
+            ear.socket.bound(64 * 1024)
+            ear.socket.write(codec.frame(b"x" * 100, True))
+            assert ear.socket.waiting_bytes() == 0
+            ear.socket.write(codec.frame(b"x" * 20_000_000, True))
+            assert ear.chokes == 0
+            await running.until(lambda: ear.chokes == 1)
+
+    run(test)
+
+
 def test_a_peer_that_never_finishes_is_dropped(
     run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

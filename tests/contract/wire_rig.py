@@ -31,11 +31,16 @@ class Heard:
     peer: str
     messages: list[tuple[bytes, bool]] = field(default_factory=list)
     losses: int = 0
+    chokes: int = 0
 
     def received(self, payload: bytes, binary: bool) -> None:
         """Keep the message, then do what the test wants done."""
         self.messages.append((payload, binary))
         self.front.on_message(self, payload, binary)
+
+    def choked(self) -> None:
+        """Count."""
+        self.chokes += 1
 
     def lost(self) -> None:
         """Count, since it may happen once."""

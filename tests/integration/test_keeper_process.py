@@ -69,3 +69,25 @@ async def test_the_next_keeper_leads_when_the_first_is_killed(
         second.send_signal(signal.SIGTERM)
         assert second.wait(10) == 0
         assert await leaders(database_url) == []
+
+
+async def test_the_next_keeper_leads_when_the_first_is_stopped(
+    environ: dict[str, str], database_url: str, tmp_path: Path
+) -> None:
+    """A leader that is stopped, not dead, loses the lead within five seconds (R10)."""
+    with keeper(environ, tmp_path / "a") as first, keeper(environ, tmp_path / "b") as second:
+        (leader,) = await leaders(database_url)
+        os.kill(first.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(10):
+                while await leaders(database_url) in ([], [leader]):  # noqa: ASYNC110 - asked
+                    await asyncio.sleep(0.05)
+        finally:
+            os.kill(first.pid, signal.SIGCONT)
+        now = await leaders(database_url)
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(10) == 0
+        async with asyncio.timeout(10):  # the first stands by again, and leads when it may
+            while await leaders(database_url) in ([], now):  # noqa: ASYNC110 - asked
+                await asyncio.sleep(0.05)
+        assert first.poll() is None
