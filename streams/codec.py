@@ -39,6 +39,7 @@ class NotAMessage(msgspec.Struct, frozen=True):
 class Malformed(msgspec.Struct, frozen=True, kw_only=True):
     """The payload is a message but not a command: `reject`, and the connection stays."""
 
+    type: str | None  # as it was sent, known or not; None when it could not be read
     re: int | None
     code: Literal[Code.BAD_REQUEST, Code.UNKNOWN_TYPE]
     field: str | None
@@ -121,15 +122,18 @@ def _refuse(payload: bytes, msgpack: bool, error: str) -> Malformed | NotAMessag
     readable = type(number) is int and -INT_MAX <= number <= INT_MAX
     re_ = number if readable else None
     kind = _value(outline.type, msgpack)
-    if isinstance(kind, str) and kind not in _TYPES:
+    if not isinstance(kind, str):
+        kind = None
+    elif kind not in _TYPES:
         return Malformed(
+            type=kind,
             re=re_,
             code=Code.UNKNOWN_TYPE,
             field="type",
             message=MESSAGE[Code.UNKNOWN_TYPE],
         )
     field, message = _locate(error)
-    return Malformed(re=re_, code=Code.BAD_REQUEST, field=field, message=message)
+    return Malformed(type=kind, re=re_, code=Code.BAD_REQUEST, field=field, message=message)
 
 
 def _value(raw: msgspec.Raw, msgpack: bool) -> Any:

@@ -47,6 +47,7 @@ NAME_CHARS_MAX = 40
 
 NOBODY = Identity(sub="", role="guest", name="guest", shop="", exp_ms=None)
 _SELLING = (Buy, Cancel)
+_HELLO = Hello.__struct_config__.tag
 _FOR_ALL = (React, Ping, Hello)
 
 
@@ -219,7 +220,7 @@ class Session:
         if isinstance(command, Hello):
             self.stage = Stage.GREETING
             self._hub.greet(self, command)
-        elif isinstance(command, Malformed) and command.code is Code.BAD_REQUEST:
+        elif isinstance(command, Malformed) and command.type == _HELLO:
             self._refuse(command)  # an ill-typed hello may be said again until the deadline
         else:
             self.close(Close.NOT_A_MESSAGE, "no hello first")

@@ -35,7 +35,13 @@ CANCEL = ("cancel", {"order": "or_1"})
 CHAT = ("chat", {"text": "hi", "key": "k"})
 
 
-@pytest.mark.parametrize("payload", [b"{", b"[]", b'"x"', b"NaN", b'{"type":"ping","id":1,"t0":2}'])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"{", b"[]", b'"x"', b"NaN", b'{"type":"ping","id":1,"t0":2}', b"{}", b'{"id":1}',
+        b'{"type":"buy","id":1}', b'{"type":7,"id":1}', b'{"type":"hellow","id":1}',
+    ],
+)  # fmt: skip
 async def test_anything_but_hello_first_is_4400(stage: Stage, payload: bytes) -> None:
     """What is not a message, or not a hello, ends a connection that has not said hello."""
     screen = stage.connect()
@@ -46,6 +52,9 @@ async def test_anything_but_hello_first_is_4400(stage: Stage, payload: bytes) ->
 async def test_an_ill_typed_hello_may_be_said_again(stage: Stage) -> None:
     """A hello with a wrong field is refused with its path; a right one is welcomed after it."""
     screen = stage.connect()
+    screen.say_raw(b'{"type":"hello"}')
+    refused = await screen.get("reject")
+    assert (refused.get("re"), refused["code"], refused["field"]) == (None, "bad_request", "id")
     re = screen.say("hello", since={"epoch": "e", "seq": "1", "cseq": 0})
     refused = await screen.answer(re)
     assert (refused["code"], refused["field"]) == ("bad_request", "since.seq")
