@@ -42,6 +42,9 @@ Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
 Language = Annotated[str, Meta(max_length=35, pattern=r"^[A-Za-z0-9-]+\Z")]
 Gtin = Annotated[str, Meta(pattern=r"^[0-9]{8,14}\Z")]
 ChatText = Annotated[str, Meta(min_length=1, max_length=300, pattern=TEXT)]
+# For the specs alone: who judges tokens judges their length too, so that a longer one is told
+# `unauthenticated`, wherever it was sent.
+Token = Annotated[str, Meta(extra_json_schema={"maxLength": TOKEN_BYTES_MAX})]
 ReactionKind = Literal["like", "love", "laugh", "wow", "clap"]
 CommandId = Annotated[int, Meta(ge=-INT_MAX, le=INT_MAX)]
 Position_ = Annotated[int, Meta(ge=0, le=INT_MAX)]
@@ -181,12 +184,12 @@ class Command(msgspec.Struct, tag_field="type", kw_only=True):
 
 
 class Hello(Command, tag="hello", kw_only=True):
-    token: Annotated[str, Meta(max_length=TOKEN_BYTES_MAX)] | None = None
+    token: Token | None = None
     since: Since | None = None
 
 
 class Auth(Command, tag="auth", kw_only=True):
-    token: Annotated[str, Meta(max_length=TOKEN_BYTES_MAX)]
+    token: Token
 
 
 class Buy(Command, tag="buy", kw_only=True):

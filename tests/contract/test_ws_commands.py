@@ -234,6 +234,19 @@ async def test_mute_and_ban_hold_now_and_for_who_comes_back(shop: Shop) -> None:
             assert await later.closed() == 4403
 
 
+@pytest.mark.parametrize("rubbish", ["x" * 5_000, "茶" * 2_000, "a.b.c", "\x00", " "])
+async def test_rubbish_for_a_token_is_unauthenticated(shop: Shop, rubbish: str) -> None:
+    """In hello it ends in 4401, in auth the connection stays; its length is no matter of shape."""
+    stream = await shop.stream()
+    async with lines(shop, stream, token("viewer", "ann")) as (line,):
+        answer = await line.ask("auth", token=rubbish)
+        assert (answer["type"], answer["code"]) == ("reject", "unauthenticated")
+        assert (await line.ask("auth", token=token("viewer", "ann")))["type"] == "ok"
+        async with lines(shop, stream, rubbish) as (later,):
+            assert later.kinds("reject")[0]["code"] == "unauthenticated"
+            assert await later.closed() == 4401
+
+
 async def test_facts_that_the_log_lost_are_published_again(shop: Shop) -> None:
     """A log that stands behind what was published gets the missing facts, each once, in order."""
     stream = await shop.stream()
