@@ -82,7 +82,12 @@ _REFUSED = {why: Refused(Code(why.value)) for why in records.Why}
 
 def refusal(refused: records.Refused) -> Refused:
     """Return selling's refusal in the words of the wire."""
-    return Refused(Code(refused.why.value), retry_after_ms=refused.retry_after_ms)
+    return Refused(
+        Code(refused.why.value),
+        refused.message,
+        field=refused.field,
+        retry_after_ms=refused.retry_after_ms,
+    )
 
 
 def answer_buy(buy: records.Buy, outcome: records.Outcome) -> None:

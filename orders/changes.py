@@ -108,7 +108,11 @@ class Changes:
 
     async def restock(self, offer: str, key: str, add: int) -> Offer | Refused:
         """Add units, once per key."""
-        return await self._offer(offer, await self._ledger.word("restock", offer, key, add))
+        word = await self._ledger.word("restock", offer, key, add)
+        if word == "too_many":
+            what = "The offer would have more than 1,000,000 units"
+            return Refused(Why.BAD_REQUEST, field="add", message=what)
+        return await self._offer(offer, word)
 
     async def _offer(self, offer: str, word: str, figures: bool = True) -> Offer | Refused:
         if word in _WHY:

@@ -21,6 +21,7 @@ LIVE: tuple[OrderStatus, ...] = ("reserved", "confirmed", "shipped")
 class Why(StrEnum):
     """Why a buy or a change was refused; the values are the wire's codes."""
 
+    BAD_REQUEST = "bad_request"
     NOT_FOUND = "not_found"
     FORBIDDEN = "forbidden"
     NOT_LIVE = "not_live"
@@ -107,6 +108,8 @@ class Refused(msgspec.Struct, frozen=True):
 
     why: Why
     retry_after_ms: int | None = None
+    field: str | None = None  # of the request, which is at fault
+    message: str = ""  # instead of what the code says anyway
 
 
 Outcome = Accepted | Refused

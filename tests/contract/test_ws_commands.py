@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from streams.log import tag_of
-from tests.contract.http_rig import Json, Shop, serving, token
+from tests.contract.http_rig import Json, Shop, paths, problem, serving, token
 
 WAIT_S = 10.0
 
@@ -187,6 +187,23 @@ async def test_viewers_learn_what_a_host_revised(shop: Shop) -> None:
         ]  # fmt: skip
         versions = [m["offer"]["version"] for m in told]
         assert versions == sorted(set(versions))
+
+
+async def test_no_restock_passes_a_million(shop: Shop) -> None:
+    """What would pass 1,000,000 units is bad_request of `add` on both ways in; what fits is not."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream)
+    path = f"/v1/offers/{offer}/restock"
+    async with lines(shop, stream, shop.host) as (host,):
+        refused = await host.ask("offer.restock", offer=offer, add=999_991, key="r")
+        assert (refused["code"], refused["field"]) == ("bad_request", "add")
+        response = await shop.call("POST", path, {"add": 999_991}, token=shop.host, key="r")
+        assert paths(problem(response, 400, "bad_request")) == ["add"]
+        made = await shop.made("POST", path, {"add": 999_990}, key="r")  # no key was bound
+        assert made["quantity"] == 1_000_000
+        assert (await host.ask("offer.close", offer=offer))["type"] == "ok"
+        late = await host.ask("offer.restock", offer=offer, add=1, key="s")
+        assert late["code"] == "conflict"
 
 
 async def test_a_host_acts_on_this_stream_and_shop_only(shop: Shop) -> None:

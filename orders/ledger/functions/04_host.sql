@@ -107,7 +107,7 @@ begin
     return 'ok';
 end $$;
 
--- restock: add units once per key.
+-- restock: add units once per key. One more word: too_many.
 create or replace function restock(p_offer text, p_key text, p_units integer) returns text
 language plpgsql as $$
 declare
@@ -122,6 +122,9 @@ begin
     select k.units into before from restocks k where k.offer = p_offer and k.key = p_key;
     if found then
         return case when before = p_units then 'again' else 'key_reused' end;
+    end if;
+    if o.status <> 'closed' and o.quantity + p_units > 1000000 then
+        return 'too_many';
     end if;
     word := set_quantity(p_offer, o.quantity + p_units, 'restock');
     if word = 'ok' then
