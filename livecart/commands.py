@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from livecart import views
 from livecart.announce import asked_by
+from livecart.auth import SUB_BYTES_MAX
 from livecart.catalog.store import Catalog
 from orders import records
 from orders.changes import Changes
@@ -233,16 +234,19 @@ class Commands:
 
     async def _mute(self, caller: Caller, command: Mute) -> None:
         await self._hosted(caller)
+        _other(caller, command.user)
         await self._catalog.mute(caller.stream_id, command.user)
         self._controlled(caller, command.id, "mute", command.user)
 
     async def _unmute(self, caller: Caller, command: Unmute) -> None:
         await self._hosted(caller)
+        _user(command.user)
         await self._catalog.unmute(caller.stream_id, command.user)
         self._controlled(caller, command.id, "unmute", command.user)
 
     async def _ban(self, caller: Caller, command: Ban) -> None:
         await self._hosted(caller)
+        _other(caller, command.user)
         await self._catalog.ban(caller.stream_id, command.user)
         self._controlled(caller, command.id, "ban", command.user)
 
@@ -250,6 +254,19 @@ class Commands:
         if self._crowd is not None:
             self._crowd.control(caller.stream_id, kind, user)
         caller.send(Ok(re=re))
+
+
+def _user(user: str) -> None:
+    """Raise `Refused` for what no token's `sub` can be; the shape judged its characters."""
+    if len(user.encode()) > SUB_BYTES_MAX:
+        raise Refused(Code.BAD_REQUEST, f"Expected at most {SUB_BYTES_MAX} bytes", field="user")
+
+
+def _other(caller: Caller, user: str) -> None:
+    """Raise `Refused` unless it is another user: who puts himself out could not come back."""
+    _user(user)
+    if user == caller.identity.sub:
+        raise Refused(Code.BAD_REQUEST, "That is yourself", field="user")
 
 
 async def pinnable(

@@ -93,8 +93,8 @@ insert into standings (stream, viewer, muted_until) values ($1, $2, 'infinity')
     on conflict (stream, viewer) do update set muted_until = 'infinity'
 
 -- name: unmute
--- Let somebody speak again.
-update standings set muted_until = null where stream = $1 and viewer = $2
+-- Let somebody in and speak again: the only way back from a ban, too.
+update standings set muted_until = null, banned = false where stream = $1 and viewer = $2
 
 -- name: ban
 -- Keep somebody out for good.

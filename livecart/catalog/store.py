@@ -194,7 +194,7 @@ class Catalog:
         await self._rows(SQL["mute"], stream, viewer)
 
     async def unmute(self, stream: str, viewer: str) -> None:
-        """Let a viewer speak again."""
+        """Let a viewer in and speak again, muted or banned."""
         await self._rows(SQL["unmute"], stream, viewer)
 
     async def ban(self, stream: str, viewer: str) -> None:

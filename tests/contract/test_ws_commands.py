@@ -233,7 +233,7 @@ async def test_a_host_acts_on_this_stream_and_shop_only(shop: Shop) -> None:
 
 
 async def test_mute_and_ban_hold_now_and_for_who_comes_back(shop: Shop) -> None:
-    """A muted viewer may not chat until unmuted; a banned one is put out and kept out."""
+    """A muted viewer may not chat, a banned one is put and kept out, each until unmuted."""
     stream = await shop.stream()
     ann = token("viewer", "ann")
     async with lines(shop, stream, shop.host, ann) as (host, line):
@@ -249,6 +249,22 @@ async def test_mute_and_ban_hold_now_and_for_who_comes_back(shop: Shop) -> None:
         async with lines(shop, stream, ann) as (later,):
             assert later.kinds("reject")[0]["code"] == "forbidden"
             assert await later.closed() == 4403
+        assert (await host.ask("mute", user="ann"))["type"] == "ok"
+        assert (await host.ask("unmute", user="ann"))["type"] == "ok"
+        async with lines(shop, stream, ann) as (later,):
+            assert (await later.ask("chat", text="hi", key="4"))["type"] == "ok"
+
+
+async def test_a_host_names_another_user(shop: Shop) -> None:
+    """A user is 1 to 128 bytes; nobody mutes or bans himself, and stays where he is."""
+    stream = await shop.stream()
+    async with lines(shop, stream, shop.host) as (host,):
+        for kind in ("mute", "unmute", "ban"):
+            for user in ("", "茶" * 43, "x" * 129, "a\nb", *["host-1"][: kind != "unmute"]):
+                refused = await host.ask(kind, user=user)
+                assert (refused.get("code"), refused.get("field")) == ("bad_request", "user"), user
+            assert (await host.ask(kind, user="茶" * 42))["type"] == "ok"
+        assert (await host.ask("unmute", user="host-1"))["type"] == "ok"
 
 
 @pytest.mark.parametrize("rubbish", ["x" * 5_000, "茶" * 2_000, "a.b.c", "\x00", " "])
