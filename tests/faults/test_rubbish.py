@@ -132,10 +132,12 @@ async def test_what_is_not_a_message_closes_4400(up: Up, rubbish: str | bytes) -
 
 async def test_text_where_binary_is_due_closes_4400(up: Up) -> None:
     """A text frame on the MessagePack subprotocol is not a message."""
-    async with Innocent(up):
-        async with connect(url(up), subprotocols=[MSGPACK], compression=None) as socket:
-            await socket.send('{"type":"hello","id":1}')
-            assert await closing(socket) == 4400
+    async with (
+        Innocent(up),
+        connect(url(up), subprotocols=[MSGPACK], compression=None) as socket,
+    ):
+        await socket.send('{"type":"hello","id":1}')
+        assert await closing(socket) == 4400
 
 
 async def test_frames_of_a_megabyte_close_4413(up: Up) -> None:
