@@ -158,24 +158,32 @@ class EventLog:
 
     async def append_chat(self, stream_id: str, user: str, key: str, message: Message) -> Said:
         """Append a message, or return the one that this user and key said first."""
-        return (await self.append_lines(stream_id, [chat_line(user, key, message)]))[0]
+        said = (await self.append_lines(stream_id, [chat_line(user, key, message)]))[0]
+        assert said is not None  # only a removal can be of nothing
+        return said
 
-    async def append_chat_removed(self, stream_id: str, message_id: str, at: int) -> None:
-        """Append the removal of a message, once."""
-        await self.append_lines(stream_id, [removal_line(message_id, at)])
+    async def append_chat_removed(self, stream_id: str, message_id: str, at: int) -> bool:
+        """Append the removal of a message, once; False when the log does not hold the message."""
+        return (await self.append_lines(stream_id, [removal_line(message_id, at)]))[0] is not None
 
-    async def append_lines(self, stream_id: str, lines: Sequence[Line]) -> list[Said]:
-        """Append chat lines in their order, in one call; return what the log has of each."""
+    async def append_lines(self, stream_id: str, lines: Sequence[Line]) -> list[Said | None]:
+        """Append chat lines in their order, in one call; return what the log has of each.
+
+        None: the removal of a message that the log does not hold.
+        """
         limits = self.limits
         args: list[Arg] = [limits.chat_entries_max, limits.tail_entries_max, stream_id]
         for line in lines:
-            args += (line.same, _encode(line.event))
+            args += (line.same, _encode(line.event), _message_id(line.event))
         keys = [*_keys(stream_id), tail_key(tag_of(stream_id))]
         replies = cast(
             "list[tuple[int, bytes, int]]", await self._run(self._append_chat, keys, args)
         )
-        answers = []
+        answers: list[Said | None] = []
         for line, (cseq, payload, new) in zip(lines, replies, strict=True):
+            if cseq == 0:
+                answers.append(None)
+                continue
             held = line.event if new else _chat.decode(payload)
             message = held.message
             if isinstance(message, str):  # a removal: there is no text to give back
@@ -273,6 +281,10 @@ def _number(event: Event) -> int:
     return event.cseq
 
 
+def _message_id(event: AnyChat) -> str:
+    return event.message if isinstance(event, ChatRemoved) else event.message.id
+
+
 def _fresh_epoch() -> str:
     return secrets.token_urlsafe(9)
 
@@ -295,7 +307,7 @@ def _entries(
 ) -> list[Logged]:
     entries = []
     for entry_id, fields in cast("list[tuple[bytes, list[bytes]]]", reply):
-        event = decoder.decode(fields[3])  # main: n, fact, d, payload; chat: k, field, d, payload
+        event = decoder.decode(fields[3])  # main: n, fact, d, payload; chat: k, field, d, payload…
         number = int(entry_id.partition(b"-")[0])
         if isinstance(event, Main):
             event.seq = number

@@ -46,7 +46,7 @@ class Talk:
         self._append(chat_line(user.sub, command.key, message), session, command.id)
 
     def remove(self, session: Session, command: ChatRemove, now_ms: int) -> None:
-        """Append the removal of a message; answers `ok`."""
+        """Append the removal of a message; answers `ok`, or that there is none."""
         self._append(removal_line(command.message, now_ms), session, command.id)
 
     def _append(self, line: Line, session: Session, re: int) -> None:
@@ -76,6 +76,9 @@ class Talk:
             self._busy = False
 
 
-def _answer(line: Line, session: Session, re: int, said: Said) -> None:
+def _answer(line: Line, session: Session, re: int, said: Said | None) -> None:
+    if said is None:
+        session.reject(re, Refused(Code.NOT_FOUND, field="message"))
+        return
     chat = line.same.startswith(b"c")
     session.send(Ok(re=re, message=said.message if chat else None))

@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 
 from streams.calls import command
 from streams.codes import Code
-from streams.log import EventLog, Logged, LogLimits, tag_of
+from streams.log import EventLog, Logged, LogLimits, chat_line, removal_line, tag_of
 from streams.ports import Fact, Refused
 from streams.protocol import ChatRemoved, Chatted, Main, Message, OfferClosed, Since
 
@@ -119,12 +119,30 @@ async def test_chat_keys_of_different_users_never_meet(redis: Redis, stream: str
 async def test_removal_is_said_once(redis: Redis, stream: str) -> None:
     """Removing a message twice makes one event."""
     log = EventLog(redis)
+    said = (await log.append_chat(stream, "u", "k", message("x"))).message.id
     start = (await log.position(stream)).since()
-    await log.append_chat_removed(stream, "msg_1", 5)
-    await log.append_chat_removed(stream, "msg_1", 6)
+    assert await log.append_chat_removed(stream, said, 5)
+    assert await log.append_chat_removed(stream, said, 6)
     entries = await log.since(stream, start)
     assert entries is not None
-    assert [entry.event for entry in entries] == [ChatRemoved(at=5, message="msg_1", cseq=1)]
+    assert [entry.event for entry in entries] == [ChatRemoved(at=5, message=said, cseq=2)]
+
+
+async def test_only_what_the_log_holds_is_removed(redis: Redis, stream: str) -> None:
+    """No event is made for a message that was never said, or that was trimmed since."""
+    log = EventLog(redis, LogLimits(chat_entries_max=3))
+    said = [(await log.append_chat(stream, "u", f"k{n}", message("x"))).message for n in range(5)]
+    for unknown in ("msg_none", said[0].id, said[1].id, "c1:u:k4", ""):
+        assert not await log.append_chat_removed(stream, unknown, 5)
+    assert (await log.position(stream)).cseq == 5
+    lines = [removal_line(said[2].id, 5), chat_line("u", "k5", message("y"))]
+    assert [line and line.cseq for line in await log.append_lines(stream, lines)] == [6, 7]
+    both = [chat_line("u", "k6", message("z")), removal_line("msg_none", 5)]
+    assert [line and line.cseq for line in await log.append_lines(stream, both)] == [8, None]
+    assert await log.append_chat_removed(stream, said[2].id, 6)  # trimmed, but its removal is held
+    assert (await log.position(stream)).cseq == 8
+    await forget_run(redis, stream)
+    assert not await log.append_chat_removed(stream, said[4].id, 5)
 
 
 async def test_recovery_is_all_or_nothing(redis: Redis, stream: str) -> None:
@@ -156,7 +174,7 @@ async def test_chat_and_its_keys_share_one_bound(redis: Redis, stream: str) -> N
         await log.append_chat(stream, "u", f"k{n}", message("x"))
     tag = tag_of(stream)
     assert await command(redis, "XLEN", f"{tag}:{stream}:chat") == 3
-    assert await command(redis, "HLEN", f"{tag}:{stream}:said") == 3
+    assert await command(redis, "HLEN", f"{tag}:{stream}:said") == 6  # its key and its id
     assert not (await log.append_chat(stream, "u", "k7", message("x"))).new
 
 

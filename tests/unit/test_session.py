@@ -158,12 +158,18 @@ async def test_a_host_may_not_buy(stage: Stage, type_: str, fields: dict[str, ob
 
 
 async def test_only_the_streams_own_host_removes_chat(stage: Stage) -> None:
-    """`chat.remove` is `forbidden` to another shop's host, and told to everyone from the own."""
+    """`chat.remove` is `forbidden` to another shop's host, and told once from the own."""
     own, other = await stage.enter("host/shop"), await stage.enter("host/elsewhere")
-    refused = await other.answer(other.say("chat.remove", message="msg_1"))
+    said = (await own.answer(own.say("chat", text="hi", key="k")))["message"]["id"]
+    refused = await other.answer(other.say("chat.remove", message=said))
     assert refused["code"] == "forbidden"
-    assert (await own.answer(own.say("chat.remove", message="msg_1")))["type"] == "ok"
-    assert (await other.get("chat.removed"))["message"] == "msg_1"
+    unknown = await own.answer(own.say("chat.remove", message="msg_1"))
+    assert (unknown["code"], unknown["field"]) == ("not_found", "message")
+    for _ in range(2):
+        assert (await own.answer(own.say("chat.remove", message=said)))["type"] == "ok"
+    await own.answer(own.say("chat", text="last", key="l"))
+    await other.get("chat", 2)
+    assert [event["message"] for event in other.of("chat.removed")] == [said]
 
 
 async def test_ping_is_answered_on_the_clock_of_redis(stage: Stage) -> None:
