@@ -163,6 +163,9 @@ def test_the_wrong_kind_of_frame_is_no_message(binary: bool) -> None:
         b'{"type":"ping","id":1,"t0":Infinity}',
         b'{"type":"zzz","id":1,"t0":-Infinity}',
         b'{"type":"ping","id":1,"t0":1,"x":NaN}',
+        b'{"type":"ping","id":1,"t0":1e400}',
+        b'{"type":"ping","id":-1E+999,"t0":1}',
+        b'{"type":"zzz","id":1,"x":[{"y":1e400}]}',
         b'{"type":"ping","id":1,"t0":1}x',
         b'{"type":"ping","id":1,"t0":1}{}',
         b'{"type":"ping","id":1,"t0":01}',
@@ -182,6 +185,15 @@ def test_the_wrong_kind_of_frame_is_no_message(binary: bool) -> None:
 def test_json_that_is_no_message(payload: bytes) -> None:
     """Malformed JSON, numbers that are none, surrogates and deep nesting end the connection."""
     assert isinstance(decode(payload, False, False), NotAMessage)
+
+
+def test_numbers_that_are_merely_large_are_bad_requests() -> None:
+    """A finite number, however many digits it has, and digits in a string end no connection."""
+    digits = b"1" * 5_000
+    for value in (b"1e300", b"-1.5E-400", digits, b'"1e400"'):
+        verdict = decode(b'{"type":"ping","id":7,"t0":' + value + b"}", False, False)
+        assert isinstance(verdict, Malformed), value[:20]
+        assert (verdict.re, verdict.field) == (7, "t0")
 
 
 @pytest.mark.parametrize(
