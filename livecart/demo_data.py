@@ -1,8 +1,9 @@
 """The demo stream of `livecart up`: three products, one pinned, one on offer.
 
 Owns what is in it. Made through the public HTTP API, as a host would; what is there already is
-kept, so that a second `up`, or one after a kill in the middle, goes on where it was. Called by
-`up` alone.
+kept, so that a second `up`, or one after a kill in the middle, goes on where it was. What a person
+made in the demo's shop is left as it is: nothing of theirs is started or opened. Called by `up`
+alone.
 """
 
 from __future__ import annotations
@@ -81,8 +82,12 @@ def ensure(base: str, host_token: str) -> Demo:
 
 
 def _stream(api: _Api) -> dict[str, Any]:
-    ours = (each for each in api.items("/v1/streams") if each["shop"] == SHOP)
-    found = next((each for each in ours if each["status"] != "ended"), None)
+    ours = (
+        each
+        for each in api.items("/v1/streams")
+        if each["shop"] == SHOP and each["title"] == TITLE and each["status"] != "ended"
+    )
+    found = next(ours, None)
     if found is None:
         found = api.call("POST", "/v1/streams", {"title": TITLE, "language": "zh-Hant-TW"})
     if found["status"] == "scheduled":
@@ -103,18 +108,25 @@ def _products(api: _Api) -> dict[str, str]:
 
 def _offer(api: _Api, stream: str, products: dict[str, str]) -> str:
     offers = list(api.items(f"/v1/streams/{stream}/offers"))
-    selling = [each for each in offers if each["status"] in _SELLS]
-    if selling:
-        return str(selling[0]["id"])
-    drafts = [each for each in offers if each["status"] == "draft"]
+    # The newest that can be bought from now, else one that sells but not at this moment.
+    for statuses in (("open",), _SELLS):
+        for each in offers:
+            if each["status"] in statuses:
+                return str(each["id"])
     pinned = products[PINNED_SKU]
     # A draft without its pin is what a kill in the middle leaves; a second pin would do no harm.
-    offer = drafts[0] if drafts else None
+    offer = next((each for each in offers if _is_our_draft(each, pinned)), None)
     if offer is None:
         offer = api.call("POST", f"/v1/streams/{stream}/offers", {"product": pinned, **OFFER})
     api.call("POST", f"/v1/streams/{stream}/pins", {"product": pinned, "offer": offer["id"]})
     api.call("POST", f"/v1/offers/{offer['id']}/open")
     return str(offer["id"])
+
+
+def _is_our_draft(offer: dict[str, Any], pinned: str) -> bool:
+    ours = {"product": pinned, **OFFER}
+    there = {**offer, "product": offer["product"]["id"]}
+    return offer["status"] == "draft" and all(there.get(name) == ours[name] for name in ours)
 
 
 class _Api:

@@ -182,6 +182,9 @@ def test_workers_drain_and_what_was_sold_is_there_at_the_next_start(up: Up, fold
     Comes last of those that share `up`: it stops it and leaves a new one in its place.
     """
     wait_until(lambda: up.buy("kept")[0] in (200, 201))
+    host = up.ready["host_token"]
+    status, mine = up.call("POST", "/v1/streams", {"title": "my own"}, token=host)
+    assert status == 201
     pids, demo = up.pids(), up.ready["demo_stream"]
     assert up.stop() == 0
     assert not (folder / "up.json").exists()
@@ -191,6 +194,8 @@ def test_workers_drain_and_what_was_sold_is_there_at_the_next_start(up: Up, fold
     up.process, up.ready = again.process, again.ready
     assert up.ready["demo_stream"] == demo
     assert up.buy("kept")[0] == 200
+    # What the host made beside the demo is theirs to start.
+    assert up.call("GET", f"/v1/streams/{mine['id']}")[1]["status"] == "scheduled"
 
 
 def test_after_a_sigkill_of_everything_it_works_again(up: Up) -> None:
