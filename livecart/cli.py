@@ -6,6 +6,7 @@ work, and the line says why; 2: what was asked for, or a setting, is not usable.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -56,6 +57,26 @@ def environ_with(**options: str | None) -> dict[str, str]:
         if text == "":
             raise BadOption(f"{_OPTIONS[name]} is empty")
     return {**os.environ, **given}
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        try:
+            version = importlib.metadata.version("livecart")
+        except importlib.metadata.PackageNotFoundError:
+            version = "(run from its source, not installed)"
+        typer.echo(f"livecart {version}")
+        raise typer.Exit
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Take the options that come before a command."""
 
 
 @app.command()
@@ -185,7 +206,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         status = app(list(arguments), prog_name="livecart", standalone_mode=False)
     except TyperException as error:
-        return fail(error.format_message(), 2)
+        # Without a word: no command was given, and the help has been shown already.
+        return fail(error.format_message(), 2) if error.format_message() else 2
     except (SettingsError, BadOption) as error:
         return fail(str(error), 2)
     except (EmbeddedError, CannotListen, DatabaseFault, DemoFault) as error:

@@ -47,7 +47,7 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True):
         """Say what values are allowed."""
         if self.kind in ("int", "float"):
             what = "a whole number" if self.kind == "int" else "a number"
-            return f"{what} from {self.least:g} to {self.most:g}"
+            return f"{what} from {self.least:.16g} to {self.most:.16g}"
         if self.kind == "url":
             return "a URL that begins with " + " or ".join(f"{s}://" for s in self.schemes)
         if self.kind == "word":

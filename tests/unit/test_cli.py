@@ -149,3 +149,25 @@ def test_doctor_names_a_bad_setting(
     said = capsys.readouterr().out
     assert "FAIL LIVECART_PORT='ten'" in said
     assert "->" in said
+
+
+def test_no_command_shows_the_help_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    """`livecart` alone prints the commands, with status 2 and no empty complaint."""
+    assert run([]) == 2
+    said = capsys.readouterr()
+    assert "doctor" in said.out
+    assert said.err == ""
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """`livecart --version` prints one line, with status 0."""
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("livecart ")
+
+
+def test_bounds_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """`livecart settings` writes 1000000, not 1e+06: what it says can be typed as it is."""
+    assert run(["settings"]) == 0
+    said = capsys.readouterr().out
+    assert "e+0" not in said
+    assert "from 16384 to 67108864" in said
