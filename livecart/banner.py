@@ -5,6 +5,9 @@ Owns those two forms. Knows nothing of how anything runs. Called by `up`.
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +52,7 @@ def text(base: str, tokens: Tokens, demo: Demo | None, data_dir: Path, ready_aft
     """Return the screen for a person."""
     lines = [
         f"livecart serves on http://{base}, ready after {ready_after_s:.1f} s. Ctrl-C stops it.",
-        f"Data and logs: {data_dir}   More tokens: livecart token --help",
+        f"Data and logs: {data_dir}   More tokens: {_beside('livecart')} token --help",
         "",
     ]
     if demo is None:
@@ -70,9 +73,16 @@ def text(base: str, tokens: Tokens, demo: Demo | None, data_dir: Path, ready_aft
         f"  curl -s http://{base}/v1/offers/{demo.offer}/orders -d '{{\"qty\": 1}}' \\",
         '    -H "Authorization: Bearer $VIEWER" -H "Idempotency-Key: buy-$RANDOM$RANDOM"',
         "Or over a WebSocket: start this, then paste the two lines (the first within 5 s):",
-        f"  .venv/bin/python -m websockets ws://{base}/v1/streams/{demo.stream}/ws",
+        f"  {_beside('python')} -m websockets ws://{base}/v1/streams/{demo.stream}/ws",
         f'    {{"type": "hello", "id": 1, "token": "{tokens.viewer}"}}',
         f'    {{"type": "buy", "id": 2, "offer": "{demo.offer}", "qty": 1, "key": "my-first-buy"}}',
         "",
     ]
     return "\n".join(lines)
+
+
+def _beside(name: str) -> str:
+    """Return how to call a program of this environment from here; PATH need not have it."""
+    path = Path(sys.executable).parent / name
+    here = Path.cwd()
+    return shlex.quote(os.path.relpath(path, here) if path.is_relative_to(here) else str(path))
