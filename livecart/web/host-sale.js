@@ -190,9 +190,13 @@ async function restock(id) {
 
 async function resize(id) {
   const quantity = askNumber(t("quantity_ask"), "offers");
-  if (quantity === null) return;
+  if (quantity === null) return undefined;
+  const offer = desk.offers.find((known) => known.id === id);
+  if (quantity < offer.reserved + offer.confirmed) {
+    return tell(at("offers-outcome"), t("quantity_taken"), "bad");
+  }
   await act("offers", () => desk.api.call("PATCH", `/v1/offers/${id}`, { quantity }));
-  refresh();
+  return refresh();
 }
 
 // --- pins ---

@@ -30,6 +30,9 @@ const desk = {
 
 translatePage();
 
+// Refusals whose detail says no more than their code does; those speak the page's language.
+const OWN_WORDS = ["conflict", "closed", "not_live", "rate_limited", "retry", "unreachable"];
+
 /** Do one thing and say in that section how it went; true when it worked. */
 async function act(section, work, done = t("done")) {
   const outcome = at(`${section}-outcome`);
@@ -38,6 +41,7 @@ async function act(section, work, done = t("done")) {
     await work();
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
+    if (problem.status === 401) signOut(t("token_bad"));
     tell(outcome, problemText(problem), "bad");
     return false;
   }
@@ -46,7 +50,7 @@ async function act(section, work, done = t("done")) {
 }
 
 function problemText(problem) {
-  return problem.code === "unreachable" ? t("code_unreachable") : problem.message;
+  return OWN_WORDS.includes(problem.code) ? reason(problem) : problem.message;
 }
 
 // --- signing in ---
@@ -231,6 +235,7 @@ async function poll() {
 
 async function refresh() {
   const { stream, api } = desk;
+  if (!stream) return; // signed out meanwhile
   const status = at("orders-status").value;
   const filter = status && `&status=${status}`;
   const id = encodeURIComponent(stream.id);

@@ -12,6 +12,7 @@ import { language, number, reason, t, timeText, translatePage } from "./text.js"
 const TOKEN_KEY = "livecart.viewer.token";
 const TICK_MS = 250;
 const QTY_MAX = 1_000;
+const UNMUTED_MS = 1_000; // more than the clocks differ, less than anybody is muted for
 const FACES = { like: "👍", love: "❤️", laugh: "😂", wow: "😮", clap: "👏" };
 
 translatePage();
@@ -334,6 +335,10 @@ function onNotice({ detail }) {
     return;
   }
   const { until } = detail;
+  if (until !== undefined && until - cart.clock.now() < UNMUTED_MS) {
+    tell(at("chat-outcome"), t("unmuted"), "good"); // a mute that is undone ends now
+    return;
+  }
   const text = until ? t("muted_until", { time: timeText(until) }) : t("muted");
   tell(at("chat-outcome"), text, "bad");
 }
