@@ -125,6 +125,7 @@ async def _open(site: Site, stack: contextlib.AsyncExitStack) -> None:
     services = _compose(settings, redis, gate_redis, pool, selling_pool, clock)
     await services.hub.start()
     stack.push_async_callback(_end_services, services)
+    stack.push_async_callback(site.changes.close)
     site.open(services)
     settle_garbage()
 

@@ -28,6 +28,7 @@ from streams.codes import Close, Code
 from streams.hub import Hub
 from streams.log import EventLog
 from streams.ports import Ear, Refused, Socket
+from streams.tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Site:
         self.waits_for = "the first connections"  # why the services are not there
         self._services: Services | None = None
         self._draining = False
+        self.changes = Tasks("changes")  # that HTTP calls asked for
 
     @property
     def services(self) -> Services:

@@ -7,8 +7,10 @@ these values is what the OpenAPI document is generated from. Used by every noun 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -27,12 +29,17 @@ from livecart.api.calls import (
 )
 from livecart.api.problems import Answer, problem
 from livecart.services import Site
+from orders.deadline import within
 from streams.codes import Code
 from streams.ports import Refused
 
-READ_S = 1.0  # after this the answer is `retry`: Postgres hangs
-CHANGE_S = 5.0  # a change goes on behind a `retry`; only one that is stuck is given up
+ANSWER_S = 1.0  # after this the answer is `retry`: Postgres hangs
+CHANGE_S = 5.0  # a change goes on behind that answer; only one that is stuck is given up
+CHANGES_MAX = 1_000  # under way at once, answered or not
 
+log = logging.getLogger("livecart.api")
+
+Work = Callable[[], Awaitable[Any]]
 Who = Literal["anyone", "member", "viewer", "host"]
 ROLES: dict[Who, tuple[str, ...]] = {
     "anyone": (),
@@ -112,16 +119,43 @@ class Path:
         if operation.bounded:
             result = await operation.handle(call, *body)
         else:
-            try:
-                async with asyncio.timeout(READ_S if operation.method == "GET" else CHANGE_S):
-                    result = await operation.handle(call, *body)
-            except TimeoutError as error:
-                raise Refused(Code.RETRY) from error
+            work = partial(operation.handle, call, *body)
+            read = operation.method == "GET"
+            result = await (_bounded(work, ANSWER_S) if read else _change(site, work))
         if isinstance(result, Answer):
             return result
         if operation.result is None:
             return Answer(204, b"", [])
         return answer_json(result, operation.status)
+
+
+async def _bounded(work: Work, seconds: float) -> Any:
+    """Return what the work returns; cut it off and raise `Refused(RETRY)` when it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work()
+    except TimeoutError as error:
+        raise Refused(Code.RETRY) from error
+
+
+async def _change(site: Site, work: Work) -> Any:
+    """Return what a change made; raise `Refused(RETRY)` when its outcome is not known in time.
+
+    It is not cut off then: what it commits must still be told to the viewers concerned.
+    """
+    if len(site.changes) >= CHANGES_MAX:
+        raise Refused(Code.RETRY)
+    change = site.changes.spawn(_bounded(work, CHANGE_S), "change", expected=Exception)
+    if not await within(change, ANSWER_S):
+        change.add_done_callback(_late)
+        raise Refused(Code.RETRY)
+    return change.result()
+
+
+def _late(change: asyncio.Task[Any]) -> None:
+    """Log how a change ended whose caller was told `retry`, if it failed."""
+    if not change.cancelled() and (error := change.exception()) is not None:
+        log.warning("a change that was answered `retry` failed: %r", error)
 
 
 def admit(who: Who, call: Call) -> None:
