@@ -50,7 +50,7 @@ demo: setup ## play a short sale with simulated viewers
 	@exec $(BIN)/livecart demo $(ARGS)
 
 test: $(DEV_STAMP) ## run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -214,6 +214,7 @@ def test_an_endless_head_is_refused(run: Callable[[Test], None]) -> None:
         (masked(Opcode.BINARY, b"x" * 2**20), 4413),
         (masked(Opcode.CLOSE, b"\x03\xe8bye"), 1000),
     ],
+    ids=range(16),
 )
 def test_what_ends_a_connection_ends_it_in_order(
     run: Callable[[Test], None], sent: bytes, code: int

@@ -130,7 +130,7 @@ def test_process_is_told_from_zombie_and_absent() -> None:
         assert processes.look(zombie.pid) is None
     myself = processes.look(os.getpid())
     assert myself is not None
-    assert "pytest" in str(myself)
+    assert "python" in str(myself)
 
 
 def test_log_is_bounded_with_its_end_kept(base: Path) -> None:
