@@ -46,7 +46,11 @@ async def migrate(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
                 if known.get(name) == digest:
                     continue
                 if once and name in known:
-                    raise SchemaError(f"{name} was applied in another form; restore its text")
+                    raise SchemaError(
+                        f"{name} was applied in another form: this database was made by an"
+                        " unreleased state of livecart; dump what you need and begin with an"
+                        " empty one (with `up`: another --data-dir)"
+                    )
                 await connection.execute(text)
                 await connection.execute(
                     "insert into schema_files (name, digest) values ($1, $2)"
