@@ -13,7 +13,7 @@ DEV_STAMP := .venv/.ready-dev
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test lint format demo coverage clean
+.PHONY: help setup up test bench lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,10 @@ demo: setup ## play a short sale with simulated viewers
 
 test: $(DEV_STAMP) ## run every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+bench: setup ## a full sale beside pgbench, and one pin to 5,000 viewers beside plain Starlette
+	$(BIN)/livecart-loadtest run flash --spawn --hot-row
+	$(BIN)/python -m loadtest.scenarios.fanout
 
 lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

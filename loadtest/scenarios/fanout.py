@@ -29,7 +29,7 @@ from loadtest.swarm import raise_file_limit
 from loadtest.web import Api
 from streams.client import Client
 
-VIEWERS, MESSAGES = 5_000, 20
+VIEWERS, MESSAGES = 5_000, 60  # fewer measure the settling after the connecting
 MESSAGES_MAX = 500
 DIAL_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 60.0
