@@ -7,6 +7,7 @@ test, so this one reads a status, a content length and a body, and nothing else.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import time
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Address:
         return ("\r\n".join(head) + "\r\n\r\n").encode() + body
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, abc.ABC):
     """One connection; subclasses say what an answer and a loss mean."""
 
     __slots__ = ("tail", "transport")
@@ -59,11 +60,13 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.tail = b""
 
+    @abc.abstractmethod
     def answered(self, status: int, head: bytes, body: bytes) -> None:
-        raise NotImplementedError
+        """Take one whole answer."""
 
+    @abc.abstractmethod
     def lost(self) -> None:
-        raise NotImplementedError
+        """The connection is gone, whatever was asked on it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
