@@ -20,6 +20,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from streams.calls import Arg, Caller, Reply, Script
+from streams.metrics import LOG_APPENDS
 from streams.ports import Fact
 from streams.protocol import (
     AnyChat,
@@ -146,6 +147,7 @@ class EventLog:
         limits, highest = self.limits, -1
         for start in range(0, len(facts), limits.facts_per_call_max):
             part = facts[start : start + limits.facts_per_call_max]
+            LOG_APPENDS.inc(len(part))
             args: list[Arg] = [limits.main_entries_max, limits.tail_entries_max, stream_id]
             args.append(part[0].n)
             args.extend(_encode(fact.event) for fact in part)
@@ -171,6 +173,7 @@ class EventLog:
 
         None: the removal of a message that the log does not hold.
         """
+        LOG_APPENDS.inc(len(lines))
         limits = self.limits
         args: list[Arg] = [limits.chat_entries_max, limits.tail_entries_max, stream_id]
         for line in lines:

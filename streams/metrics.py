@@ -20,7 +20,9 @@ WAITING_BYTES = Gauge(
 MESSAGES_IN = Counter("livecart_messages_in", "Messages from clients")
 MESSAGES_OUT = Counter("livecart_messages_out", "Frames written to clients")
 CLOSED = Counter("livecart_closed", "Connections that the server ended", ["code"])
-LOG_APPENDS = Counter("livecart_log_appends", "Lines that this hub appended to the log")
+LOG_APPENDS = Counter(
+    "livecart_log_appends", "Facts and chat lines sent to the log, those that it had already too"
+)
 LOG_DELIVERED = Counter("livecart_log_delivered", "Log entries delivered to rooms")
 RESYNCS = Counter("livecart_resyncs", "Rooms whose viewers were told to replace all state")
 RECOVERIES = Counter("livecart_recoveries", "Hellos with `since`", ["outcome"])
@@ -34,12 +36,11 @@ FAN_OUT = Histogram(
 class Meter:
     """What the hot path counts between two ticks; plain integers."""
 
-    __slots__ = ("appends", "closed", "delivered", "messages_in", "messages_out", "recoveries")
+    __slots__ = ("closed", "delivered", "messages_in", "messages_out", "recoveries")
 
     def __init__(self) -> None:
         self.messages_in = 0
         self.messages_out = 0
-        self.appends = 0
         self.delivered = 0
         self.closed: Tally[int] = Tally()
         self.recoveries: Tally[bool] = Tally()
@@ -50,12 +51,11 @@ class Meter:
         ROOMS.set(rooms)
         MESSAGES_IN.inc(self.messages_in)
         MESSAGES_OUT.inc(self.messages_out)
-        LOG_APPENDS.inc(self.appends)
         LOG_DELIVERED.inc(self.delivered)
         for code, count in self.closed.items():
             CLOSED.labels(str(code)).inc(count)
         for recovered, count in self.recoveries.items():
             RECOVERIES.labels("recovered" if recovered else "snapshot").inc(count)
-        self.messages_in = self.messages_out = self.appends = self.delivered = 0
+        self.messages_in = self.messages_out = self.delivered = 0
         self.closed.clear()
         self.recoveries.clear()

@@ -77,7 +77,7 @@ class Room:
         self.lanes = Lanes(limits.conflate_above_bytes)
         self.conflated = Conflated(self.lanes)
         self.snapshots = Snapshots(self)
-        self.talk = Talk(around.log, stream_id, around.tasks, around.meter)
+        self.talk = Talk(around.log, stream_id, around.tasks)
         self.epoch = ""  # with seq, cseq: the position delivered to those who are live
         self.seq = 0
         self.cseq = 0

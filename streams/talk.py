@@ -10,7 +10,6 @@ import secrets
 
 from streams.codes import Code
 from streams.log import EventLog, Line, Said, chat_line, removal_line
-from streams.metrics import Meter
 from streams.ports import Refused
 from streams.protocol import Chat, ChatRemove, Message, Ok
 from streams.session import Session, shown_name
@@ -23,13 +22,12 @@ LINES_PER_CALL_MAX = 100
 class Talk:
     """What is being said in one room, through this hub."""
 
-    __slots__ = ("_busy", "_log", "_meter", "_stream_id", "_tasks", "_waiting")
+    __slots__ = ("_busy", "_log", "_stream_id", "_tasks", "_waiting")
 
-    def __init__(self, log: EventLog, stream_id: str, tasks: Tasks, meter: Meter) -> None:
+    def __init__(self, log: EventLog, stream_id: str, tasks: Tasks) -> None:
         self._log = log
         self._stream_id = stream_id
         self._tasks = tasks
-        self._meter = meter
         self._waiting: list[tuple[Line, Session, int]] = []
         self._busy = False
 
@@ -69,7 +67,6 @@ class Talk:
                     for _, session, re in batch:
                         session.reject(re, refused)
                 else:
-                    self._meter.appends += len(batch)
                     for (line, session, re), answer in zip(batch, said, strict=True):
                         _answer(line, session, re, answer)
         finally:

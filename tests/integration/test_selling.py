@@ -486,3 +486,18 @@ async def test_a_close_that_the_gate_missed_is_told_later(shop: Shop) -> None:
     assert isinstance(decided, Decided)
     assert decided.lines[0][0] == "closed"
     assert await hub.ledger.active_offers() == []
+
+
+async def test_a_release_under_an_older_rank_does_nothing(shop: Shop) -> None:
+    """An adopted hold is not given back by who knew it under its old rank (R1)."""
+    hub = shop.hubs[0]
+    offer = await shop.offer(1)
+    buy = [("ann", 1, "or_x", "3:annk")]
+    first = await hub.gate.hold(offer.id, [], buy)
+    again = await hub.gate.hold(offer.id, [], buy)
+    assert isinstance(first, Decided)
+    assert isinstance(again, Decided)
+    assert (first.lines[0][:2], again.lines[0][:2]) == (("held", 1), ("adopted", 2))
+    assert await hub.gate.release(offer.id, first.epoch, [("or_x", 1)]) == 0
+    assert await hub.gate.release(offer.id, first.epoch, [("or_x", 2)]) == 1
+    assert await hub.gate.release(offer.id, first.epoch, [("or_x", 2)]) == 0
