@@ -43,7 +43,11 @@ def transient(error: BaseException) -> bool:
         return (error.sqlstate or "").startswith(TRANSIENT)
     if isinstance(error, ValueError):  # asyncpg could not encode an argument
         return False
-    return isinstance(error, OSError | asyncio.TimeoutError | asyncpg.InterfaceError)
+    # InternalClientError is what asyncpg raises when a connection dies in the middle of a call.
+    return isinstance(
+        error,
+        OSError | asyncio.TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError,
+    )
 
 
 class Line(msgspec.Struct, frozen=True):
