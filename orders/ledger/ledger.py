@@ -8,6 +8,7 @@ Postgres is away or too busy; whether a change was made is then not known.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -97,29 +98,29 @@ class Ledger:
         self.acquire_s = acquire_s  # of getting a connection, connecting included
 
     async def rows(self, sql: str, *args: object) -> list[asyncpg.Record]:
-        """Run one statement, each wait of it bounded; a late answer never meets the next caller."""
+        """Return what a statement gives; raise `LedgerAway` when that cannot be had now."""
         try:
-            connection = await self.pool.acquire(timeout=self.acquire_s)
+            return await self._fetch(sql, args)
         except Exception as error:
-            if transient(error):
-                raise LedgerAway(repr(error)) from error
-            raise
-        try:
-            return await connection.fetch(sql, *args, timeout=self.timeout_s)
-        except asyncpg.PostgresError as error:
-            if error.sqlstate in BUSY:
+            if isinstance(error, asyncpg.PostgresError) and error.sqlstate in BUSY:
                 raise LedgerBusy(repr(error)) from error
             if transient(error):
-                connection.terminate()
                 raise LedgerAway(repr(error)) from error
             raise
-        except Exception as error:
-            connection.terminate()  # a late answer must never meet the next caller
-            if transient(error):
-                raise LedgerAway(repr(error)) from error
-            raise
-        except asyncio.CancelledError:
-            connection.terminate()
+
+    async def _fetch(self, sql: str, args: tuple[object, ...]) -> list[asyncpg.Record]:
+        connection = await self.pool.acquire(timeout=self.acquire_s)
+        try:
+            return await connection.fetch(sql, *args, timeout=self.timeout_s)
+        except BaseException as error:
+            answered = isinstance(error, asyncpg.PostgresError) and (
+                error.sqlstate in BUSY or not transient(error)
+            )
+            if not answered:
+                # A late answer must never meet the next caller. The pool itself may have taken a
+                # dead connection back already, and then forbids the call.
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()
             raise
         finally:
             await self.pool.release(connection, timeout=self.acquire_s)
