@@ -32,7 +32,7 @@ from livecart.settings import Settings, SettingsError, demand
 from orders.changes import Changes
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, transient
-from orders.ledger.pool import open_pool
+from orders.ledger.pool import open_pool, unsafe_settings
 from orders.rebuild import Rebuilder
 from orders.selling import Selling
 from orders.stock.gate import Gate
@@ -102,6 +102,16 @@ async def check_redis(redis: Redis) -> None:
         )
 
 
+async def check_postgres(pool: asyncpg.Pool[asyncpg.Record]) -> None:
+    """Raise `SettingsError` when the server might lose what it committed (I2)."""
+    if unsafe := await unsafe_settings(pool):
+        pool.terminate()
+        raise SettingsError(
+            f"LIVECART_DATABASE_URL names a server with {', '.join(unsafe)};"
+            " it must be on, since a crash would lose orders that were acknowledged"
+        )
+
+
 async def _open(site: Site, stack: contextlib.AsyncExitStack) -> None:
     """Build the services as soon as Redis and Postgres answer."""
     settings = site.settings
@@ -150,7 +160,11 @@ async def _pool(site: Site, url: str, connections_max: int) -> asyncpg.Pool[asyn
     attempt = 0
     while True:
         try:
-            return await open_pool(url, connections_max)
+            pool = await open_pool(url, connections_max)
+            await check_postgres(pool)
+            return pool
+        except SettingsError:
+            raise
         except Exception as error:
             if not transient(error):
                 raise SettingsError(f"LIVECART_DATABASE_URL does not work: {error}") from error

@@ -8,15 +8,18 @@ the others run in tasks, a bounded number at once. Knows no SQL and no Redis. Ca
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from livecart import views
 from livecart.announce import asked_by
 from livecart.auth import SUB_BYTES_MAX
 from livecart.catalog.store import Catalog
+from livecart.patience import ANSWER_S, CHANGE_S, bounded
 from orders import records
 from orders.changes import Changes
+from orders.deadline import within
 from orders.ids import Ids
 from orders.ledger.ledger import LedgerAway
 from orders.selling import Selling
@@ -29,6 +32,7 @@ from streams.protocol import (
     Ban,
     Buy,
     Cancel,
+    Event,
     Mute,
     OfferClose,
     OfferOpen,
@@ -42,10 +46,12 @@ from streams.protocol import (
 )
 from streams.tasks import Tasks
 
-UNDER_WAY_MAX = 1_000  # commands in tasks
+UNDER_WAY_MAX = 1_000  # commands in tasks, two each
 RETRY_AFTER_MS = 500
 
 T = TypeVar("T", records.Order, records.Offer)
+#: Makes a change and returns the answer; raises `Refused`.
+Way = Callable[[Caller, Any], Coroutine[Any, Any, Event]]
 
 log = logging.getLogger("livecart.commands")
 
@@ -115,7 +121,7 @@ class Commands:
         self._ids = ids
         self._crowd: Crowd | None = None  # set by `attach`, before anybody connects
         self._tasks = Tasks("commands")
-        self._ways: dict[type[AnyCommand], Callable[..., Awaitable[None]]] = {
+        self._ways: dict[type[AnyCommand], Way] = {
             Cancel: self._cancel,
             PinCommand: self._pin,
             Unpin: self._unpin,
@@ -139,7 +145,7 @@ class Commands:
         way = self._ways.get(type(command))
         if way is None:
             caller.reject(command.id, Refused(Code.UNKNOWN_TYPE, field="type"))
-        elif len(self._tasks) >= UNDER_WAY_MAX:
+        elif len(self._tasks) >= 2 * UNDER_WAY_MAX or not self._selling.ledger_health.well:
             caller.reject(command.id, Refused(Code.RETRY, retry_after_ms=RETRY_AFTER_MS))
         else:
             self._tasks.spawn(self._run(way, caller, command), type(command).__name__)
@@ -148,12 +154,17 @@ class Commands:
         """End what is under way; its outcome is unknown to who asked, as after a crash."""
         await self._tasks.close()
 
-    async def _run(
-        self, way: Callable[..., Awaitable[None]], caller: Caller, command: AnyCommand
-    ) -> None:
+    async def _run(self, way: Way, caller: Caller, command: AnyCommand) -> None:
+        """Answer in time; what takes longer goes on, so that what it commits is still told."""
+        with asked_by(caller):
+            change = self._tasks.spawn(
+                bounded(partial(way, caller, command), CHANGE_S), "change", expected=Exception
+            )
+        if not await within(change, ANSWER_S):
+            caller.reject(command.id, Refused(Code.RETRY, retry_after_ms=RETRY_AFTER_MS))
+            return
         try:
-            with asked_by(caller):
-                await way(caller, command)
+            caller.send(change.result())
         except Refused as refused:
             caller.reject(command.id, refused)
         except (LedgerAway, OverflowError):
@@ -164,13 +175,13 @@ class Commands:
 
     # --- a viewer's ------------------------------------------------------------------------------
 
-    async def _cancel(self, caller: Caller, command: Cancel) -> None:
+    async def _cancel(self, caller: Caller, command: Cancel) -> Event:
         identity = caller.identity
         found = await self._selling.ledger.orders([command.order])
         if not found or found[0].viewer != identity.sub or not identity.may_enter(found[0].stream):
             raise Refused(Code.NOT_FOUND, field="order")
         order = done(await self._changes.cancel(command.order, False, None))
-        caller.send(views.order_event(order, command.id))
+        return views.order_event(order, command.id)
 
     # --- a host's --------------------------------------------------------------------------------
 
@@ -191,7 +202,7 @@ class Commands:
             raise Refused(Code.NOT_FOUND, field="offer")
         return found
 
-    async def _pin(self, caller: Caller, command: PinCommand) -> None:
+    async def _pin(self, caller: Caller, command: PinCommand) -> Event:
         shop = await self._hosted(caller)
         product = await pinnable(
             self._catalog, caller.stream_id, shop, command.product, command.offer
@@ -208,52 +219,52 @@ class Commands:
         )
         if refused is not None:
             raise refusal(refused)
-        caller.send(Ok(re=command.id, pin=pin))
+        return Ok(re=command.id, pin=pin)
 
-    async def _unpin(self, caller: Caller, command: Unpin) -> None:
+    async def _unpin(self, caller: Caller, command: Unpin) -> Event:
         await self._hosted(caller)
         refused = await self._changes.unpin(caller.stream_id, command.pin)
         if refused is not None:
             raise refusal(refused)
-        caller.send(Ok(re=command.id))
+        return Ok(re=command.id)
 
-    async def _open(self, caller: Caller, command: OfferOpen) -> None:
+    async def _open(self, caller: Caller, command: OfferOpen) -> Event:
         offer = await self._offer(caller, command.offer)
         done(await self._changes.open_offer(offer.id))
-        caller.send(Ok(re=command.id))
+        return Ok(re=command.id)
 
-    async def _close(self, caller: Caller, command: OfferClose) -> None:
+    async def _close(self, caller: Caller, command: OfferClose) -> Event:
         offer = await self._offer(caller, command.offer)
         done(await self._changes.close_offer(offer.id))
-        caller.send(Ok(re=command.id))
+        return Ok(re=command.id)
 
-    async def _restock(self, caller: Caller, command: OfferRestock) -> None:
+    async def _restock(self, caller: Caller, command: OfferRestock) -> Event:
         offer = await self._offer(caller, command.offer)
         done(await self._changes.restock(offer.id, command.key, command.add))
-        caller.send(Ok(re=command.id))
+        return Ok(re=command.id)
 
-    async def _mute(self, caller: Caller, command: Mute) -> None:
+    async def _mute(self, caller: Caller, command: Mute) -> Event:
         await self._hosted(caller)
         _other(caller, command.user)
         await self._catalog.mute(caller.stream_id, command.user)
-        self._controlled(caller, command.id, "mute", command.user)
+        return self._controlled(caller, command.id, "mute", command.user)
 
-    async def _unmute(self, caller: Caller, command: Unmute) -> None:
+    async def _unmute(self, caller: Caller, command: Unmute) -> Event:
         await self._hosted(caller)
         _user(command.user)
         await self._catalog.unmute(caller.stream_id, command.user)
-        self._controlled(caller, command.id, "unmute", command.user)
+        return self._controlled(caller, command.id, "unmute", command.user)
 
-    async def _ban(self, caller: Caller, command: Ban) -> None:
+    async def _ban(self, caller: Caller, command: Ban) -> Event:
         await self._hosted(caller)
         _other(caller, command.user)
         await self._catalog.ban(caller.stream_id, command.user)
-        self._controlled(caller, command.id, "ban", command.user)
+        return self._controlled(caller, command.id, "ban", command.user)
 
-    def _controlled(self, caller: Caller, re: int, kind: ControlKind, user: str) -> None:
+    def _controlled(self, caller: Caller, re: int, kind: ControlKind, user: str) -> Event:
         if self._crowd is not None:
             self._crowd.control(caller.stream_id, kind, user)
-        caller.send(Ok(re=re))
+        return Ok(re=re)
 
 
 def _user(user: str) -> None:

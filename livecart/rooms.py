@@ -38,6 +38,7 @@ class Rooms:
         self._orders: Coalesced[Of, list[Order]] = Coalesced(self._load_orders)
         self._standings: Coalesced[Of, Standing] = Coalesced(self._load_standings)
         self._ban_reads: Coalesced[str, frozenset[str]] = Coalesced(self._load_bans)
+        self._reading_bans: set[str] = set()  # streams whose list is read behind the old one
         self._tasks = Tasks("rooms")
         self._stream_of: dict[str, str] = {}  # by offer; an offer never moves
         self._bans: dict[str, tuple[frozenset[str], float]] = {}  # by stream, until loop time
@@ -67,18 +68,21 @@ class Rooms:
         return stream
 
     async def banned(self, stream_id: str) -> frozenset[str]:
-        """Return who is banned from a stream, as of the last second."""
+        """Return who is banned from a stream, as of the last two seconds."""
         now = asyncio.get_running_loop().time()
         known = self._bans.get(stream_id)
-        if known is not None:
-            if known[1] <= now:  # nobody waits for the next reading
-                self._bans[stream_id] = (known[0], now + BANS_AGE_S)
-                self._tasks.spawn(self._read_bans(stream_id), "bans", expected=Refused)
-            return known[0]
-        return await self._read_bans(stream_id)
+        if known is None or known[1] + BANS_AGE_S <= now:
+            return await self._read_bans(stream_id)
+        if known[1] <= now and stream_id not in self._reading_bans:
+            self._reading_bans.add(stream_id)  # in a crowd, nobody waits for the next reading
+            self._tasks.spawn(self._read_bans(stream_id), "bans", expected=Refused)
+        return known[0]
 
     async def _read_bans(self, stream_id: str) -> frozenset[str]:
-        banned = await _or_retry(self._ban_reads.get(stream_id)) or frozenset()
+        try:
+            banned = await _or_retry(self._ban_reads.get(stream_id)) or frozenset()
+        finally:
+            self._reading_bans.discard(stream_id)
         if len(self._bans) >= BANS_KEPT_MAX:
             self._bans.clear()
         self._bans[stream_id] = (banned, asyncio.get_running_loop().time() + BANS_AGE_S)

@@ -6,16 +6,12 @@ commands, rooms and the announcer.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from orders import records
 from streams import protocol
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 
 
 def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
@@ -92,14 +88,14 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         payment=row.payment,
         epoch=row.epoch,
         version=row.version,
-        opens_at=_ms(row.opens_at),
-        closes_at=_ms(row.closes_at),
+        opens_at=row.opens_at,
+        closes_at=row.closes_at,
         keyword=row.keyword,
     )
 
 
 class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `offers` as `to_jsonb` writes it; more columns than these are ignored."""
+    """A row of `offers` as `offer_body` writes it; more columns than these are ignored."""
 
     id: str
     stream: str
@@ -114,10 +110,6 @@ class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
     payment: protocol.Payment
     epoch: int
     version: int
-    opens_at: datetime | None = None
-    closes_at: datetime | None = None
+    opens_at: int | None = None
+    closes_at: int | None = None
     keyword: str | None = None
-
-
-def _ms(at: datetime | None) -> int | None:
-    return None if at is None else round((at - EPOCH) / MILLISECOND)

@@ -26,7 +26,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from livecart.announce import Announcer, BusTeller
-from livecart.app import close_pool, open_redis
+from livecart.app import check_postgres, close_pool, open_redis
 from livecart.catalog.store import Catalog
 from livecart.fleet import set_mark
 from livecart.serve import loop_factory, start_log
@@ -69,6 +69,7 @@ async def composed(settings: Settings) -> AsyncIterator[Keeper]:
     async with AsyncExitStack() as stack:
         pool = await open_pool(settings.database_url, settings.pool_connections_max)
         stack.push_async_callback(close_pool, pool)
+        await check_postgres(pool)
         redis = open_redis(settings)
         stack.push_async_callback(redis.aclose)
         ledger = Ledger(pool)

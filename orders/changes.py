@@ -39,24 +39,22 @@ class Changes:
 
     async def cancel(self, order: str, by_host: bool, reason: str | None) -> Order | Refused:
         """End an order and give its units back; a viewer may only while it is reserved."""
-        return await self._order("cancel", order, by_host, reason)
+        return await self._settled(*await self._ledger.cancel(order, by_host, reason))
 
     async def pay(self, order: str) -> Order | Refused:
         """Confirm a reserved order; a confirmed one is returned as it is."""
-        return await self._order("pay", order)
+        return await self._settled(*await self._ledger.pay(order))
 
-    async def _order(self, function: str, order: str, *args: object) -> Order | Refused:
-        word = await self._ledger.word(function, order, *args)
-        if word in _WHY:
+    async def _settled(self, word: str, order: Order | None) -> Order | Refused:
+        if word in _WHY or order is None:
             return Refused(_WHY[word])
-        found = (await self._ledger.orders([order]))[0]
         if word == "ok":
-            self._listener.changed([found])
+            self._listener.changed([order])
             try:
-                await self.settle(found.offer, found.stream)
+                await self.settle(order.offer, order.stream)
             except LedgerAway as error:  # the change is committed: that is what is answered
-                log.warning("the rest of %s is left to the keeper: %s", order, error)
-        return found
+                log.warning("the rest of %s is left to the keeper: %s", order.id, error)
+        return order
 
     async def settle(self, offer: str, stream: str) -> None:
         """Do what follows from units given back: tell the gate, the figures and the facts."""

@@ -176,7 +176,9 @@ class Counter:
             decided = await call
         except Exception as error:  # noqa: BLE001 - its holds are found by key, or by the keeper
             log.warning("a late hold call of %s failed: %r", self.offer.id, error)
-            self._written.update(written)
+            if written:
+                self._written.update(written)
+                self._wake()
             return
         if isinstance(decided, Decided):
             fresh = [(id_, rank) for word, rank, id_ in decided.lines if word == "held"]

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import msgspec
 
 from orders import metrics
 from orders.changes import Changes
-from orders.ledger.ledger import Ledger, LedgerAway
+from orders.ledger.ledger import Active, Ledger, LedgerAway
 from orders.rebuild import Rebuilder
 from orders.records import Listener
 from orders.stock.gate import Frozen, Gate, GateAway, GateBroken, Standing
@@ -29,14 +29,15 @@ class KeeperLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     round_s: float = 0.25
     grace_ms: int = 2_000  # a hold without a row is nobody's business before (R1)
-    stale_max: int = 2_000  # holds resolved in one round of one offer
+    lag_grace_s: float = 0.5  # nor is a movement that the gate lacks: who made it may be at it
+    stale_max: int = 2_000  # holds resolved in one call
     expire_max: int = 1_000  # orders ended under one lock
     offers_at_once: int = 8
     building_s: float = 2.0  # how long a rebuild of another process is left alone
 
 
 class Keeper:
-    """Looks after all offers, round by round."""
+    """Looks after all offers, each duty in its own time: none waits for another's trouble."""
 
     def __init__(
         self,
@@ -53,41 +54,63 @@ class Keeper:
         self._rebuilder = rebuilder
         self._listener = listener
         self.limits = limits or KeeperLimits()
-        self._behind_since: dict[str, float] = {}  # offers whose gate is of an older epoch
+        self._apart_since: dict[str, float] = {}  # offers whose gate is of another epoch
+        self._lagging: dict[str, tuple[int, float]] = {}  # movement that the gate stays at, since
+        self._rebuilds: dict[str, asyncio.Task[None]] = {}  # under way, by offer
+
+    @property
+    def _duties(self) -> tuple[Callable[[], Awaitable[bool]], ...]:
+        """What there is to do; each tells whether there is more of it at once."""
+        return (self.open_and_close, self.look_after_gate, self.expire, self.publish)
 
     async def run(self) -> None:
         """Look after the offers until cancelled; outages are waited out."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for duty in self._duties:
+                    group.create_task(self._keep(duty), name=f"keeper:{duty.__name__}")
+        finally:
+            for task in self._rebuilds.values():
+                task.cancel()
+
+    async def _keep(self, duty: Callable[[], Awaitable[bool]]) -> None:
+        """Do one duty again and again."""
         loop = asyncio.get_running_loop()
-        away = False
+        name, away = duty.__name__, False
         while True:
-            started = loop.time()
+            started, more = loop.time(), False
             try:
-                await self.round()
+                more = await duty()
                 if away:
-                    log.warning("the keeper is at work again")
+                    log.warning("the keeper is at work again: %s", name)
                 away = False
             except (LedgerAway, GateAway) as error:
                 if not away:
-                    log.warning("the keeper waits: %s", error)
+                    log.warning("the keeper waits with %s: %s", name, error)
                 away = True
-            metrics.KEEPER_ROUND_S.observe(loop.time() - started)
-            await asyncio.sleep(max(0.02, self.limits.round_s - (loop.time() - started)))
+            took_s = loop.time() - started
+            metrics.KEEPER_ROUND_S.labels(name).observe(took_s)
+            if not more:
+                await asyncio.sleep(max(0.02, self.limits.round_s - took_s))
 
     async def round(self) -> None:
-        """Do once all that is due. Raises `LedgerAway` or `GateAway`; the next round goes on."""
+        """Do once all that is due, to the end. Raises `LedgerAway` or `GateAway`."""
         errors: list[BaseException] = []
-        for duty in (self.open_and_close, self.look_after_gate, self.expire, self.publish):
+        for duty in self._duties:
             try:
-                await duty()
+                while await duty():
+                    pass
             except (LedgerAway, GateAway) as error:
                 errors.append(error)  # Redis being away must not stop what needs Postgres alone
+        await asyncio.gather(*self._rebuilds.values())
         if errors:
             raise errors[0]
 
-    async def open_and_close(self) -> None:
+    async def open_and_close(self) -> bool:
         """Open and close scheduled offers whose time has come, by Postgres' clock (R8)."""
         due = await self._ledger.due_offers()
         await _each([self._open_or_close(offer, closes) for offer, _, closes in due])
+        return False
 
     async def _open_or_close(self, offer: str, closes: bool) -> None:
         if closes:
@@ -95,90 +118,138 @@ class Keeper:
         else:
             await self._changes.open_offer(offer, if_due=True)
 
-    async def publish(self) -> None:
+    async def publish(self) -> bool:
         """Publish facts that were committed and not published (R9)."""
         for stream in await self._ledger.lagging_streams():
             self._listener.told(stream)
+        return False
 
-    async def expire(self) -> None:
+    async def expire(self) -> bool:
         """End reserved orders past their deadline, then give their units back in the gate."""
         due = await self._ledger.due_order_offers()
         metrics.KEEPER_LAG_S.set(max((late for _, late in due), default=0) / 1000)
-        await _each([self._expire(offer) for offer, _ in due])
+        whole: list[str] = []
+        await _each([self._expire(offer, whole) for offer, _ in due])
+        return bool(whole)
 
-    async def _expire(self, offer: str) -> None:
-        while ids := await self._ledger.expire(offer, self.limits.expire_max):
-            metrics.EXPIRED.inc(len(ids))
-            orders = await self._ledger.orders(ids)
-            self._listener.changed(orders)
-            await self._changes.settle(offer, orders[0].stream)
+    async def _expire(self, offer: str, whole: list[str]) -> None:
+        """End one batch, so that an offer with many is not all others' delay."""
+        orders = await self._ledger.expire(offer, self.limits.expire_max)
+        if not orders:
+            return
+        if len(orders) == self.limits.expire_max:
+            whole.append(offer)
+        metrics.EXPIRED.inc(len(orders))
+        self._listener.changed(orders)
+        await self._changes.settle(offer, orders[0].stream)
 
     # --- the gate --------------------------------------------------------------------------------
 
-    async def look_after_gate(self) -> None:
+    async def look_after_gate(self) -> bool:
         """Compare the gate with the ledger, offer by offer, and mend what differs."""
         offers = await self._ledger.active_offers()
-        known = {offer for offer, *_ in offers}
-        for gone in self._behind_since.keys() - known:
-            del self._behind_since[gone]
+        known = {offer.id for offer in offers}
+        for seen in (self._apart_since, self._lagging):
+            for gone in seen.keys() - known:
+                del seen[gone]
         unwritten, stale = 0, 0
         slots = asyncio.Semaphore(self.limits.offers_at_once)
 
-        async def look_after(offer: str, epoch: int, movement: int, closed: bool) -> None:
+        async def look_after(offer: Active) -> None:
             nonlocal unwritten, stale
             async with slots:
-                standing = await self._look_after(offer, epoch, movement, closed)
+                standing = await self._look_after(offer)
             if standing is not None:
                 unwritten += standing.unwritten
                 stale += len(standing.stale)
 
-        await _each([look_after(*offer) for offer in offers])
+        await _each([look_after(offer) for offer in offers if offer.id not in self._rebuilds])
         metrics.UNWRITTEN.set(unwritten)
         metrics.UNRESOLVED.set(stale)
+        return False
 
-    async def _look_after(
-        self, offer: str, epoch: int, movement: int, closed: bool
-    ) -> Standing | None:
+    async def _look_after(self, offer: Active) -> Standing | None:
+        limits = self.limits
         try:
-            standing = await self._gate.probe(offer, self.limits.grace_ms, self.limits.stale_max)
+            standing = await self._gate.probe(offer.id, limits.grace_ms, limits.stale_max)
             if isinstance(standing, Frozen):
-                if closed:  # it is answered from its rows: there is nothing to tell the gate
-                    await self._gate.forget(offer)
-                    await self._ledger.gate_told(offer, movement)
+                if offer.closed:  # it is answered from its rows: there is nothing to tell the gate
+                    await self._gate.forget(offer.id)
+                    await self._ledger.gate_told(offer.id, offer.movement)
                 else:
-                    await self._rebuild(offer, standing.epoch, epoch)
+                    self._rebuild(offer, standing.epoch, 0 < standing.epoch < offer.epoch)
                 return None
-            if standing.epoch != epoch and not closed:
-                await self._rebuild(offer, standing.epoch, epoch)
+            if standing.epoch != offer.epoch and not offer.closed:
+                self._rebuild(offer, standing.epoch, True)
                 return standing
-            self._behind_since.pop(offer, None)
-            if standing.movement < movement or closed:
-                await self._rebuilder.follow(offer)
-            if standing.stale:
-                await self.resolve(offer, standing)
+            self._apart_since.pop(offer.id, None)
+            await self._catch_up(offer, standing)
+            first = standing
+            while standing.stale and await self.resolve(offer.id, standing):
+                again = await self._gate.probe(offer.id, limits.grace_ms, limits.stale_max)
+                if len(standing.stale) < limits.stale_max or isinstance(again, Frozen):
+                    break
+                standing = again
         except GateBroken as error:
-            log.error("%s is frozen until the next round: %s", offer, error)
+            log.error("%s is frozen until the next round: %s", offer.id, error)
             return None
-        return standing
+        return first
 
-    async def _rebuild(self, offer: str, gate_epoch: int, epoch: int) -> None:
-        """Rebuild, unless another process seems to be at it."""
+    async def _catch_up(self, offer: Active, standing: Standing) -> None:
+        """Apply movements that a crash left, and tell of their orders what was not told then.
+
+        Told before they are applied: rather twice than never, since clients drop what they know by
+        its version.
+        """
+        if standing.movement >= offer.movement:
+            self._lagging.pop(offer.id, None)
+            if offer.untold:
+                await self._ledger.gate_told(offer.id, standing.movement)
+            return
         now = asyncio.get_running_loop().time()
-        since = self._behind_since.setdefault(offer, now)
-        waiting_for_another = 0 < gate_epoch < epoch
-        if now - since >= (self.limits.building_s if waiting_for_another else 0.0):
-            del self._behind_since[offer]
-            await self._rebuilder.rebuild(offer, gate_epoch)
+        at, since = self._lagging.get(offer.id, (-1, 0.0))
+        if at != standing.movement:
+            self._lagging[offer.id] = standing.movement, now
+            since = now
+        if now - since < self.limits.lag_grace_s:
+            return
+        at = standing.movement
+        while rows := await self._ledger.movements(offer.id, at):
+            at = rows[-1]["n"]
+            if named := [row["order_id"] for row in rows if row["order_id"] is not None]:
+                self._listener.changed(await self._ledger.orders(named))
+        for now_is in await self._ledger.offers([offer.id]):
+            await self._changes.settle(offer.id, now_is.stream)
 
-    async def resolve(self, offer: str, standing: Standing) -> None:
+    def _rebuild(self, offer: Active, gate_epoch: int, patiently: bool) -> None:
+        """Rebuild behind everything else; `patiently`: unless another process is at it."""
+        now = asyncio.get_running_loop().time()
+        since = self._apart_since.setdefault(offer.id, now)
+        if now - since >= (self.limits.building_s if patiently else 0.0):
+            del self._apart_since[offer.id]
+            task = asyncio.create_task(self._rebuilt(offer.id, gate_epoch))
+            self._rebuilds[offer.id] = task
+            task.add_done_callback(lambda _: self._rebuilds.pop(offer.id))
+
+    async def _rebuilt(self, offer: str, gate_epoch: int) -> None:
+        try:
+            await self._rebuilder.rebuild(offer, gate_epoch)
+        except (LedgerAway, GateAway, GateBroken) as error:
+            log.warning("%s could not be rebuilt yet: %s", offer, error)
+        except Exception:
+            log.exception("%s could not be rebuilt", offer)
+
+    async def resolve(self, offer: str, standing: Standing) -> bool:
         """Resolve holds that nobody finished: mark those that have a row, give the rest back (R1).
+
+        Tells whether it did; not while a rebuild, which knows the rows itself, is under way.
 
         The fence is committed before the rows are read: after that no admission under these ranks
         can make a row, so a missing row proves that there will be none.
         """
         highest = max(rank for _, rank in standing.stale)
         if not await self._ledger.fence(offer, standing.epoch, highest):
-            return  # a rebuild is under way, which knows the rows itself
+            return False
         orders = await self._ledger.orders([id_ for id_, _ in standing.stale])
         rows = {order.id: order.viewer for order in orders}
         orphans = [(id_, rank) for id_, rank in standing.stale if id_ not in rows]
@@ -189,6 +260,7 @@ class Keeper:
             if not isinstance(released, Frozen):
                 metrics.FENCED.inc(released)
                 log.info("gave back %d holds of %s that have no row", released, offer)
+        return True
 
 
 async def _each(work: Sequence[Coroutine[object, object, None]]) -> None:

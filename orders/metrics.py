@@ -41,7 +41,10 @@ KEEPER_LAG_S = Gauge(
     multiprocess_mode="mostrecent",
 )  # fmt: skip
 KEEPER_ROUND_S = Histogram(
-    "livecart_keeper_round_seconds", "Time of one keeper round", buckets=LATENCY_BUCKETS_S
+    "livecart_keeper_round_seconds",
+    "Time of one round of one of the keeper's duties",
+    ["duty"],
+    buckets=LATENCY_BUCKETS_S,
 )
 EXPIRED = Counter("livecart_orders_expired_total", "Orders ended by their deadline")
 FENCED = Counter("livecart_holds_fenced_total", "Holds without a row, given back behind a fence")

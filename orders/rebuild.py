@@ -73,7 +73,7 @@ class Rebuilder:
                 standing.epoch,
                 (at, rows[-1]["n"]),
                 State.of(found[0]),
-                [(r["order_id"] or "", r["units"]) for r in rows],
+                [(r["order_id"] if r["kind"] == "release" else "", r["units"]) for r in rows],
             )
             if isinstance(now, Frozen):
                 return False

@@ -19,7 +19,7 @@ from orders.counter import Counter
 from orders.deadline import within
 from orders.health import Health
 from orders.ids import Ids
-from orders.ledger.ledger import Ledger, LedgerAway, LedgerBusy
+from orders.ledger.ledger import Ledger, LedgerAway, LedgerBusy, LedgerSlow
 from orders.limits import SellingLimits
 from orders.records import Accepted, Buy, Listener, Offer, Order, Outcome, Refused, Why
 from orders.stock.gate import Gate
@@ -155,7 +155,7 @@ class Selling:
     def _excuse(self, error: Exception) -> Refused:
         """Return what a buyer is told when a read for him failed."""
         if isinstance(error, LedgerAway | OverflowError):
-            if not isinstance(error, LedgerBusy):
+            if isinstance(error, LedgerAway) and not isinstance(error, LedgerBusy | LedgerSlow):
                 self.ledger_health.failed(error)
             return self.retry()
         log.error("a read for a buyer failed", exc_info=error)
@@ -229,11 +229,15 @@ class Selling:
         self.answer(buy, outcome)
 
     async def _in_time(self, read: Coroutine[object, object, T]) -> T:
-        """Return what is read; raise `LedgerAway` when that takes longer than a buyer waits."""
+        """Return what is read; raise `LedgerSlow` when that takes longer than a buyer waits.
+
+        The time may have gone by in our own queue of reads: a crowd that sends its keys again is
+        no outage, and to take it for one would send everybody away and have them come back.
+        """
         call = asyncio.get_running_loop().create_task(read)
         if not await within(call, self.limits.answer_s):
             call.cancel()
-            raise LedgerAway("no answer to a read in time")
+            raise LedgerSlow("no answer to a read in time")
         return call.result()
 
     async def offer(self, offer: str) -> Offer | None:

@@ -28,13 +28,12 @@ from livecart.api.calls import (
     write,
 )
 from livecart.api.problems import Answer, problem
+from livecart.patience import ANSWER_S, CHANGE_S, bounded
 from livecart.services import Site
 from orders.deadline import within
 from streams.codes import Code
 from streams.ports import Refused
 
-ANSWER_S = 1.0  # after this the answer is `retry`: Postgres hangs
-CHANGE_S = 5.0  # a change goes on behind that answer; only one that is stuck is given up
 CHANGES_MAX = 1_000  # under way at once, answered or not
 
 log = logging.getLogger("livecart.api")
@@ -121,21 +120,12 @@ class Path:
         else:
             work = partial(operation.handle, call, *body)
             read = operation.method == "GET"
-            result = await (_bounded(work, ANSWER_S) if read else _change(site, work))
+            result = await (bounded(work, ANSWER_S) if read else _change(site, work))
         if isinstance(result, Answer):
             return result
         if operation.result is None:
             return Answer(204, b"", [])
         return answer_json(result, operation.status)
-
-
-async def _bounded(work: Work, seconds: float) -> Any:
-    """Return what the work returns; cut it off and raise `Refused(RETRY)` when it takes longer."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await work()
-    except TimeoutError as error:
-        raise Refused(Code.RETRY) from error
 
 
 async def _change(site: Site, work: Work) -> Any:
@@ -145,7 +135,7 @@ async def _change(site: Site, work: Work) -> Any:
     """
     if len(site.changes) >= CHANGES_MAX:
         raise Refused(Code.RETRY)
-    change = site.changes.spawn(_bounded(work, CHANGE_S), "change", expected=Exception)
+    change = site.changes.spawn(bounded(work, CHANGE_S), "change", expected=Exception)
     if not await within(change, ANSWER_S):
         change.add_done_callback(_late)
         raise Refused(Code.RETRY)

@@ -6,6 +6,7 @@ The buy is the hot path: it joins the present batch of its offer and waits for i
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -17,9 +18,11 @@ from livecart.api.calls import Call, Page, answer_json, listing
 from livecart.api.operations import Operation
 from livecart.api.problems import Answer, problem
 from livecart.commands import done, refusal
+from livecart.patience import ANSWER_S, bounded
+from livecart.services import Services
 from orders import records
 from streams.codes import Code
-from streams.ports import Refused
+from streams.ports import Identity, Refused
 from streams.protocol import LINE, Id, Order, OrderStatus, Qty
 
 Reason = Annotated[str, Meta(max_length=300, pattern=LINE)]
@@ -57,9 +60,8 @@ def _heard(buy: records.Buy, outcome: records.Outcome) -> None:
         future.set_result(outcome)
 
 
-async def buy(call: Call, body: NewOrder) -> Answer:
-    """Buy; 201, or 200 when an earlier call with this key made the order."""
-    offer, identity, services = call.id(), call.caller, call.services
+async def _entered(services: Services, identity: Identity, offer: str) -> str:
+    """Return the stream of an offer, mostly without waiting; raise `Refused` to whom it is shut."""
     stream = await services.rooms.stream_of(offer)
     if stream is None:
         raise Refused(Code.NOT_FOUND)
@@ -67,6 +69,13 @@ async def buy(call: Call, body: NewOrder) -> Answer:
         raise Refused(Code.FORBIDDEN, "The token is for other streams.")
     if identity.sub in await services.rooms.banned(stream):
         raise Refused(Code.FORBIDDEN, "You are banned from this stream.")
+    return stream
+
+
+async def buy(call: Call, body: NewOrder) -> Answer:
+    """Buy; 201, or 200 when an earlier call with this key made the order."""
+    offer, identity, services = call.id(), call.caller, call.services
+    stream = await bounded(partial(_entered, services, identity, offer), ANSWER_S)
     future: asyncio.Future[records.Outcome] = asyncio.get_running_loop().create_future()
     services.selling.buy(
         records.Buy(offer, identity.sub, body.qty, call.key, _heard, future, stream)

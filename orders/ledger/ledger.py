@@ -34,6 +34,10 @@ class LedgerBusy(LedgerAway):
     """Postgres answered that a lock or a statement took too long: nothing was changed."""
 
 
+class LedgerSlow(LedgerAway):
+    """A read was not answered in time, be it for want of a turn."""
+
+
 #: lock_not_available, query_canceled (a statement timeout)
 BUSY = ("55P03", "57014")
 
@@ -71,6 +75,16 @@ class Admitted(msgspec.Struct, frozen=True):
     left: int
     version: int
     told: bool  # facts wait to be published
+
+
+class Active(msgspec.Struct, frozen=True):
+    """An offer that the keeper compares with the gate."""
+
+    id: str
+    epoch: int
+    movement: int
+    closed: bool
+    untold: bool  # closed, and it is not noted yet that the gate knows all
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -174,9 +188,20 @@ class Ledger:
         )  # fmt: skip
         return cast(str, rows[0][0])
 
-    async def expire(self, offer: str, limit: int) -> list[str]:
-        """End due orders of one offer; return their ids."""
-        return [r[0] for r in await self.rows("select expire($1, $2)", offer, limit)]
+    async def cancel(
+        self, order: str, by_host: bool, reason: str | None
+    ) -> tuple[str, Order | None]:
+        """End one order; return the SQL function's word, and the order as it is then."""
+        sql = "select c.word, (c.now).* from cancel($1, $2, $3) c"
+        return _settled(await self.rows(sql, order, by_host, reason))
+
+    async def pay(self, order: str) -> tuple[str, Order | None]:
+        """Confirm one order; return the SQL function's word, and the order as it is then."""
+        return _settled(await self.rows("select c.word, (c.now).* from pay($1) c", order))
+
+    async def expire(self, offer: str, limit: int) -> list[Order]:
+        """End due orders of one offer; return them."""
+        return [_order(r) for r in await self.rows("select * from expire($1, $2)", offer, limit)]
 
     async def fence(self, offer: str, epoch: int, rank: int) -> bool:
         """Refuse ranks up to `rank` from now on; False when the epoch is another by now (R1)."""
@@ -274,9 +299,9 @@ class Ledger:
 
     # --- what the keeper looks after ---------------------------------------------------------
 
-    async def active_offers(self) -> list[tuple[str, int, int, bool]]:
-        """Return (id, epoch, last movement, closed) of what the gate decides about."""
-        return [tuple(r) for r in await self.rows(SQL["active_offers"])]
+    async def active_offers(self) -> list[Active]:
+        """Return what the gate decides about, or decided lately."""
+        return [Active(*r) for r in await self.rows(SQL["active_offers"])]
 
     async def due_offers(self) -> list[tuple[str, bool, bool]]:
         """Return (id, opens, closes) of offers whose time has come."""
@@ -325,3 +350,8 @@ def _offer(row: asyncpg.Record) -> Offer:
 
 def _order(row: asyncpg.Record) -> Order:
     return Order(**row)
+
+
+def _settled(rows: list[asyncpg.Record]) -> tuple[str, Order | None]:
+    word, *columns = rows[0].items()
+    return word[1], None if rows[0]["id"] is None else Order(**dict(columns))

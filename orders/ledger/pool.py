@@ -22,10 +22,30 @@ class _Connection(Base):
         return ""
 
 
-async def _bound_transactions(connection: Base) -> None:
-    """Bound whole transactions where the server can (R3)."""
+async def _settle_session(connection: Base) -> None:
+    """Bound whole transactions where the server can (R3), and have every COMMIT be durable (I2).
+
+    A server that is told to acknowledge before the disk does is overruled; one that waits for a
+    standby too is left as it is.
+    """
     if connection.get_server_version().major >= 17:
         await connection.execute("set transaction_timeout = '30s'")
+    await connection.execute(
+        "select set_config('synchronous_commit', 'on', false)"
+        " where current_setting('synchronous_commit') = 'off'"
+    )
+
+
+async def unsafe_settings(pool: asyncpg.Pool[asyncpg.Record]) -> list[str]:
+    """Return the server's settings under which an acknowledged order may vanish, as `name = value`.
+
+    These are the server's own: no session can overrule them.
+    """
+    rows = await pool.fetch(
+        "select name || ' = ' || setting from pg_settings"
+        " where name in ('fsync', 'full_page_writes') and setting <> 'on' order by name"
+    )
+    return [row[0] for row in rows]
 
 
 async def open_pool(
@@ -41,7 +61,7 @@ async def open_pool(
         min_size=1,
         max_size=connections_max,
         connection_class=_Connection,
-        init=_bound_transactions,
+        init=_settle_session,
         max_inactive_connection_lifetime=60,
         timeout=2,
         server_settings={
@@ -50,6 +70,8 @@ async def open_pool(
             "idle_in_transaction_session_timeout": "5000",
             "statement_timeout": "30000",
             "timezone": "UTC",
+            # Another would make an admission that waited for its lock fail each time (R3).
+            "default_transaction_isolation": "read committed",
             "jit": "off",
         },
     )

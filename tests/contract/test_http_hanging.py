@@ -14,8 +14,11 @@ import httpx
 import psutil
 import pytest
 
+from livecart.app import check_postgres
 from livecart.embedded import Running, running
+from livecart.settings import SettingsError
 from orders.ledger.migrate import migrate
+from orders.ledger.pool import open_pool
 from tests.contract.http_rig import Shop, problem, serving, token
 from tests.contract.test_ws_commands import lines
 from tests.shop import until
@@ -61,6 +64,25 @@ def hanging(servers: Running) -> Iterator[None]:
             process.resume()
 
 
+async def test_commands_are_answered_while_postgres_hangs(own_servers: Running, shop: Shop) -> None:
+    """A host's commands are `retry` in a second too; what was asked for is done, and told once."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream)
+    order = (await shop.buy(offer, "ann")).json()["id"]
+    async with lines(shop, stream, shop.host, token("viewer", "ann")) as (host, ann):
+        with hanging(own_servers):
+            started = asyncio.get_running_loop().time()
+            answers = await asyncio.gather(
+                host.ask("offer.restock", offer=offer, add=5, key="r"),
+                ann.ask("cancel", order=order),
+            )
+            assert asyncio.get_running_loop().time() - started < ANSWERED_S
+            assert [(a["type"], a["code"]) for a in answers] == [("reject", "retry")] * 2
+        await host.until(lambda m: m["type"] == "offer.restocked")
+        assert (await host.ask("offer.restock", offer=offer, add=5, key="r"))["type"] == "ok"
+        assert (await shop.made("GET", f"/v1/offers/{offer}"))["quantity"] == 15
+
+
 async def test_calls_are_answered_while_postgres_hangs(own_servers: Running, shop: Shop) -> None:
     """Reads, changes and readyz are 503 in a second; what was asked happens once, and is told."""
     stream = await shop.stream()
@@ -96,3 +118,22 @@ async def test_calls_are_answered_while_postgres_hangs(own_servers: Running, sho
         for _ in range(2):
             assert (await shop.made(*restock[:3], key="r"))["quantity"] == 15
         assert (await shop.buy(offer, "bob")).status_code == 201
+
+
+async def test_a_server_that_may_lose_orders_is_not_sold_on(own_servers: Running) -> None:
+    """With `full_page_writes` off a crash may lose acknowledged rows: start-up says so and ends."""
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(own_servers.database_url)
+    try:
+        await migrate(connection)
+        await connection.execute("alter system set full_page_writes = off")
+        await connection.execute("select pg_reload_conf()")
+
+        async def off() -> bool:
+            return bool(await connection.fetchval("show full_page_writes") == "off")
+
+        await until(off)
+    finally:
+        await connection.close()
+    pool = await open_pool(own_servers.database_url)
+    with pytest.raises(SettingsError, match="full_page_writes = off"):
+        await check_postgres(pool)

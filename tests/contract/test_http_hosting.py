@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.contract.http_rig import Shop, paths, problem, serving, token
+from tests.contract.test_ws_commands import lines
 
 STRANGER = {"role": "host", "sub": "h", "shop": "shop-2"}
 
@@ -137,6 +138,24 @@ async def test_times_of_an_offer_are_in_order(shop: Shop) -> None:
     offer = await shop.offer(stream, opened=False, opens_at=1_900_000_000_000)
     response = await shop.call("PATCH", f"/v1/offers/{offer}", {"closes_at": 5}, token=shop.host)
     assert paths(problem(response, 400, "bad_request")) == ["closes_at"]
+
+
+async def test_a_time_that_never_comes_hinders_nothing(shop: Shop) -> None:
+    """An offer that closes in a far year, as panels write "never", is told; so is all after it."""
+    stream = await shop.stream()
+    never = 2**53 - 1
+    made = await shop.made("POST", f"/v1/streams/{stream}/offers", {
+        "product": await shop.product(), "price_minor": 5, "quantity": 1,
+        "opens_at": 1_900_000_000_000, "closes_at": never,
+    })  # fmt: skip
+    assert made["closes_at"] == never
+    async with lines(shop, stream, token("viewer", "ann")) as (line,):
+        changed = await shop.made("PATCH", f"/v1/offers/{made['id']}", {"closes_at": never - 1})
+        assert changed["closes_at"] == never - 1
+        told = await line.until(lambda m: m["type"] == "offer.scheduled")
+        assert told["offer"]["closes_at"] == never - 1
+        await shop.made("POST", f"/v1/streams/{stream}/end")
+        await line.until(lambda m: m["type"] == "stream.ended")
 
 
 async def test_a_shop_acts_on_its_own_only(shop: Shop) -> None:

@@ -59,6 +59,16 @@ async def test_a_crowd_never_buys_more_than_there_is(shop: Shop) -> None:
     assert (shown["left"], shown["reserved"], shown["status"]) == (0, 50, "sold_out")
 
 
+async def test_a_ban_list_of_any_age_is_not_believed(shop: Shop) -> None:
+    """A list that was read long ago is read again before the next buy, not after it."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream)
+    await shop.services.catalog.ban(stream, "bob")
+    an_hour_ago = asyncio.get_running_loop().time() - 3600
+    shop.services.rooms._bans[stream] = (frozenset(), an_hour_ago)
+    problem(await shop.buy(offer, "bob"), 403, "forbidden")
+
+
 async def test_only_viewers_buy(shop: Shop) -> None:
     """Nobody is 401, a host 403, a viewer limited to other streams 403, a banned one 403."""
     stream = await shop.stream()

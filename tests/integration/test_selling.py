@@ -55,6 +55,27 @@ async def test_the_limit_holds_within_one_batch(shop: Shop) -> None:
     await shop.at_rest(offer.id)
 
 
+async def test_slow_reads_of_a_crowd_are_no_outage(shop: Shop) -> None:
+    """Keys sent again that must wait for their turn are told `retry`; selling goes on meanwhile."""
+    hub = await shop.hub(SellingLimits(answer_s=0.05))
+    offer = await shop.offer(10)
+    order = bought(await hub.buy_until_final(offer.id, "ann", 1, "k"))
+    turn = asyncio.Event()
+    read = hub.ledger.orders_by_key
+
+    async def slow(keys: Any) -> list[Order]:
+        await turn.wait()
+        return await read(keys)
+
+    hub.ledger.orders_by_key = slow  # type: ignore[method-assign]
+    assert why(await hub.buy(offer.id, "ann", 1, "k")) == "retry"
+    assert hub.selling.well
+    turn.set()
+    again = await hub.buy_until_final(offer.id, "ann", 1, "k")
+    assert isinstance(again, Accepted)
+    assert again.order.id == order.id
+
+
 async def test_two_hubs_sell_one_offer(shop: Shop) -> None:
     """Two hubs share the stock and the limits, and ranks stay unique."""
     other = await shop.hub()
@@ -481,6 +502,7 @@ async def test_a_close_that_the_gate_missed_is_told_later(shop: Shop) -> None:
     await shop.fetch("select close_offer($1, null, false)", offer.id)
     await shop.fetch("update offers set closed_at = now() - interval '3 days'")
     assert why(await hub.buy(offer.id, "ann")) == "closed"  # by the ledger
+    hub.keeper.limits = type(hub.keeper.limits)(lag_grace_s=0)
     await hub.keeper.round()
     decided = await hub.gate.hold(offer.id, [], [("bob", 1, "or_x", "3:bobk")])
     assert isinstance(decided, Decided)

@@ -5,9 +5,19 @@ create or replace function ms(t timestamptz) returns bigint
 language sql immutable strict parallel safe
 return (extract(epoch from t) * 1000)::bigint;
 
+-- By days and the rest: seconds as one double would round far-off times.
 create or replace function from_ms(t bigint) returns timestamptz
 language sql immutable strict parallel safe
-return to_timestamp(t / 1000.0);
+return (timestamp 'epoch' + make_interval(days => (t / 86400000)::integer,
+                                          secs => (t % 86400000) / 1000.0)) at time zone 'UTC';
+
+-- An offer's row as facts carry it: times in milliseconds, since a host may name times (the year
+-- 10000, "never") that text forms of dates cannot be read back from.
+create or replace function offer_body(o offers) returns jsonb
+language sql stable as $$
+    select to_jsonb(o) || jsonb_build_object('opens_at', ms(o.opens_at),
+                                             'closes_at', ms(o.closes_at));
+$$;
 
 -- Append a main event to a stream. The head row is the last lock that any transaction takes, so n
 -- follows commit order: whoever sees n sees all before it.

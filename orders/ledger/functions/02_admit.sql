@@ -53,8 +53,8 @@ begin
 
     select s.status = 'live' into stream_live from streams s where s.id = o.stream;
     refused := case
-        when o.epoch <> p_epoch then 'epoch'
         when o.status = 'closed' then 'closed'
+        when o.epoch <> p_epoch then 'epoch'
         when not stream_live then 'not_live'
         -- The gate opens by its own clock and opening latches (R8); two seconds is more than two
         -- well-kept clocks differ by.
@@ -126,12 +126,12 @@ begin
         if o.status = 'scheduled' then
             o.status := 'open';
             o.last_movement := move(o.id, o.last_movement, o.epoch, 'state', 0, null, 'opened');
-            perform tell(o.stream, 'offer.opened', o.id, null, to_jsonb(o));
+            perform tell(o.stream, 'offer.opened', o.id, null, offer_body(o));
             told := true;
         end if;
         if o.status = 'open' and o.taken = o.quantity then
             o.status := 'sold_out';
-            perform tell(o.stream, 'offer.sold_out', o.id, null, to_jsonb(o));
+            perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
             told := true;
         end if;
         update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,

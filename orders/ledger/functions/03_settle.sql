@@ -1,4 +1,5 @@
--- How reserved orders end or are paid. Pay, cancel and expire race on one row under one offer
+-- How reserved orders end or are paid. Each returns the orders as they are now, so that whoever asks
+-- knows them with the same answer: a second question could fail after the COMMIT. Pay, cancel and expire race on one row under one offer
 -- lock, and exactly one wins: each is a conditional update on the status (I8).
 
 -- give_back: end these orders of one locked offer and free their units. The caller holds the
@@ -27,7 +28,7 @@ begin
     o.version := o.version + 1;
     if o.status = 'sold_out' and o.taken < o.quantity then
         o.status := 'open';
-        perform tell(o.stream, 'offer.restocked', o.id, 'returned', to_jsonb(o));
+        perform tell(o.stream, 'offer.restocked', o.id, 'returned', offer_body(o));
     end if;
     update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,
                       status = o.status, last_movement = o.last_movement
@@ -36,8 +37,8 @@ begin
 end $$;
 
 -- expire: end up to p_limit orders of one offer whose time is over, oldest first. Postgres' clock
--- alone decides (R8). Returns the ids; none when nothing was due.
-create or replace function expire(p_offer text, p_limit integer) returns setof text
+-- alone decides (R8). Returns the orders; none when nothing was due.
+create or replace function expire(p_offer text, p_limit integer) returns setof order_rows
 language plpgsql as $$
 declare
     o offers;
@@ -51,13 +52,15 @@ begin
              order by r.expires_at limit p_limit) d;
     if ids is not null then
         perform give_back(o, ids, 'expired', 'expired');
-        return query select unnest(ids);
+        return query select r.* from order_rows r where r.id = any (ids);
     end if;
 end $$;
 
--- cancel: end one order. p_by_host may also end a confirmed one. Returns ok, not_found or conflict.
-create or replace function cancel(p_order text, p_by_host boolean, p_reason text) returns text
-language plpgsql as $$
+-- cancel: end one order. p_by_host may also end a confirmed one. The word is ok, not_found or
+-- conflict; `now` is the order as it is then.
+create or replace function cancel(
+    p_order text, p_by_host boolean, p_reason text, out word text, out now order_rows
+) language plpgsql as $$
 declare
     offer_id text;
     was text;
@@ -65,50 +68,58 @@ declare
 begin
     select r.offer into offer_id from orders r where r.id = p_order;
     if not found then
-        return 'not_found';
+        word := 'not_found';
+        return;
     end if;
     select * into o from offers where id = offer_id for update;
     select r.status into was from orders r where r.id = p_order for update;
+    word := 'conflict';
     if was = 'reserved' or (p_by_host and was = 'confirmed') then
         perform give_back(o, array[p_order], 'cancelled', coalesce(p_reason, 'cancelled'));
-        return 'ok';
+        word := 'ok';
     end if;
-    return 'conflict';
+    select * into now from order_rows r where r.id = p_order;
 end $$;
 
 -- pay: confirm one reserved order; pay wins while the row is reserved, also past its deadline (R8).
--- Returns ok, again (it is confirmed already), not_found or conflict.
-create or replace function pay(p_order text) returns text
+-- The word is ok, again (it is confirmed already), not_found or conflict; `now` is the order then.
+create or replace function pay(p_order text, out word text, out now order_rows)
 language plpgsql as $$
 declare
     offer_id text;
+    o offers;
     r orders;
 begin
     select x.offer into offer_id from orders x where x.id = p_order;
     if not found then
-        return 'not_found';
+        word := 'not_found';
+        return;
     end if;
-    perform 1 from offers where id = offer_id for update;
+    select * into o from offers where id = offer_id for update;
     select * into r from orders x where x.id = p_order for update;
-    if r.status in ('confirmed', 'shipped') then
-        return 'again';
-    elsif r.status <> 'reserved' then
-        return 'conflict';
+    word := case when r.status in ('confirmed', 'shipped') then 'again'
+                 when r.status <> 'reserved' then 'conflict' else 'ok' end;
+    if word = 'ok' then
+        update orders set status = 'confirmed', version = version + 1, expires_at = null,
+                          confirmed_at = clock_timestamp()
+            where id = p_order;
+        -- The movement has nothing for the gate: it has the viewer told should we die here.
+        update offers set confirmed = confirmed + r.qty, version = version + 1,
+                          last_movement = move(o.id, o.last_movement, o.epoch, 'order', 0,
+                                               p_order, 'paid')
+            where id = o.id;
     end if;
-    update orders set status = 'confirmed', version = version + 1, expires_at = null,
-                      confirmed_at = clock_timestamp()
-        where id = p_order;
-    update offers set confirmed = confirmed + r.qty, version = version + 1 where id = offer_id;
-    return 'ok';
+    select * into now from order_rows x where x.id = p_order;
 end $$;
 
 -- fence: from now on refuse every rank up to p_rank of this offer that has no row yet (R1). Lifting
--- the fence only ever raises it. Tells whether the offer still is of that epoch; else nothing is done.
+-- the fence only ever raises it. Tells whether that stands: not under another epoch, which a rebuild
+-- brings, unless the offer is closed, where nothing is admitted nor rebuilt any more.
 create or replace function fence(p_offer text, p_epoch integer, p_rank bigint) returns boolean
 language sql as $$
     with fenced as (
         update offers set fence_rank = greatest(fence_rank, p_rank)
-         where id = p_offer and epoch = p_epoch returning 1)
+         where id = p_offer and (epoch = p_epoch or status = 'closed') returning 1)
     select exists (select 1 from fenced);
 $$;
 

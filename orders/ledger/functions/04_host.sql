@@ -38,11 +38,11 @@ begin
     end if;
     o.status := 'open';
     o := note_state(o, 'opened');
-    perform tell(o.stream, 'offer.opened', o.id, null, to_jsonb(o));
+    perform tell(o.stream, 'offer.opened', o.id, null, offer_body(o));
     if o.taken = o.quantity then
         o.status := 'sold_out';
         o := note_state(o, 'sold_out');
-        perform tell(o.stream, 'offer.sold_out', o.id, null, to_jsonb(o));
+        perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
     end if;
     return 'ok';
 end $$;
@@ -66,7 +66,7 @@ begin
     o.status := 'closed';
     o := note_state(o, coalesce(p_reason, 'closed'));
     if was <> 'draft' then  -- nobody outside the shop knew of a draft
-        perform tell(o.stream, 'offer.closed', o.id, p_reason, to_jsonb(o));
+        perform tell(o.stream, 'offer.closed', o.id, p_reason, offer_body(o));
     end if;
     return 'ok';
 end $$;
@@ -94,12 +94,12 @@ begin
     o.last_movement := move(o.id, o.last_movement, o.epoch, 'quantity', units, null, p_reason);
     if o.status = 'open' and o.taken = o.quantity then
         o.status := 'sold_out';
-        perform tell(o.stream, 'offer.sold_out', o.id, null, to_jsonb(o));
+        perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
     elsif units > 0 and o.status in ('open', 'sold_out') then
         o.status := 'open';
-        perform tell(o.stream, 'offer.restocked', o.id, 'host', to_jsonb(o));
+        perform tell(o.stream, 'offer.restocked', o.id, 'host', offer_body(o));
     elsif units > 0 and o.status = 'scheduled' then
-        perform tell(o.stream, 'offer.restocked', o.id, 'host', to_jsonb(o));
+        perform tell(o.stream, 'offer.restocked', o.id, 'host', offer_body(o));
     end if;
     update offers set quantity = o.quantity, version = o.version, status = o.status,
                       last_movement = o.last_movement
@@ -246,7 +246,7 @@ begin
                 p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword)
         returning * into o;
     if o.status = 'scheduled' then
-        perform tell(o.stream, 'offer.scheduled', o.id, null, to_jsonb(o));
+        perform tell(o.stream, 'offer.scheduled', o.id, null, offer_body(o));
     end if;
     return 'ok';
 end $$;
@@ -282,7 +282,7 @@ begin
         if o.opens_at is not null then
             o.status := 'scheduled';
             o := note_state(o, 'scheduled');
-            perform tell(o.stream, 'offer.scheduled', o.id, null, to_jsonb(o));
+            perform tell(o.stream, 'offer.scheduled', o.id, null, offer_body(o));
         end if;
         return 'ok';
     end if;
@@ -303,7 +303,7 @@ begin
             o := note_state(o, 'closes_at');
             if o.status in ('scheduled', 'open') then  -- countdowns run on it
                 perform tell(o.stream, case o.status when 'open' then 'offer.opened'
-                                       else 'offer.scheduled' end, o.id, 'revised', to_jsonb(o));
+                                       else 'offer.scheduled' end, o.id, 'revised', offer_body(o));
             end if;
         end if;
     end if;

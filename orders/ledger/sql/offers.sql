@@ -21,7 +21,8 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
 -- name: active_offers
 -- What the keeper compares with the gate: every offer that the gate decides about, those closed so
 -- lately that their holds may not be resolved yet, and those closed of which the gate was not told.
-select id, epoch, last_movement, status = 'closed' as closed
+select id, epoch, last_movement, status = 'closed' as closed,
+       status = 'closed' and gate_movement < last_movement as untold
   from offers
  where status not in ('draft', 'closed')
     or closed_at > (select clock_timestamp()) - interval '10 minutes'
@@ -48,8 +49,8 @@ select offer, (extract(epoch from clock_timestamp() - min(expires_at)) * 1000)::
  group by offer order by offer
 
 -- name: gate_told
--- Note up to which movement the gate was told of a closed offer.
-update offers set gate_movement = greatest(gate_movement, $2) where id = $1
+-- Note up to which movement the gate was told of a closed offer, once: not each round anew.
+update offers set gate_movement = $2 where id = $1 and gate_movement < $2
 
 -- name: movements_after
 -- What the gate has not applied yet, in order.

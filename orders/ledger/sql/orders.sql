@@ -1,40 +1,27 @@
 -- name: orders_by_id
 -- Orders, in any order.
-select r.id, r.stream, r.offer, o.product, r.viewer, r.key, r.qty, r.unit_price_minor, p.currency,
-       r.status, r.rank, r.version, ms(r.reserved_at) as reserved_at,
-       ms(r.expires_at) as expires_at, ms(r.confirmed_at) as confirmed_at
-  from orders r join offers o on o.id = r.offer join products p on p.id = o.product
- where r.id = any ($1::text[])
+select * from order_rows r where r.id = any ($1::text[])
 
 -- name: orders_by_key
 -- Orders by (offer, viewer, key): three parallel arrays.
-select r.id, r.stream, r.offer, o.product, r.viewer, r.key, r.qty, r.unit_price_minor, p.currency,
-       r.status, r.rank, r.version, ms(r.reserved_at) as reserved_at,
-       ms(r.expires_at) as expires_at, ms(r.confirmed_at) as confirmed_at
+select r.*
   from unnest($1::text[], $2::text[], $3::text[]) as x (offer, viewer, key)
-  join orders r on r.offer = x.offer and r.viewer = x.viewer and r.key = x.key
-  join offers o on o.id = r.offer join products p on p.id = o.product
+  join order_rows r on r.offer = x.offer and r.viewer = x.viewer and r.key = x.key
 
 -- name: orders_of_viewers
 -- The newest $3 orders of each of these viewers in a stream.
-select r.id, r.stream, r.offer, o.product, r.viewer, r.key, r.qty, r.unit_price_minor, p.currency,
-       r.status, r.rank, r.version, ms(r.reserved_at) as reserved_at,
-       ms(r.expires_at) as expires_at, ms(r.confirmed_at) as confirmed_at
+select r.*
   from unnest($2::text[]) as x (viewer)
- cross join lateral (select * from orders where viewer = x.viewer and stream = $1
+ cross join lateral (select * from order_rows where viewer = x.viewer and stream = $1
                       order by id desc limit $3) r
-  join offers o on o.id = r.offer join products p on p.id = o.product
  order by r.id desc
 
 -- name: orders_page
 -- A page of orders, newest first; null filters do not filter. $1 viewer, $2 shop, $3 streams,
 -- $4 offer, $5 status, $6 before id, $7 limit.
-select r.id, r.stream, r.offer, o.product, r.viewer, r.key, r.qty, r.unit_price_minor, p.currency,
-       r.status, r.rank, r.version, ms(r.reserved_at) as reserved_at,
-       ms(r.expires_at) as expires_at, ms(r.confirmed_at) as confirmed_at
-  from orders r join offers o on o.id = r.offer join products p on p.id = o.product
+select r.* from order_rows r
  where ($1::text is null or r.viewer = $1)
-   and ($2::text is null or p.shop = $2)
+   and ($2::text is null or (select s.shop from streams s where s.id = r.stream) = $2)
    and ($3::text[] is null or r.stream = any ($3))
    and ($4::text is null or r.offer = $4)
    and ($5::text is null or r.status = $5)

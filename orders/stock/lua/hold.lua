@@ -71,7 +71,7 @@ if n_buys > 0 then
           rank = rank + 1
           word, at_rank, fresh[id] = 'adopted', rank, true
           h[#h + 1] = id; h[#h + 1] = rank .. ' ' .. qty .. ' ' .. field
-          u[#u + 1] = now; u[#u + 1] = id
+          -- Its age stays: who sends a key again and again would keep the keeper away for ever.
         end
       end
     elseif fresh[field] then
@@ -108,8 +108,8 @@ if #w > 0 then redis.call('HSET', KEYS[6], unpack(w)) end
 if #none > 0 then redis.call('HDEL', KEYS[6], unpack(none)) end
 if #h > 0 then
   redis.call('HSET', KEYS[2], unpack(h))
-  redis.call('ZADD', KEYS[5], unpack(u))
   if #k > 0 then
+    redis.call('ZADD', KEYS[5], unpack(u))
     redis.call('HSET', KEYS[3], unpack(k))
     redis.call('HSET', KEYS[4], unpack(v))
   end

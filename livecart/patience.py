@@ -1,0 +1,27 @@
+"""How long a caller waits for Postgres, and how long its work may go on behind the answer.
+
+Used by HTTP operations and WebSocket commands alike; buys have limits of their own in `orders`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from streams.codes import Code
+from streams.ports import Refused
+
+ANSWER_S = 1.0  # after this the answer is `retry`: Postgres hangs
+CHANGE_S = 5.0  # a change goes on behind that answer; only one that is stuck is given up
+
+T = TypeVar("T")
+
+
+async def bounded(work: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Return what the work returns; cut it off and raise `Refused(RETRY)` when it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work()
+    except TimeoutError as error:
+        raise Refused(Code.RETRY) from error

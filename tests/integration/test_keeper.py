@@ -1,0 +1,141 @@
+"""The keeper on real servers: what a crash left undone is done, told, and never done twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from orders.keeper import KeeperLimits
+from orders.ledger.ledger import Line
+from orders.ledger.pool import open_pool
+from orders.stock.gate import Decided, Standing
+from tests.shop import Hub, Shop, bought, until, why
+
+
+@pytest.fixture
+def hub(shop: Shop) -> Hub:
+    """A hub whose keeper waits for nobody."""
+    hub = shop.hubs[0]
+    hub.keeper.limits = KeeperLimits(grace_ms=0, lag_grace_s=0)
+    return hub
+
+
+async def test_an_expiry_that_nobody_told_is_told(shop: Shop, hub: Hub) -> None:
+    """A keeper that dies after its COMMIT: the next one tells the viewer, the figures, the gate."""
+    offer = await shop.offer(3)
+    order = bought(await hub.buy(offer.id, "ann"))
+    await shop.fetch("update orders set expires_at = clock_timestamp() where id = $1", order.id)
+    assert len(await shop.fetch("select * from expire($1, 10)", offer.id)) == 1
+    await hub.keeper.round()
+    assert [(o.id, o.status) for o in hub.heard.changes] == [(order.id, "expired")]
+    assert hub.heard.last[offer.id].left == 3
+    await shop.at_rest(offer.id)
+
+
+async def test_a_payment_that_nobody_told_is_told(shop: Shop, hub: Hub) -> None:
+    """The same for an order that changes without giving units back."""
+    offer = await shop.offer(3)
+    order = bought(await hub.buy(offer.id, "ann"))
+    await shop.fetch("select * from pay($1)", order.id)
+    await hub.keeper.round()
+    assert [(o.id, o.status) for o in hub.heard.changes] == [(order.id, "confirmed")]
+    await shop.at_rest(offer.id)
+
+
+async def test_what_was_told_is_not_told_again(shop: Shop, hub: Hub) -> None:
+    """Changes that went their whole way leave the keeper nothing to tell."""
+    offer = await shop.offer(3, per_viewer=3)
+    paid = bought(await hub.buy(offer.id, "ann"))
+    ended = bought(await hub.buy(offer.id, "ann"))
+    await hub.changes.pay(paid.id)
+    await hub.changes.cancel(ended.id, by_host=False, reason=None)
+    told = len(hub.heard.changes)
+    await hub.keeper.round()
+    assert (told, len(hub.heard.changes)) == (2, 2)
+
+
+async def test_a_key_sent_again_and_again_does_not_keep_a_hold_alive(shop: Shop, hub: Hub) -> None:
+    """Adopting a hold gives it a new rank, not a new age: the keeper's turn comes (R6, I11)."""
+    offer = await shop.offer(1)
+    buy = [("ann", 1, "or_x", "3:annk")]
+    await hub.gate.hold(offer.id, [], buy)
+
+    async def is_stale() -> bool:
+        adopted = await hub.gate.hold(offer.id, [], buy)
+        assert isinstance(adopted, Decided)
+        assert adopted.lines[0][0] == "adopted"
+        standing = await hub.gate.probe(offer.id, 100, 10)
+        assert isinstance(standing, Standing)
+        return standing.stale == [("or_x", adopted.lines[0][1])]
+
+    await until(is_stale)
+    await hub.keeper.round()
+    assert bought(await hub.buy_until_final(offer.id, "bob")).viewer == "bob"
+
+
+async def test_holds_of_a_closed_offer_are_resolved_under_any_epoch(shop: Shop, hub: Hub) -> None:
+    """A rebuild that died, then a close: the old gate's holds still end, and `closed` is said."""
+    offer = await shop.offer(2)
+    decided = await hub.gate.hold(offer.id, [], [("ann", 1, "or_x", "3:annk")])
+    assert isinstance(decided, Decided)
+    await hub.ledger.raise_epoch(offer.id, decided.epoch)
+    await shop.fetch("select close_offer($1, null, false)", offer.id)
+    line = Line("or_x", "ann", "k", 1, decided.lines[0][1])
+    assert (await hub.ledger.admit(offer.id, decided.epoch, [line])).outcomes == ["closed"]
+    await hub.keeper.round()
+    standing = await hub.gate.probe(offer.id, 0, 10)
+    assert isinstance(standing, Standing)
+    assert standing.unwritten == 0
+    assert why(await hub.buy(offer.id, "ann", 1, "k")) == "closed"
+
+
+async def test_more_stale_holds_than_one_call_names_are_resolved_in_one_round(
+    shop: Shop, hub: Hub
+) -> None:
+    """A double outage leaves thousands of holds; they do not wait a round each batch (I11)."""
+    hub.keeper.limits = KeeperLimits(grace_ms=0, stale_max=10)
+    offer = await shop.offer(100)
+    buys = [(f"v{n}", 1, f"or_{n}", f"{len(f'v{n}')}:v{n}k") for n in range(35)]
+    await hub.gate.hold(offer.id, [], buys)
+    await hub.keeper.round()
+    await shop.at_rest(offer.id)
+
+
+async def test_each_duty_goes_its_own_way(shop: Shop, hub: Hub) -> None:
+    """While one duty hangs, the others go on: Redis away must not keep orders from expiring."""
+    offer = await shop.offer(2)
+    order = bought(await hub.buy(offer.id, "ann"))
+    hangs, probes = asyncio.Event(), 0
+
+    async def hang(*_: object) -> None:
+        nonlocal probes
+        probes += 1
+        await hangs.wait()
+
+    hub.gate.probe = hang  # type: ignore[assignment]
+    running = asyncio.create_task(hub.keeper.run())
+    await until(lambda: probes)
+    await shop.fetch("update orders set expires_at = clock_timestamp() where id = $1", order.id)
+    await until(lambda: [o.status for o in hub.heard.changes] == ["expired"])
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_a_commit_is_durable_whatever_the_database_says(shop: Shop) -> None:
+    """A database that would acknowledge before its disk does is overruled by each session (I2)."""
+    name = (await shop.fetch("select current_database()"))[0][0]
+    await shop.fetch(f'alter database "{name}" set synchronous_commit = off')
+    await shop.fetch(
+        f"alter database \"{name}\" set default_transaction_isolation = 'repeatable read'"
+    )
+    plain = await asyncpg.connect(shop.database_url)
+    assert await plain.fetchval("show synchronous_commit") == "off"  # what others would have
+    await plain.close()
+    pool = await open_pool(shop.database_url)
+    try:
+        assert await pool.fetchval("show synchronous_commit") == "on"
+        assert await pool.fetchval("show transaction_isolation") == "read committed"
+    finally:
+        pool.terminate()
