@@ -2,17 +2,14 @@
 -- knows them with the same answer: a second question could fail after the COMMIT. Pay, cancel and expire race on one row under one offer
 -- lock, and exactly one wins: each is a conditional update on the status (I8).
 
--- give_back: end these orders of one locked offer and free their units, for who waits first (R12).
--- The caller holds the offer's lock and has checked each order's status under it. Returns the offer
--- as it is now.
+-- give_back: end these orders of one locked offer and free their units. The caller holds the
+-- offer's lock and has checked each order's status under it. Returns the offer as it is now.
 create or replace function give_back(
     p_offer offers, p_ids text[], p_status text, p_reason text
 ) returns offers language plpgsql as $$
 declare
     o offers := p_offer;
     r record;
-    ids text[] := '{}';
-    qtys integer[] := '{}';
 begin
     for r in
         with before as (
@@ -26,21 +23,12 @@ begin
         if r.was = 'confirmed' then
             o.confirmed := o.confirmed - r.qty;
         end if;
-        ids := ids || r.id;
-        qtys := qtys || r.qty;
-    end loop;
-    o := promote(o);
-    for i in 1 .. cardinality(ids) loop
-        o.last_movement := move(o.id, o.last_movement, o.epoch, 'release', qtys[i], ids[i],
-                                p_reason);
+        o.last_movement := move(o.id, o.last_movement, o.epoch, 'release', r.qty, r.id, p_reason);
     end loop;
     o.version := o.version + 1;
     if o.status = 'sold_out' and o.taken < o.quantity then
         o.status := 'open';
         perform tell(o.stream, 'offer.restocked', o.id, 'returned', offer_body(o));
-    elsif o.status = 'open' and o.taken = o.quantity then  -- what was left went to the waitlist
-        o.status := 'sold_out';
-        perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
     end if;
     update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,
                       status = o.status, last_movement = o.last_movement

@@ -37,7 +37,6 @@ begin
         return 'again';
     end if;
     o.status := 'open';
-    o := promote(o);  -- units that came back while it was paused
     o := note_state(o, 'opened');
     perform tell(o.stream, 'offer.opened', o.id, null, offer_body(o));
     if o.taken = o.quantity then
@@ -65,7 +64,6 @@ begin
     end if;
     was := o.status;
     o.status := 'closed';
-    o := drop_waitlist(o);
     o := note_state(o, coalesce(p_reason, 'closed'));
     if was <> 'draft' then  -- nobody outside the shop knew of a draft
         perform tell(o.stream, 'offer.closed', o.id, p_reason, offer_body(o));
@@ -73,9 +71,8 @@ begin
     return 'ok';
 end $$;
 
--- set_quantity: the absolute new quantity, not below what is taken (R7). Units that appear are first
--- for who waits (R12); those that stay free reopen a sold-out offer; none left on an open one sells
--- it out.
+-- set_quantity: the absolute new quantity, not below what is taken (R7). Units that appear on a
+-- sold-out offer reopen it; none left on an open one sells it out.
 create or replace function set_quantity(p_offer text, p_quantity integer, p_reason text)
 returns text language plpgsql as $$
 declare
@@ -94,12 +91,11 @@ begin
     end if;
     o.quantity := p_quantity;
     o.version := o.version + 1;
-    o := promote(o);
     o.last_movement := move(o.id, o.last_movement, o.epoch, 'quantity', units, null, p_reason);
     if o.status = 'open' and o.taken = o.quantity then
         o.status := 'sold_out';
         perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
-    elsif units > 0 and o.status in ('open', 'sold_out') and o.taken < o.quantity then
+    elsif units > 0 and o.status in ('open', 'sold_out') then
         o.status := 'open';
         perform tell(o.stream, 'offer.restocked', o.id, 'host', offer_body(o));
     elsif units > 0 and o.status = 'scheduled' then
@@ -231,7 +227,7 @@ end $$;
 create or replace function create_offer(
     p_id text, p_stream text, p_product text, p_price_minor bigint, p_quantity integer,
     p_per_viewer integer, p_opens_at timestamptz, p_closes_at timestamptz, p_hold_s integer,
-    p_payment text, p_keyword text, p_waitlist_max integer, p_waitlist_hold_s integer
+    p_payment text, p_keyword text
 ) returns text language plpgsql as $$
 declare
     s streams;
@@ -244,12 +240,10 @@ begin
         return 'conflict';
     end if;
     insert into offers (id, stream, product, price_minor, quantity, per_viewer, status, announced,
-                        opens_at, closes_at, hold_s, payment, keyword, waitlist_max,
-                        waitlist_hold_s)
+                        opens_at, closes_at, hold_s, payment, keyword)
         values (p_id, p_stream, p_product, p_price_minor, p_quantity, p_per_viewer,
                 case when p_opens_at is null then 'draft' else 'scheduled' end,
-                p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword,
-                p_waitlist_max, p_waitlist_hold_s)
+                p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword)
         returning * into o;
     if o.status = 'scheduled' then
         perform tell(o.stream, 'offer.scheduled', o.id, null, offer_body(o));
@@ -283,8 +277,6 @@ begin
             hold_s = coalesce((p ->> 'hold_s')::integer, hold_s),
             payment = coalesce(p ->> 'payment', payment),
             keyword = coalesce(p ->> 'keyword', keyword),
-            waitlist_max = coalesce((p ->> 'waitlist_max')::integer, waitlist_max),
-            waitlist_hold_s = coalesce((p ->> 'waitlist_hold_s')::integer, waitlist_hold_s),
             version = version + 1
             where id = p_offer returning * into o;
         if o.opens_at is not null then
