@@ -13,6 +13,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from typing import Any, Protocol
 
 import jwt
@@ -27,7 +28,7 @@ NAME_CHARS_MAX = 40
 SUB_BYTES_MAX = 128
 CACHED_TOKENS_MAX = 20_000
 KEYS_REFRESH_S = 300.0  # how old the published keys may be
-KEYS_COOLDOWN_S = 10.0  # between two fetches, however many unknown key ids are asked for
+KEYS_COOLDOWN_S = 10.0  # between two fetches, whatever asks for them
 KEYS_TIMEOUT_S = 2.0
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -36,6 +37,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_A_TOKEN = (
     jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
 )  # fmt: skip
+#: What comes of a key server that is away, breaks off, or publishes something else than keys.
+_NO_KEYS = (OSError, HTTPException, *_NOT_A_TOKEN)
 
 log = logging.getLogger("livecart.auth")
 
@@ -44,6 +47,13 @@ class Keys(Protocol):
     """Where the key of a token comes from."""
 
     algorithms: tuple[str, ...]
+    edition: int  # another one each time the keys change
+
+    def due(self) -> bool:
+        """Tell whether it is time to look at the keys again."""
+
+    async def refresh(self) -> None:
+        """Look at the keys again; what cannot be read stays as it is."""
 
     async def key(self, token: str) -> Any:
         """Return the key to verify a token with; raise `Refused`."""
@@ -57,10 +67,13 @@ class TokenVerifier:
         self._now_ms = now_ms
         self._keys = _keys_of(settings)
         self._known: dict[str, tuple[Identity, int]] = {}  # token: whom it is for, not before
+        self._edition = self._keys.edition  # of the keys that those were verified with
 
     async def verify(self, token: str) -> Identity:
         """Return whom `token` speaks for; raise `Refused(UNAUTHENTICATED)`."""
-        known = self._known.get(token)
+        if self._keys.due():
+            await self._keys.refresh()
+        known = self._remembered(token)
         if known is None:
             known = await self._verify(token)
             if len(self._known) >= CACHED_TOKENS_MAX:
@@ -69,9 +82,18 @@ class TokenVerifier:
         return self._judge(known)
 
     def known(self, token: str) -> Identity | None:
-        """Return whom an already verified token speaks for, None for others; raise as `verify`."""
-        known = self._known.get(token)
+        """Return whom an already verified token speaks for; raise as `verify`.
+
+        None: it is to be verified first, or the keys are to be looked at.
+        """
+        known = None if self._keys.due() else self._remembered(token)
         return None if known is None else self._judge(known)
+
+    def _remembered(self, token: str) -> tuple[Identity, int] | None:
+        if self._edition != self._keys.edition:
+            self._known.clear()  # the key that one was signed with may be withdrawn
+            self._edition = self._keys.edition
+        return self._known.get(token)
 
     def _judge(self, known: tuple[Identity, int]) -> Identity:
         identity, not_before_ms = known
@@ -233,9 +255,17 @@ class SharedSecret:
     """One key that signs and verifies."""
 
     algorithms: tuple[str, ...] = ("HS256",)
+    edition = 0
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
+
+    def due(self) -> bool:
+        """Answer no: there is nothing to look at."""
+        return False
+
+    async def refresh(self) -> None:
+        """Do nothing."""
 
     async def key(self, token: str) -> str:
         """Return the secret."""
@@ -249,9 +279,16 @@ class PublishedKeys:
 
     def __init__(self, url: str) -> None:
         self._client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=KEYS_TIMEOUT_S)
-        self._keys: dict[str | None, jwt.PyJWK] = {}
-        self._fetched_at = -math.inf  # monotonic time of the last try
+        self._keys: dict[object, Any] = {}  # by key id, None for the one without
+        self._read_at = -math.inf  # monotonic time at which they were read
+        self._tried_at = -math.inf  # of the last try
         self._lock = asyncio.Lock()
+        self.edition = 0
+
+    def due(self) -> bool:
+        """Tell whether the keys are older than they may be; no more once somebody looks at them."""
+        now = time.monotonic()
+        return now - self._read_at > KEYS_REFRESH_S and now - self._tried_at > KEYS_COOLDOWN_S
 
     async def key(self, token: str) -> Any:
         """Return the key that the token names; raise `Refused`."""
@@ -261,8 +298,8 @@ class PublishedKeys:
             raise _bad("The token is not valid.") from error
         if kid is not None and not isinstance(kid, str):
             raise _bad("The token's `kid` is not text.")
-        if kid not in self._keys or time.monotonic() - self._fetched_at > KEYS_REFRESH_S:
-            await self._refresh()
+        if kid not in self._keys:
+            await self.refresh()
         found = self._keys.get(kid)
         if found is None and kid is None and len(self._keys) == 1:
             found = next(iter(self._keys.values()))
@@ -270,18 +307,25 @@ class PublishedKeys:
             if not self._keys:
                 raise Refused(Code.RETRY, "The keys to check tokens with cannot be read now.")
             raise _bad("The token is signed with a key that is not published.")
-        return found.key
+        return found
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
+        """Fetch the keys; those held so far stay good while that fails."""
         async with self._lock:  # a crowd waits for one fetch
-            if time.monotonic() - self._fetched_at < KEYS_COOLDOWN_S:
+            if time.monotonic() - self._tried_at < KEYS_COOLDOWN_S:
                 return
-            self._fetched_at = time.monotonic()
+            self._tried_at = time.monotonic()
             try:
-                keys = await asyncio.to_thread(self._client.get_jwk_set)
-            except _NOT_A_TOKEN as error:  # away, or not JSON: the keys held so far stay good
+                published = await asyncio.to_thread(self._client.get_jwk_set)
+                keys = {
+                    key.key_id: key.key
+                    for key in published.keys
+                    if key.public_key_use in ("sig", None)
+                }
+            except _NO_KEYS as error:
                 log.warning("the keys to check tokens with cannot be read: %s", error)
                 return
-            self._keys = {
-                key.key_id: key for key in keys.keys if key.public_key_use in ("sig", None)
-            }
+            self._read_at = time.monotonic()
+            if keys != self._keys:
+                self._keys = keys
+                self.edition += 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -258,3 +260,72 @@ async def test_keys_that_cannot_be_read_are_a_retry(keys: KeyServer) -> None:
     key = rsa.generate_private_key(65537, 2048)
     token = jwt.encode(GOOD, key, algorithm="RS256", headers={"kid": "r"})
     assert (await refused(_published(keys), token)).code is Code.RETRY
+
+
+async def test_a_withdrawn_key_takes_its_tokens_along(
+    keys: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that was verified before is no good once its key is published no more."""
+    old, new = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    keys.document = {"keys": [_public(old, "old"), _public(new, "new")]}
+    of = _published(keys)
+    tokens = [
+        jwt.encode(GOOD, key, algorithm="ES256", headers={"kid": kid})
+        for key, kid in ((old, "old"), (new, "new"))
+    ]
+    for token in tokens:
+        await of.verify(token)
+    keys.document = {"keys": [_public(new, "new")]}
+    assert of.known(tokens[0]) is not None  # nobody has looked yet
+    monkeypatch.setattr(auth, "KEYS_REFRESH_S", 0.0)
+    monkeypatch.setattr(auth, "KEYS_COOLDOWN_S", 0.0)
+    assert of.known(tokens[0]) is None
+    assert (await refused(of, tokens[0])).code is Code.UNAUTHENTICATED
+    assert (await of.verify(tokens[1])).sub == "ann"
+
+
+async def test_keys_that_stay_away_leave_verified_tokens_good(
+    keys: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key server that publishes nonsense for a while ends nobody's token."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    keys.document = {"keys": [_public(key, "k")]}
+    of, token = _published(keys), jwt.encode(GOOD, key, algorithm="ES256", headers={"kid": "k"})
+    await of.verify(token)
+    monkeypatch.setattr(auth, "KEYS_REFRESH_S", 0.0)
+    monkeypatch.setattr(auth, "KEYS_COOLDOWN_S", 0.0)
+    keys.document = {"keys": [_public(key, "k") | {"kid": ["k"]}]}
+    for _ in range(2):
+        assert (await of.verify(token)).sub == "ann"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"what?\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+@pytest.mark.parametrize("how", ["end", "reset"])
+async def test_a_key_server_that_breaks_off_is_a_retry(said: bytes, how: str) -> None:
+    """Half an answer, no HTTP and a reset connection are all keys that cannot be read."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    token = jwt.encode(GOOD, key, algorithm="ES256", headers={"kid": "k"})
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            peer, _ = listening.accept()
+            with peer:
+                peer.recv(65_536)
+                peer.sendall(said)
+                if how == "reset":
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/keys"
+        refusal = await refused(verifier(secret=None, jwks_url=url), token)
+        thread.join()
+    assert refusal.code is Code.RETRY
