@@ -105,7 +105,9 @@ class Bus:
         self._decoder = msgspec.msgpack.Decoder(_Envelope)
         self._listener: BusListener | None = None  # set by start
         self._channels: dict[str, _Channel] = {}  # by channel name, what is wanted
-        self._asked: set[str] = set()  # channel names asked for on the present connection
+        # By channel name, what was asked for on the present connection. One that was removed and
+        # added again is another channel: it waits for a confirmation of its own.
+        self._asked: dict[str, _Channel] = {}
         self._asking = asyncio.Lock()  # one SUBSCRIBE or UNSUBSCRIBE at a time, in order
         self._pubsub: PubSub | None = None  # None: no connection at the moment
         self._waiting: list[tuple[str, Note]] = []
@@ -223,9 +225,10 @@ class Bus:
             pubsub = self._pubsub
             if pubsub is None:  # the next connection begins with what is wanted then
                 return
-            missing = self._channels.keys() - self._asked
-            surplus = self._asked - self._channels.keys()
-            self._asked = set(self._channels)
+            wanted, asked = dict(self._channels), self._asked
+            missing = [name for name, channel in wanted.items() if asked.get(name) is not channel]
+            surplus = asked.keys() - wanted.keys()
+            self._asked = wanted
             try:
                 if missing:
                     await pubsub.subscribe(*missing)
@@ -241,7 +244,7 @@ class Bus:
             try:
                 async with asyncio.timeout(CALL_TIMEOUT_S):
                     # A channel of our own keeps the connection in subscribed state.
-                    self._asked = set(self._channels)
+                    self._asked = dict(self._channels)
                     await pubsub.subscribe(f"hub:{self.hub_id}", *self._asked)
                 self._pubsub = pubsub
                 await self._reconcile()
@@ -253,7 +256,7 @@ class Bus:
                 attempt += 1
             finally:
                 self._pubsub = None
-                self._asked = set()
+                self._asked = {}
                 for channel in self._channels.values():
                     if channel.confirmed.is_set():
                         channel.confirmed.clear()

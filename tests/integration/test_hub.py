@@ -273,6 +273,18 @@ async def test_room_is_dropped_when_it_stays_empty(redis_url: str) -> None:
         await again.get("offer.closed")
 
 
+async def test_a_tag_removed_and_added_in_one_turn_is_heard(stage: Stage, redis_url: str) -> None:
+    """A room that is dropped just when somebody comes is opened anew, and hears other hubs."""
+    await stage.enter()
+    room = stage.hub.rooms[stage.truth.stream_id]
+    stage.hub.bus.remove(room.tag)
+    await stage.hub.bus.add(room.tag)
+    async with open_stage(redis_url, stage.truth) as other:
+        screen = await stage.enter()
+        other.hub.stock(stage.truth.stream_id, "of_1", 4, 5)
+        assert (await screen.get("stock"))["left"] == 4
+
+
 async def test_orders_said_while_the_snapshot_is_read_come_after_it(stage: Stage) -> None:
     """A private event that a newcomer's snapshot may lack is said after `welcome`."""
     await stage.enter()
