@@ -20,6 +20,7 @@ from streams.protocol import JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
 
 RETRY_AFTER_S = 2  # of a 503; clients add their own jitter
 STREAM_ID_CHARS_MAX = 128
+NO_STREAM = ""  # an id that no stream has
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 _PATH = re.compile(rb"/v1/streams/(?P<id>[^/?#]+)/ws(?:\?.*)?\Z", re.DOTALL)
@@ -35,7 +36,7 @@ class Upgrade(msgspec.Struct, frozen=True):
     """The handshake is good; `response` is what makes it a WebSocket."""
 
     response: bytes
-    stream_id: str
+    stream_id: str  # NO_STREAM where the address names what can be no id: hello is answered so
     binary: bool  # livecart.v1.msgpack was agreed on
     token: str | None  # of the Authorization header
 
@@ -112,14 +113,15 @@ def _headers(lines: list[bytes]) -> dict[bytes, bytes] | None:
 
 
 def _stream_id(target: bytes) -> str | None:
+    """Return whose socket that is the address of, None when it is no socket's."""
     if (found := _PATH.match(target)) is None:
         return None
     try:
         stream_id = unquote_to_bytes(found["id"]).decode()
     except UnicodeDecodeError:
-        return None
+        return NO_STREAM
     if len(stream_id) > STREAM_ID_CHARS_MAX or _STREAM_ID.match(stream_id) is None:
-        return None
+        return NO_STREAM  # of any length: it is not kept, nor asked for
     return stream_id
 
 

@@ -280,6 +280,14 @@ async def test_rubbish_for_a_token_is_unauthenticated(shop: Shop, rubbish: str) 
             assert await later.closed() == 4401
 
 
+@pytest.mark.parametrize("odd", ["st_none", "a%20b", "a%00b", "%ff", "a%2Fb", "x" * 5_000])
+async def test_no_such_stream_is_said_in_the_protocol(shop: Shop, odd: str) -> None:
+    """However odd the id: the upgrade is accepted, then `reject not_found` and 4404."""
+    async with lines(shop, odd, token("viewer", "ann")) as (line,):
+        assert line.kinds("reject")[0]["code"] == "not_found"
+        assert await line.closed() == 4404
+
+
 async def test_facts_that_the_log_lost_are_published_again(shop: Shop) -> None:
     """A log that stands behind what was published gets the missing facts, each once, in order."""
     stream = await shop.stream()
