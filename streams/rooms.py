@@ -267,11 +267,13 @@ class Room:
                 try:
                     await self._look_up()
                     attempt = 0
-                except Refused as away:
+                except Exception as fault:  # whatever it is: viewers would wait for good
                     attempt += 1
                     self._missed = True
-                    if attempt == 1:
-                        logger.warning("the log of %s: %s", self.stream_id, away)
+                    if not isinstance(fault, Refused):
+                        logger.exception("looking up %s failed; trying again", self.stream_id)
+                    elif attempt == 1:
+                        logger.warning("the log of %s: %s", self.stream_id, fault)
                     await asyncio.sleep(back_off_s(attempt))
             if self._private_lost:
                 self.lose()

@@ -7,6 +7,7 @@ room and by the wheel. Nothing here raises into the event loop because of what a
 
 from __future__ import annotations
 
+import logging
 import secrets
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -49,6 +50,8 @@ NOBODY = Identity(sub="", role="guest", name="guest", shop="", exp_ms=None)
 _SELLING = (Buy, Cancel)
 _HELLO = Hello.__struct_config__.tag
 _FOR_ALL = (React, Ping, Hello)
+
+logger = logging.getLogger("streams.session")
 
 
 class Stage(IntEnum):
@@ -320,6 +323,9 @@ class Session:
                 self.send(Ok(re=command.id))
         except Refused as refused:
             self.reject(command.id, refused)
+        except Exception:
+            logger.exception("auth failed")
+            self.reject(command.id, Refused(Code.INTERNAL))
         finally:
             self._renewing = False
 

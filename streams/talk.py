@@ -6,6 +6,7 @@ know the tail: a sender sees its own line come back as everyone does. Called by 
 
 from __future__ import annotations
 
+import logging
 import secrets
 
 from streams.codes import Code
@@ -17,6 +18,8 @@ from streams.tasks import Tasks
 
 LINES_WAITING_MAX = 1_000
 LINES_PER_CALL_MAX = 100
+
+logger = logging.getLogger("streams.talk")
 
 
 class Talk:
@@ -64,13 +67,20 @@ class Talk:
                 try:
                     said = await self._log.append_lines(self._stream_id, [b[0] for b in batch])
                 except Refused as refused:
-                    for _, session, re in batch:
-                        session.reject(re, refused)
+                    _refuse(batch, refused)
+                except Exception:
+                    logger.exception("%d lines of %s failed", len(batch), self._stream_id)
+                    _refuse(batch, Refused(Code.INTERNAL))
                 else:
                     for (line, session, re), answer in zip(batch, said, strict=True):
                         _answer(line, session, re, answer)
         finally:
             self._busy = False
+
+
+def _refuse(batch: list[tuple[Line, Session, int]], refused: Refused) -> None:
+    for _, session, re in batch:
+        session.reject(re, refused)
 
 
 def _answer(line: Line, session: Session, re: int, said: Said | None) -> None:

@@ -191,10 +191,12 @@ class Greeter:
                         *(self._personal(room, session.identity) for session in part)
                     )
                     snapshot = await room.snapshots.get()
-                except Refused as refused:
+                except Exception as fault:  # whatever it is: nobody else would send it
                     attempt += 1
-                    if attempt == 1:
-                        logger.warning("resync of %s waits: %s", room.stream_id, refused)
+                    if not isinstance(fault, Refused):
+                        logger.exception("resync of %s failed; trying again", room.stream_id)
+                    elif attempt == 1:
+                        logger.warning("resync of %s waits: %s", room.stream_id, fault)
                     await asyncio.sleep(back_off_s(attempt))
                     continue
                 attempt = 0

@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 
 from livecart.embedded.binaries import find_redis
 from streams.calls import command
-from streams.log import tag_of
+from streams.log import Logged, tag_of
 from streams.ports import Fact, Refused
-from streams.protocol import OrderConfirmed
+from streams.protocol import Order, OrderConfirmed, Since
 from tests.hub_rig import (
     Screen,
     Stage,
@@ -278,6 +278,45 @@ async def test_an_absent_truth_delays_resync_only(server: Server, stage: Stage) 
     await publish(stage, 1, 1)
     await screen.get("offer.closed")
     check_order(screen)
+
+
+async def test_a_fault_delays_resync_only(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong while state is read is logged and tried again; nobody is left mute."""
+    screen = await stage.enter("viewer/ann")
+    orders, faults = stage.truth.orders, [ValueError("a fault"), KeyError("another")]
+
+    async def broken(stream_id: str, viewer: str) -> list[Order]:
+        if faults:
+            raise faults.pop()
+        return await orders(stream_id, viewer)
+
+    monkeypatch.setattr(stage.truth, "orders", broken)
+    stage.hub.bus_lost(stage.hub.rooms[stage.truth.stream_id].tag)
+    await screen.get("resync")
+    await publish(stage, 1, 1)
+    await screen.get("offer.closed")
+    check_order(screen)
+    assert "a fault" in caplog.text
+
+
+async def test_a_fault_delays_the_looking_up_only(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong while the log is asked is logged and tried again, as an outage is."""
+    screen = await stage.enter()
+    since, faults = stage.log.since, [ValueError("a fault"), KeyError("another")]
+
+    async def broken(stream_id: str, position: Since) -> list[Logged] | None:
+        if faults:
+            raise faults.pop()
+        return await since(stream_id, position)
+
+    monkeypatch.setattr(stage.log, "since", broken)
+    stage.hub.bus_lost(stage.hub.rooms[stage.truth.stream_id].tag)
+    await screen.get("resync")
+    assert "a fault" in caplog.text
 
 
 async def test_chat_while_redis_is_away_is_retry(server: Server, stage: Stage) -> None:

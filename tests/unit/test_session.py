@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
 
 from streams.codes import Close
+from streams.log import Line, Said
 from streams.ports import Standing
 from tests.hub_rig import QUICK, Screen, Stage, Truth, open_stage, until
 
@@ -277,4 +278,41 @@ async def test_a_failing_collaborator_is_internal_and_not_silence(
     screen = stage.connect()
     assert (await screen.answer(screen.say("hello")))["code"] == "internal"
     assert await screen.closing() == 4503
+    assert "a fault" in caplog.text
+
+
+async def test_a_fault_while_a_token_is_judged_is_internal(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`auth` is answered whatever happens; the connection stays, and may try again."""
+    screen = await stage.enter("viewer/ann")
+
+    async def broken(token: str, stream_id: str) -> None:
+        raise ValueError("a fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.hub, "verify", broken)
+        for _ in range(2):
+            answer = await screen.answer(screen.say("auth", token="viewer/ann"))
+            assert (answer["type"], answer["code"]) == ("reject", "internal")
+    assert (await screen.answer(screen.say("auth", token="viewer/ann")))["type"] == "ok"
+    assert "a fault" in caplog.text
+
+
+async def test_a_fault_while_chat_is_appended_is_internal_for_that_batch(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every line of the batch is answered, and those behind it are said."""
+    screen = await stage.enter("viewer/ann")
+    append, faults = stage.log.append_lines, [ValueError("a fault")]
+
+    async def broken(stream_id: str, lines: Sequence[Line]) -> list[Said | None]:
+        if faults:
+            raise faults.pop()
+        return await append(stream_id, lines)
+
+    monkeypatch.setattr(stage.log, "append_lines", broken)
+    asked = [screen.say("chat", text="hi", key=f"k{n}") for n in range(150)]
+    answers = [await screen.answer(re) for re in asked]
+    assert [answer.get("code") for answer in answers] == ["internal"] * 100 + [None] * 50
     assert "a fault" in caplog.text
