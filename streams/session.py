@@ -322,6 +322,8 @@ class Session:
                 self._hub.wheel.expire_at(self, identity.exp_ms)
                 self.send(Ok(re=command.id))
         except Refused as refused:
+            if refused.code is Code.FORBIDDEN:  # a token for elsewhere is a bad one here
+                refused = Refused(Code.UNAUTHENTICATED, refused.message)
             self.reject(command.id, refused)
         except Exception:
             logger.exception("auth failed")

@@ -203,7 +203,7 @@ async def test_a_fresh_token_prolongs_and_a_bad_one_keeps_the_connection(stage: 
     """`auth` takes a token of the same user only; what is refused changes nothing."""
     soon = stage.hub.clock.now_ms() + 1_500
     screen = await stage.enter(f"viewer/ann/{soon}")
-    for token in ("nonsense", "viewer/bob"):
+    for token in ("nonsense", "viewer/bob", "viewer/ann//st_other"):
         refused = await screen.answer(screen.say("auth", token=token))
         assert refused["code"] == "unauthenticated"
     assert (await screen.answer(screen.say("auth", token="viewer/ann")))["type"] == "ok"
