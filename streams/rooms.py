@@ -29,6 +29,8 @@ from streams.snapshots import Snapshots
 from streams.talk import Talk
 from streams.tasks import Tasks, back_off_s
 
+EARLY_ENTRIES_MAX = 1_000  # kept while what is missing is looked up; beyond, it is again
+
 logger = logging.getLogger("streams.rooms")
 
 
@@ -94,7 +96,8 @@ class Room:
         self._opening = True
         self._following: asyncio.Task[object] | None = None  # looks up what is missing
         self._private_lost = False  # a `resync` is due for private events
-        self._missed = False  # entries came while it did, or while opening
+        self._missed = False  # something may be missing that nobody looks up yet
+        self._early: list[Logged] = []  # came while it did, or while opening
 
     # --- who is here ----------------------------------------------------------------------------
 
@@ -149,15 +152,17 @@ class Room:
         )
         self._restart(position, entries)
         self._opening = False
-        if self._missed:
+        if not self._take_early() or self._missed:
             self.doubt()
 
     def take(self, entries: Iterable[Logged]) -> None:
         """Take entries from the tail and deliver those that follow."""
         if self._opening or self._following is not None:
-            self._missed = True
-            return
-        if not self._deliver(entries):
+            self._early.extend(entries)
+            if len(self._early) > EARLY_ENTRIES_MAX:
+                self._early.clear()
+                self._missed = True
+        elif not self._deliver(entries):
             self.doubt()
 
     def doubt(self) -> None:
@@ -172,12 +177,18 @@ class Room:
         if self._following is not None:
             await asyncio.shield(self._following)
 
-    def check(self, head: Position) -> None:
-        """Compare with the log's head, as looked at every second."""
+    def reached(self) -> Since:
+        """Return the position delivered so far."""
+        return Since(epoch=self.epoch, seq=self.seq, cseq=self.cseq)
+
+    def check(self, head: Position, reached: Since) -> None:
+        """Compare with the log's head, as looked at every second; `reached` before looking."""
+        if reached.epoch != self.epoch:
+            return  # the room began anew meanwhile: this head says nothing of it
         before, self._head = self._head, head
         # What the head had a second ago must have come through the tail by now.
         late = before is not None and (self.seq < before.seq or self.cseq < before.cseq)
-        ahead = head.seq < self.seq or head.cseq < self.cseq
+        ahead = head.seq < reached.seq or head.cseq < reached.cseq
         if head.epoch != self.epoch or late or ahead:
             self.doubt()
 
@@ -266,6 +277,10 @@ class Room:
                 self._missed = False
                 try:
                     await self._look_up()
+                    if not self._take_early():
+                        self._missed = True
+                    if self._private_lost:
+                        self.lose()
                     attempt = 0
                 except Exception as fault:  # whatever it is: viewers would wait for good
                     attempt += 1
@@ -275,15 +290,20 @@ class Room:
                     elif attempt == 1:
                         logger.warning("the log of %s: %s", self.stream_id, fault)
                     await asyncio.sleep(back_off_s(attempt))
-            if self._private_lost:
-                self.lose()
         finally:
             self._following = None
 
+    def _take_early(self) -> bool:
+        """Deliver what came meanwhile, as far as it follows; tell whether all of it did.
+
+        Looking it up again would never end while lines come faster than the log answers.
+        """
+        early, self._early = self._early, []
+        return self._deliver(early)
+
     async def _look_up(self) -> None:
         log, stream_id = self.around.log, self.stream_id
-        since = Since(epoch=self.epoch, seq=self.seq, cseq=self.cseq)
-        entries = await log.since(stream_id, since)
+        entries = await log.since(stream_id, self.reached())
         if entries is not None and self._deliver(entries):
             return
         limits = self.around.limits

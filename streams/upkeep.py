@@ -64,6 +64,7 @@ class Upkeep:
             await asyncio.sleep(hub.limits.heads_every_s)
             for tag, rooms in list(hub.by_tag.items()):
                 watched, seen = list(rooms.values()), hub.tail.seen(tag)
+                reached = [room.reached() for room in watched]  # more may come while it is asked
                 try:
                     newest, heads = await hub.log.positions(tag, [r.stream_id for r in watched])
                 except Refused:
@@ -71,9 +72,9 @@ class Upkeep:
                         room.away = True
                     break
                 hub.tail.compare(tag, seen, newest)
-                for room, head in zip(watched, heads, strict=True):
+                for room, head, before in zip(watched, heads, reached, strict=True):
                     room.away = seen is None
-                    room.check(head)
+                    room.check(head, before)
 
     async def _count_viewers(self) -> None:
         hub, loop = self._hub, asyncio.get_running_loop()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
 
-from streams.log import LogLimits
+from streams.log import Logged, LogLimits, Position
 from streams.ports import Fact
-from streams.protocol import OrderConfirmed, OrderReserved
+from streams.protocol import Message, OrderConfirmed, OrderReserved, Since
+from streams.tail import Fields
 from tests.hub_rig import QUICK, Stage, Truth, an_offer, an_order, closed, open_stage, until
 
 
@@ -57,9 +58,10 @@ async def test_a_crowd_costs_few_readings(stage: Stage) -> None:
 
 
 async def test_events_while_the_snapshot_is_read_are_neither_lost_nor_repeated(
-    stage: Stage,
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event that comes between position and welcome follows the welcome."""
+    monkeypatch.setattr("streams.snapshots.SHARE", 0)  # read again however soon
     first = await stage.enter()
     await publish(stage, 1)
     await first.get("offer.closed")
@@ -119,6 +121,66 @@ async def test_another_epoch_is_not_recovered(stage: Stage) -> None:
     back = stage.connect()
     back.say("hello", since={"epoch": "gone", "seq": 0, "cseq": 0})
     assert (await back.get("welcome"))["recovered"] is False
+
+
+async def test_a_head_that_is_overtaken_while_it_is_read_is_no_doubt(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that come between the log's answer and the comparison make no hub look anything up."""
+    screen = await stage.enter("viewer/ann")
+    positions, since = stage.log.positions, stage.log.since
+    look_ups = heads = 0
+
+    async def overtaken(tag: str, streams: Sequence[str]) -> tuple[str, list[Position]]:
+        nonlocal heads
+        answer = await positions(tag, streams)
+        heads += 1
+        screen.say("chat", text="hi", key=f"k{heads}")
+        await screen.get("chat", heads)
+        return answer
+
+    async def counted(stream_id: str, position: Since) -> list[Logged] | None:
+        nonlocal look_ups
+        look_ups += 1
+        return await since(stream_id, position)
+
+    monkeypatch.setattr(stage.log, "since", counted)
+    monkeypatch.setattr(stage.log, "positions", overtaken)
+    await until(lambda: heads > 5, "some heads")
+    assert look_ups == 0
+
+
+async def test_looking_up_ends_however_fast_lines_come(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that comes during each look-up is delivered, once, and starves no `resync`."""
+    screen = await stage.enter("viewer/ann")
+    since, tail_read = stage.log.since, stage.hub.tail_read
+    look_ups = reads = 0
+
+    def counted(tag: str, entries: list[Fields]) -> None:
+        nonlocal reads
+        tail_read(tag, entries)
+        reads += 1
+
+    async def overtaken(stream_id: str, position: Since) -> list[Logged] | None:
+        nonlocal look_ups
+        answer, before = await since(stream_id, position), reads
+        look_ups += 1
+        message = Message(id=f"msg_{look_ups}", user="u", name="u", text="hi", at=1)
+        await stage.log.append_chat(stream_id, "u", f"k{look_ups}", message)
+        await until(lambda: reads > before, "the line")
+        return answer
+
+    monkeypatch.setattr(stage.hub, "tail_read", counted)
+    monkeypatch.setattr(stage.log, "since", overtaken)
+    stage.hub.bus_lost(stage.hub.rooms[stage.truth.stream_id].tag)
+    await screen.get("resync")
+    for n in range(5):
+        screen.say("chat", text="and on", key=f"k{n}")
+    await screen.get("chat", 6)
+    assert [e["cseq"] for e in screen.of("chat")] == [1, 2, 3, 4, 5, 6]
+    assert look_ups == 1
 
 
 async def test_chat_reaches_everyone_in_one_order(stage: Stage) -> None:
