@@ -279,7 +279,7 @@ class PublishedKeys:
 
     def __init__(self, url: str) -> None:
         self._client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=KEYS_TIMEOUT_S)
-        self._keys: dict[object, Any] = {}  # by key id, None for the one without
+        self._keys: dict[str | None, Any] = {}  # by key id, None for the one without
         self._read_at = -math.inf  # monotonic time at which they were read
         self._tried_at = -math.inf  # of the last try
         self._lock = asyncio.Lock()
