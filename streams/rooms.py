@@ -74,8 +74,8 @@ class Room:
         self.stream_id = stream_id
         self.shop = shop
         self.tag = tag_of(stream_id)
-        self.sessions: dict[Session, None] = {}  # welcomed: live, or waiting for a `resync`
-        self.paused: dict[Session, None] = {}  # those of them that wait for a `resync`
+        self.sessions: dict[Session, None] = {}  # welcomed
+        self.due: dict[Session, None] = {}  # those of them that wait for a `resync`
         self.lanes = Lanes(limits.conflate_above_bytes)
         self.conflated = Conflated(self.lanes)
         self.snapshots = Snapshots(self)
@@ -84,7 +84,7 @@ class Room:
         self.seq = 0
         self.cseq = 0
         self.fact_n = -1  # -1: no snapshot nor entry fixed yet which fact comes next
-        self.life = 0  # grows when all state was lost: a snapshot begun before is void
+        self.life = 0  # grows with each loss: what began to be read before is void
         self.changed = False  # something happened that a snapshot read before may lack
         self.away = False  # the log cannot be read: newcomers are sent elsewhere
         self.others = 0  # viewers on other hubs
@@ -95,7 +95,7 @@ class Room:
         self._chat: deque[Ready] = deque(maxlen=limits.chat_memory_max)
         self._opening = True
         self._following: asyncio.Task[object] | None = None  # looks up what is missing
-        self._private_lost = False  # a `resync` is due for private events
+        self._private_lost = False  # a `resync` is to come for private events
         self._missed = False  # something may be missing that nobody looks up yet
         self._early: list[Logged] = []  # came while it did, or while opening
 
@@ -111,7 +111,7 @@ class Room:
     def join(self, session: Session) -> None:
         """Fan out to a connection from now on; it was shown everything up to the position."""
         self.sessions[session] = None
-        self.paused.pop(session, None)
+        self.due.pop(session, None)
         self.lanes.add(session)
 
     def leave(self, session: Session) -> None:
@@ -123,7 +123,7 @@ class Room:
         else:
             self.users.pop(session.identity.sub, None)
         self.sessions.pop(session, None)
-        self.paused.pop(session, None)
+        self.due.pop(session, None)
         self.lanes.discard(session)
         if not self.users:
             self.empty_since = asyncio.get_running_loop().time()
@@ -216,15 +216,13 @@ class Room:
         self.doubt()
 
     def lose(self) -> None:
-        """Stop delivering to everyone until each was sent a `resync`."""
+        """Have everyone sent a `resync`; who is live hears the log meanwhile."""
         self.life += 1
         self._private_lost = False
         RESYNCS.inc()
         for session in self.sessions:
-            session.live = False
             session.standing_known = False  # it is read again, with the orders
-            self.lanes.discard(session)
-            self.paused[session] = None
+            self.due[session] = None
         self.around.hub_lost(self)
 
     def _follows(self, entry: Logged, fresh: list[Ready]) -> bool:
@@ -312,6 +310,9 @@ class Room:
             position, held = await log.begin(stream_id, self.epoch), []
         logger.warning("the log of %s was lost: resync", stream_id)
         self._restart(position, held)
+        for session in self.sessions:  # nothing that follows is of use before the `resync`
+            session.live = False
+            self.lanes.discard(session)
         self.lose()
 
     def _restart(self, position: Position, entries: Iterable[Logged]) -> None:

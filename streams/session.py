@@ -150,7 +150,7 @@ class Session:
             return
         msgpack = self.socket.binary
         self._write(codec.frame(codec.encode(event, msgpack), msgpack))
-        if not self.live and isinstance(event, OrderEvent):
+        if isinstance(event, OrderEvent) and self._awaits_snapshot():
             # The snapshot on its way may be older than this: say it again after it.
             self.hold(Ready(msgspec.structs.replace(event, re=None)))
 
@@ -179,13 +179,16 @@ class Session:
     # --- the room's side ----------------------------------------------------------------------
 
     def whisper(self, ready: Ready) -> None:
-        """Send a private event, after the snapshot if one is on its way."""
+        """Send a private event, and after the snapshot if one is on its way."""
         if self.closed:
             return
         if self.live:
             self._write(ready.frame(self.socket.binary))
-        else:
+        if self._awaits_snapshot():
             self.hold(ready)
+
+    def _awaits_snapshot(self) -> bool:
+        return not self.live or (self.room is not None and self in self.room.due)
 
     def hold(self, ready: Ready) -> None:
         """Keep an event until the snapshot is sent."""

@@ -43,6 +43,7 @@ logger = logging.getLogger("streams.welcome")
 class Personal(msgspec.Struct, frozen=True):
     """What only this user is shown."""
 
+    life: int  # of the room when it began to be read: what was lost before, it has
     orders: list[Order]
     standing: Standing
 
@@ -67,13 +68,12 @@ class Greeter:
     async def welcome(self, room: Room, session: Session, hello: Hello) -> None:
         """Answer hello; raise `Refused` when this user may not enter or the truth is away."""
         room.attach(session)  # before anything is read: what happens meanwhile is kept for it
-        personal = await self._personal(room, session.identity)
-        if personal.standing.banned:
-            raise Refused(Code.FORBIDDEN, "You are banned from this stream.")
-        session.learn(personal.standing)
+        personal: Personal | None = None
         for _ in range(TRIES_MAX):
             if room.away:
                 raise Refused(Code.RETRY)
+            if personal is None or personal.life != room.life:
+                personal = await self._meet(room, session)
             trail = None if hello.since is None else await self._trail(room, hello.since)
             if trail is None or hello.since is None:
                 snapshot = await room.snapshots.get()
@@ -102,7 +102,7 @@ class Greeter:
     ) -> bool:
         """Send everything in one step, or nothing when it does not fit together any more."""
         events = _following(room, snapshot, trail)
-        if events is None or snapshot.life != room.life:
+        if events is None or not snapshot.life == personal.life == room.life:
             return False
         recovered = None if hello.since is None else trail is not None
         if recovered is not None:
@@ -146,15 +146,25 @@ class Greeter:
             "heartbeat_ms": self._around.limits.heartbeat_ms,
         }
 
+    async def _meet(self, room: Room, session: Session) -> Personal:
+        """Read who comes; again after a loss, since notes of him may have been lost with it."""
+        session.standing_known = False
+        personal = await self._personal(room, session.identity)
+        if personal.standing.banned:
+            raise Refused(Code.FORBIDDEN, "You are banned from this stream.")
+        session.learn(personal.standing)
+        return personal
+
     async def _personal(self, room: Room, identity: Identity) -> Personal:
+        life = room.life
         if identity.role == "guest":
-            return Personal([], Standing())
+            return Personal(life, [], Standing())
         source = self._around.source
         orders, standing = await asyncio.gather(
             source.orders(room.stream_id, identity.sub),
             source.standing(room.stream_id, identity.sub),
         )
-        return Personal(orders, standing)
+        return Personal(life, orders, standing)
 
     async def _trail(self, room: Room, since: Since) -> Trail | None:
         """Return everything after `since`, None when not all of it is held."""
@@ -184,13 +194,17 @@ class Greeter:
     async def _resync(self, room: Room) -> None:
         attempt = 0
         try:
-            while room.paused:
-                part = list(islice(room.paused, RESYNC_AT_ONCE))
+            while room.due:
+                part = list(islice(room.due, RESYNC_AT_ONCE))
                 try:
                     personal = await asyncio.gather(
                         *(self._personal(room, session.identity) for session in part)
                     )
-                    snapshot = await room.snapshots.get()
+                    snapshot = await room.snapshots.get(room.seq)
+                    for session, own in zip(part, personal, strict=True):
+                        if session in room.due:
+                            self._resync_now(room, session, snapshot, own)
+                    attempt = 0
                 except Exception as fault:  # whatever it is: nobody else would send it
                     attempt += 1
                     if not isinstance(fault, Refused):
@@ -198,20 +212,19 @@ class Greeter:
                     elif attempt == 1:
                         logger.warning("resync of %s waits: %s", room.stream_id, fault)
                     await asyncio.sleep(back_off_s(attempt))
-                    continue
-                attempt = 0
-                for session, own in zip(part, personal, strict=True):
-                    if session in room.paused:
-                        self._resync_now(room, session, snapshot, own)
         finally:
             self._resyncing.discard(room)
 
     def _resync_now(
         self, room: Room, session: Session, snapshot: Snapshot, personal: Personal
     ) -> None:
+        if session.live:  # it was sent everything up to the room's position
+            if snapshot.seq != room.seq:
+                return  # a main event came meanwhile: it stays due, and is among the next
+            snapshot = msgspec.structs.replace(snapshot, cseq=room.cseq)  # chat is no state
         events = _following(room, snapshot, None)
-        if events is None or snapshot.life != room.life:
-            return  # it stays paused, and is among the next
+        if events is None or not snapshot.life == personal.life == room.life:
+            return
         if personal.standing.banned:
             session.close(Close.FORBIDDEN, "banned")
             return

@@ -16,12 +16,13 @@ from redis.exceptions import RedisError
 from livecart.embedded.binaries import find_redis
 from streams.calls import command
 from streams.log import Logged, tag_of
-from streams.ports import Fact, Refused
+from streams.ports import Fact, Refused, Standing
 from streams.protocol import Order, OrderConfirmed, Since
 from tests.hub_rig import (
     Screen,
     Stage,
     Truth,
+    an_offer,
     an_order,
     closed,
     connect_redis,
@@ -255,7 +256,7 @@ async def test_an_order_said_during_resync_is_said_again_after_it(
     stage.truth.gate = asyncio.Event()
     await server.tell("CLIENT", "KILL", "TYPE", "pubsub")
     room = stage.hub.rooms[stage.truth.stream_id]
-    await until(lambda: room.paused, "the pause")
+    await until(lambda: room.due, "the loss")
     event = OrderConfirmed(order=an_order(stage.truth.stream_id, "ann", status="confirmed"))
     stage.hub.private(stage.truth.stream_id, [("ann", event, None)])
     stage.truth.gate.set()
@@ -266,13 +267,78 @@ async def test_an_order_said_during_resync_is_said_again_after_it(
     ]
 
 
+async def test_a_blink_of_the_bus_drops_nothing_that_the_log_holds(stage: Stage) -> None:
+    """While the `resync` waits for Postgres, chat and main events go on; it jumps over none."""
+    screen = await stage.enter("viewer/ann")
+    for n in range(3):
+        screen.say("chat", text="hi", key=f"k{n}")
+    await screen.get("chat", 3)
+    room = stage.hub.rooms[stage.truth.stream_id]
+    stage.truth.away = True
+    stage.hub.bus_lost(room.tag)
+    await until(lambda: room.due, "the loss")
+    for n in range(3, 9):
+        screen.say("chat", text="hi", key=f"k{n}")
+    await publish(stage, 1, 2)
+    await screen.get("chat", 9)
+    await screen.get("offer.closed", 2)
+    assert screen.of("resync") == []
+    stage.truth.away = False
+    resync = await screen.get("resync")
+    screen.say("chat", text="hi", key="k9")
+    await publish(stage, 3, 3)
+    await screen.get("chat", 10)
+    await screen.get("offer.closed", 3)
+    assert [e["cseq"] for e in screen.of("chat")] == list(range(1, 11))
+    check_order(screen)
+    assert (resync["seq"], resync["cseq"]) == (2, 9)
+    assert resync["epoch"] == screen.events[0]["epoch"]
+
+
+async def test_a_resync_has_the_effect_of_all_that_was_sent_before_it(stage: Stage) -> None:
+    """State read before a main event is not shown after it: it is read again."""
+    screen = await stage.enter("viewer/ann")
+    room = stage.hub.rooms[stage.truth.stream_id]
+    stage.truth.gate = gate = asyncio.Event()
+    stage.hub.bus_lost(room.tag)
+    before = stage.truth.reads
+    await until(lambda: stage.truth.reads > before, "the reading")
+    stage.truth.offers = [an_offer(stage.truth.stream_id, left=1, version=7)]
+    await publish(stage, 1, 1)
+    await screen.get("offer.closed")
+    gate.set()
+    resync = await screen.get("resync")
+    assert (resync["seq"], resync["offers"][0]["version"]) == (1, 7)
+    check_order(screen)
+
+
+async def test_a_newcomer_is_not_shown_what_was_read_before_a_loss(stage: Stage) -> None:
+    """Orders and standing that were read before notes were lost are read again for the welcome."""
+    await stage.enter("viewer/ann")
+    room = stage.hub.rooms[stage.truth.stream_id]
+    stage.truth.gate, room.changed = asyncio.Event(), True
+    late, before = stage.connect(), stage.truth.reads
+    late.say("hello", token="viewer/bob")
+    await until(lambda: stage.truth.reads > before, "the reading")
+    life = room.life
+    stage.hub.control(stage.truth.stream_id, "unmute", "bob")  # heard, and then:
+    stage.truth.own["bob"] = [an_order(stage.truth.stream_id, "bob")]
+    stage.truth.standings["bob"] = Standing(muted_until_ms=2**53 - 1)
+    stage.hub.bus_lost(room.tag)
+    await until(lambda: room.life > life, "the loss")
+    stage.truth.gate.set()
+    welcome = await late.get("welcome")
+    assert [order["viewer"] for order in welcome["orders"]] == ["bob"]
+    assert (await late.answer(late.say("chat", text="x", key="k")))["code"] == "muted"
+
+
 async def test_an_absent_truth_delays_resync_only(server: Server, stage: Stage) -> None:
     """While Postgres is away too, viewers wait; then they are shown everything."""
     screen = await stage.enter()
     stage.truth.away = True
     await server.tell("FLUSHALL")
     room = stage.hub.rooms[stage.truth.stream_id]
-    await until(lambda: room.paused, "the pause")
+    await until(lambda: room.due, "the loss")
     stage.truth.away = False
     await screen.get("resync")
     await publish(stage, 1, 1)
