@@ -130,7 +130,7 @@ VARIABLES: tuple[Variable, ...] = (
              least=1, most=1_000_000, meaning="WebSocket connections of one process"),
     Variable(name="LIVECART_QUEUE_BYTES_MAX", kind="int", default=_HUB.queue_bytes_max,
              least=16_384, most=64 * 2**20,
-             meaning="bytes that may wait for one slow connection before it is closed"),
+             meaning="bytes that may wait for one slow connection, beside a snapshot"),
     Variable(name="LIVECART_HEARTBEAT_MS", kind="int", default=_HUB.heartbeat_ms,
              least=1_000, most=300_000, meaning="how often a connection is pinged"),
     Variable(name="LIVECART_HELLO_DEADLINE_MS", kind="int", default=_HUB.hello_deadline_ms,

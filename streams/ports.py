@@ -130,8 +130,14 @@ class Socket(Protocol):
     def write(self, frame: bytes) -> None:
         """Write one or more ready frames; never blocks, does nothing once closing."""
 
+    def write_apart(self, frames: bytes) -> None:
+        """Write a snapshot, whose bytes do not count against the bound until they are taken."""
+
     def bound(self, bytes_max: int) -> None:
-        """Have `Ear.choked` called, a moment later, when more written bytes than this wait."""
+        """Have `Ear.choked` called, a moment later, when more written bytes than this wait.
+
+        Beside them a snapshot may wait, the newest one, for a minute.
+        """
 
     def waiting_bytes(self) -> int:
         """Return how many written bytes the kernel has not taken yet."""

@@ -202,8 +202,10 @@ class Session:
         self.live = True
         held, self.held = self.held, []
         msgpack = self.socket.binary
-        self._write(b"".join([frames, *(ready.frame(msgpack) for ready in held)]))
-        self.flush()  # before the first live event, which is written at once
+        self.flush()
+        self._hub.meter.messages_out += 1
+        # At once: the first live event is, too.
+        self.socket.write_apart(b"".join([frames, *(ready.frame(msgpack) for ready in held)]))
 
     def learn(self, standing: Standing) -> None:
         """Take the user's standing as it was read; what was said meanwhile is newer."""

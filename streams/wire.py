@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from streams.ports import Ear, Front
 
 CLOSE_TIMEOUT_S = 5.0  # for the peer to take what was written and to close its side
+APART_WITHIN_S = 60.0  # for the peer to take a snapshot; three times a heartbeat
 REASON_BYTES_MAX = 123  # RFC 6455: a control frame has 125 bytes, the code takes two
 PROTOCOL_ERROR = 1002
 
@@ -52,12 +53,15 @@ class Wire(asyncio.Protocol):
     """One viewer's connection; implements `ports.Socket`."""
 
     __slots__ = (
+        "_apart_bytes_max",
         "_app_state",
+        "_bytes_max",
         "_closer",
         "_connections",
         "_ear",
         "_loop",
         "_over",
+        "_patience",
         "_tail",
         "_transport",
         "_unusual",
@@ -83,6 +87,12 @@ class Wire(asyncio.Protocol):
         self._over = False
         # Set while that wait lasts: aborts a peer that does not finish.
         self._closer: asyncio.TimerHandle | None = None
+        # How many written bytes may wait; more tell the ear.
+        self._bytes_max = 0
+        # The same while a snapshot drains, which does not count; None at other times.
+        self._apart_bytes_max: int | None = None
+        # Set while a snapshot drains: tells the ear when that takes too long.
+        self._patience: asyncio.TimerHandle | None = None
         self.binary = False
         self.heard_at = self._loop.time()
 
@@ -128,13 +138,18 @@ class Wire(asyncio.Protocol):
         if self._closer is not None:
             self._closer.cancel()
             self._closer = None
+        self._count_all()
 
     def pause_writing(self) -> None:
         """Tell the ear that too much waits; not now, since this comes in the middle of a write."""
-        self._loop.call_soon(self._choke)
+        if self._apart_bytes_max is None:
+            self._loop.call_soon(self._choke)
 
     def resume_writing(self) -> None:
-        """Nothing: whoever was told has ended the connection."""
+        """Count every byte again: nothing waits any more, no snapshot either."""
+        self._count_all()
+        if not self._over:
+            self.bound(self._bytes_max)
 
     def shutdown(self) -> None:
         """End the connection; called by uvicorn for each one when the server stops."""
@@ -146,9 +161,30 @@ class Wire(asyncio.Protocol):
         """Write one or more ready frames; does nothing once closing."""
         if not self._over:
             self._transport.write(frame)
+            if self._apart_bytes_max is not None:
+                self._judge()
+
+    def write_apart(self, frames: bytes) -> None:
+        """Write a snapshot, however large: until it is taken it does not count against the bound.
+
+        The transport calls `resume_writing` only after it has paused, so it is made to pause now,
+        at the first byte that waits; until then the bound is judged at each write.
+        """
+        if self._over or self._transport.is_closing():
+            return
+        self._apart_bytes_max = self._bytes_max + len(frames)
+        self._transport.write(frames)
+        if not self._transport.get_write_buffer_size() or self._transport.is_closing():
+            self._apart_bytes_max = None
+            return
+        self._transport.set_write_buffer_limits(high=0, low=0)
+        if self._patience is None:
+            self._patience = self._loop.call_later(APART_WITHIN_S, self._choke)
+        self._judge()  # what waited before counts
 
     def bound(self, bytes_max: int) -> None:
         """Have the ear told when more written bytes than this wait."""
+        self._bytes_max = bytes_max
         self._transport.set_write_buffer_limits(high=bytes_max, low=0)
 
     def waiting_bytes(self) -> int:
@@ -253,6 +289,18 @@ class Wire(asyncio.Protocol):
         _log.debug("closing %d: %s", code, reason)
         self.close(code, reason)
         self._lose()
+
+    def _judge(self) -> None:
+        limit = self._apart_bytes_max
+        if limit is not None and self._transport.get_write_buffer_size() > limit:
+            self._apart_bytes_max = None  # told once
+            self._loop.call_soon(self._choke)
+
+    def _count_all(self) -> None:
+        self._apart_bytes_max = None
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _choke(self) -> None:
         if self._ear is not None and not self._over:

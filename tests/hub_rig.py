@@ -68,6 +68,11 @@ class Screen:
             if self.waiting > self.waiting_max and self.ear is not None:
                 asyncio.get_running_loop().call_soon(self.ear.choked)
 
+    def write_apart(self, frames: bytes) -> None:
+        """Read the frames at once."""
+        if self.closed_with is None:
+            self.events.extend(self._decode(payload) for payload in payloads(frames))
+
     def bound(self, bytes_max: int) -> None:
         """Tell the ear when the test says that more waits."""
         self.waiting_max = bytes_max

@@ -18,6 +18,7 @@ from websockets.typing import Subprotocol
 
 from streams import codec
 from streams.head import HEAD_BYTES_MAX, Head
+from streams.ports import Socket
 from streams.protocol import FRAME_BYTES_MAX, MSGPACK_SUBPROTOCOL
 from streams.wire import Wire
 from tests.contract.wire_rig import Heard, Running, serving
@@ -319,6 +320,91 @@ def test_the_ear_is_told_when_too_much_waits(run: Callable[[Test], None]) -> Non
     run(test)
 
 
+def narrow(wire: Socket) -> None:
+    """Have the kernel take little of what is written, as it does for a client far away."""
+    assert isinstance(wire, Wire)
+    sock = wire._transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+
+def test_a_snapshot_may_be_larger_than_the_bound(run: Callable[[Test], None]) -> None:
+    """A client that reads gets it whole, and what follows; then every byte counts again."""
+
+    async def test(running: Running) -> None:
+        async with raw(running) as (reader, _):
+            ear = running.front.ears[0]
+            narrow(ear.socket)
+            ear.socket.bound(64 * 1024)
+            snapshot = codec.frame(b"x" * 1_000_000, True)
+            for _ in range(2):
+                ear.socket.write_apart(snapshot)
+                assert ear.socket.waiting_bytes() > 64 * 1024
+                ear.socket.write(codec.frame(b"live", True))
+                assert len(await reader.readexactly(len(snapshot) + 6)) == len(snapshot) + 6
+                await running.until(lambda: ear.socket.waiting_bytes() == 0)
+            assert ear.chokes == 0
+            ear.socket.write(snapshot)
+            await running.until(lambda: ear.chokes == 1)
+
+    run(test)
+
+
+def test_beside_a_snapshot_the_bound_holds(run: Callable[[Test], None]) -> None:
+    """What is written behind a snapshot that nobody takes counts, but for what the kernel has."""
+
+    async def test(running: Running) -> None:
+        for behind in (True, False):
+            async with raw(running):
+                ear = running.front.ears[-1]
+                narrow(ear.socket)
+                ear.socket.bound(1_000_000)
+                if behind:
+                    ear.socket.write_apart(codec.frame(b"x" * 3_000_000, True))
+                written = 0
+                while not ear.chokes:
+                    ear.socket.write(codec.frame(b"x" * 50_000, True))
+                    written += 50_000
+                    await asyncio.sleep(0)
+                assert 1_000_000 <= written < 2_000_000
+
+    run(test)
+
+
+def test_a_second_snapshot_is_not_let_pile_up(run: Callable[[Test], None]) -> None:
+    """One snapshot may wait beside the bound, not one more for each loss."""
+
+    async def test(running: Running) -> None:
+        async with raw(running):
+            ear = running.front.ears[0]
+            narrow(ear.socket)
+            ear.socket.bound(64 * 1024)
+            for _ in range(2):
+                ear.socket.write_apart(codec.frame(b"x" * 3_000_000, True))
+            await running.until(lambda: ear.chokes == 1)
+
+    run(test)
+
+
+def test_a_snapshot_that_nobody_takes_does_not_wait_for_good(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that reads nothing is told of after a while; one that did read is not."""
+    monkeypatch.setattr("streams.wire.APART_WITHIN_S", 0.2)
+
+    async def test(running: Running) -> None:
+        async with raw(running) as (reader, _), raw(running):
+            reads, sleeps = running.front.ears
+            narrow(sleeps.socket)
+            for ear in (reads, sleeps):
+                ear.socket.bound(64 * 1024)
+                ear.socket.write_apart(codec.frame(b"x" * 3_000_000, True))
+            await reader.readexactly(3_000_010)
+            await running.until(lambda: sleeps.chokes == 1)
+            assert reads.chokes == 0
+
+    run(test)
+
+
 def test_a_peer_that_never_finishes_is_dropped(
     run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +441,7 @@ def test_a_connection_that_breaks_off_is_lost_once(run: Callable[[Test], None]) 
                 await running.until(lambda: running.front.ears[-1].losses)
             await running.until(lambda: not running.server.server_state.connections)
             ear.socket.write(b"late")
+            ear.socket.write_apart(b"late")
             ear.socket.ping()
             ear.socket.close(1000)
             ear.socket.abort()

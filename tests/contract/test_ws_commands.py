@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from streams.log import tag_of
+from streams.log import chat_line, tag_of
+from streams.protocol import Message
+from streams.wire import Wire
 from tests.contract.http_rig import Json, Shop, paths, problem, serving, token
 
 WAIT_S = 10.0
@@ -286,6 +289,40 @@ async def test_no_such_stream_is_said_in_the_protocol(shop: Shop, odd: str) -> N
     async with lines(shop, odd, token("viewer", "ann")) as (line,):
         assert line.kinds("reject")[0]["code"] == "not_found"
         assert await line.closed() == 4404
+
+
+async def test_a_client_that_reads_gets_a_snapshot_of_any_size(shop: Shop) -> None:
+    """Forty offers in many words, and two thousand lines missed, pass through a narrow socket."""
+    stream, events = await shop.stream(), shop.services.events
+    later = 4_000_000_000_000
+    for _ in range(40):
+        product = await shop.product(description="茶" * 5_000)
+        body = {"product": product, "price_minor": 1, "quantity": 1, "opens_at": later}
+        await shop.made("POST", f"/v1/streams/{stream}/offers", body)
+    said = [
+        chat_line("u", f"k{n}", Message(id=f"msg_{n}", user="u", name="u", text="茶" * 30, at=1))
+        for n in range(2_000)
+    ]
+    for start in range(0, 2_000, 100):
+        await events.append_lines(stream, said[start : start + 100])
+    position = await events.position(stream)
+    url = f"ws://127.0.0.1:{shop.port}/v1/streams/{stream}/ws"
+    async with connect(url, compression=None, max_size=2**24) as connection:
+        (session,) = shop.services.hub.sessions
+        assert isinstance(session.socket, Wire)
+        narrow = session.socket._transport.get_extra_info("socket")
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        line = Line(connection)
+        since = {"epoch": position.epoch, "seq": position.seq, "cseq": 0}
+        welcome = await line.ask("hello", since=since)
+        assert welcome["recovered"] is True
+        assert len(welcome["offers"]) == 40
+        await line.until(lambda m: m.get("cseq") == 2_000 and m["type"] == "chat")
+        assert (await line.ask("ping", t0=1))["type"] == "pong"
+        shop.services.hub.bus_lost(tag_of(stream))
+        resync = await line.until(lambda m: m["type"] == "resync")
+        assert len(resync["offers"]) == 40
+        assert (await line.ask("ping", t0=2))["type"] == "pong"
 
 
 async def test_facts_that_the_log_lost_are_published_again(shop: Shop) -> None:
