@@ -137,7 +137,9 @@ VARIABLES: tuple[Variable, ...] = (
              least=100, most=60_000, meaning="how long a connection may wait with its hello"),
     Variable(name="LIVECART_LOG_EVENTS_MAX", kind="int", default=_LOG.main_entries_max,
              least=10, most=1_000_000,
-             meaning="events of each sequence of a stream that are kept for recovery"),
+             meaning="events of each sequence of a stream that are kept for recovery, in Redis and,"
+                     f" up to {_HUB.memory_entries_max:,} and {_HUB.memory_bytes_max // 2**20} MiB,"
+                     " in each process"),
     Variable(name="LIVECART_POOL_CONNECTIONS_MAX", kind="int", default=8, least=2, most=1_000,
              meaning="Postgres connections of one process"),
     Variable(name="LIVECART_REDIS_CONNECTIONS_MAX", kind="int", default=32, least=4, most=10_000,

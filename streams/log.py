@@ -75,6 +75,7 @@ class Logged(msgspec.Struct, frozen=True):
     epoch: str
     event: AnySequenced
     n: int = 0  # of a main event: its fact
+    size: int = 0  # bytes of its payload
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -226,11 +227,14 @@ class EventLog:
             return None
 
     async def recent(
-        self, stream_id: str, main_max: int, chat_max: int
+        self, stream_id: str, entries_max: int, bytes_max: int
     ) -> tuple[Position, list[Logged]]:
-        """Return the position and the newest entries that lead up to it without a gap."""
+        """Return the position and the newest entries that lead up to it without a gap.
+
+        Of each sequence at most so many, and no more once their payloads have so many bytes.
+        """
         reply = cast(
-            "list[Reply]", await self._run(self._recent, _keys(stream_id), [main_max, chat_max])
+            "list[Reply]", await self._run(self._recent, _keys(stream_id), [entries_max, bytes_max])
         )
         position = _position(reply)
         entries: list[Logged] = []
@@ -268,10 +272,10 @@ def read_tail(fields: Mapping[bytes, bytes]) -> Logged | None:
         if (seq := fields.get(b"q")) is not None:
             main = _main.decode(payload)
             main.seq = int(seq)
-            return Logged(epoch, main, int(fields[b"n"]))
+            return Logged(epoch, main, int(fields[b"n"]), len(payload))
         chat = _chat.decode(payload)
         chat.cseq = int(fields[b"c"])
-        return Logged(epoch, chat)
+        return Logged(epoch, chat, size=len(payload))
     except msgspec.MsgspecError:
         logger.exception("an entry of a tail cannot be read")
         return None
@@ -310,12 +314,13 @@ def _entries(
 ) -> list[Logged]:
     entries = []
     for entry_id, fields in cast("list[tuple[bytes, list[bytes]]]", reply):
-        event = decoder.decode(fields[3])  # main: n, fact, d, payload; chat: k, field, d, payload…
+        payload = fields[3]  # main: n, fact, d, payload; chat: k, field, d, payload…
+        event = decoder.decode(payload)
         number = int(entry_id.partition(b"-")[0])
         if isinstance(event, Main):
             event.seq = number
-            entries.append(Logged(epoch, event, int(fields[1])))
+            entries.append(Logged(epoch, event, int(fields[1]), len(payload)))
         else:
             event.cseq = number
-            entries.append(Logged(epoch, event))
+            entries.append(Logged(epoch, event, size=len(payload)))
     return entries

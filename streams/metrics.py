@@ -17,6 +17,11 @@ ROOMS = Gauge("livecart_rooms", "Streams with viewers on this hub", multiprocess
 WAITING_BYTES = Gauge(
     "livecart_waiting_bytes", "Bytes that sockets have not taken", multiprocess_mode="livesum"
 )
+MEMORY_BYTES = Gauge(
+    "livecart_memory_bytes",
+    "Payload of log entries kept for viewers who come back",
+    multiprocess_mode="livesum",
+)
 MESSAGES_IN = Counter("livecart_messages_in", "Messages from clients")
 MESSAGES_OUT = Counter("livecart_messages_out", "Frames written to clients")
 CLOSED = Counter("livecart_closed", "Connections that the server ended", ["code"])

@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from streams.bus import ReactionsNote
-from streams.metrics import WAITING_BYTES
+from streams.metrics import MEMORY_BYTES, WAITING_BYTES
 from streams.ports import Refused
 from streams.tasks import Tasks
 
@@ -57,6 +57,7 @@ class Upkeep:
                 hub.meter.flush(len(hub.sessions), len(hub.rooms))
                 waiting = sum(session.socket.waiting_bytes() for session in hub.sessions)
                 WAITING_BYTES.set(waiting)
+                MEMORY_BYTES.set(sum(room.memory_bytes() for room in hub.rooms.values()))
 
     async def _check_heads(self) -> None:
         hub = self._hub

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 import pytest
 
-from streams.log import Logged, LogLimits, Position
+from streams.log import Logged, LogLimits, Position, chat_line
 from streams.ports import Fact
 from streams.protocol import Message, OrderConfirmed, OrderReserved, Since
 from streams.tail import Fields
@@ -98,7 +98,7 @@ async def test_recovery_brings_exactly_what_was_missed(stage: Stage) -> None:
 async def test_recovery_reaches_beyond_the_hubs_memory(redis_url: str) -> None:
     """What the hub's memory has no more is read from the log; what that has no more, never."""
 
-    limits = msgspec.structs.replace(QUICK, main_memory_max=3)
+    limits = msgspec.structs.replace(QUICK, memory_entries_max=3)
     async with open_stage(
         redis_url, Truth(fact_n=0), limits, LogLimits(main_entries_max=10)
     ) as stage:
@@ -113,6 +113,35 @@ async def test_recovery_reaches_beyond_the_hubs_memory(redis_url: str) -> None:
             assert welcome["recovered"] is recovered
             seen = [e["seq"] for e in back.of("offer.closed")]
             assert seen == (list(range(5, 13)) if recovered else [])
+
+
+async def test_a_crowd_that_comes_back_is_served_from_memory(
+    stage: Stage, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever returns within the log's retention costs no reading of it, on whatever hub."""
+    position = await stage.log.position(stage.truth.stream_id)
+    lines = [
+        chat_line("u", f"k{n}", Message(id=f"msg_{n}", user="u", name="u", text="hi", at=1))
+        for n in range(1_900)
+    ]
+    await stage.enter()
+    for start in range(0, 1_900, 100):
+        await stage.log.append_lines(stage.truth.stream_id, lines[start : start + 100])
+    async with open_stage(redis_url, stage.truth) as other:
+
+        async def never(stream_id: str, since: Since) -> None:
+            raise AssertionError("the log was read")
+
+        for hub in (stage, other):
+            monkeypatch.setattr(hub.log, "since", never)
+            screens = [hub.connect() for _ in range(20)]
+            for n, screen in enumerate(screens):
+                screen.say("hello", since={"epoch": position.epoch, "seq": 0, "cseq": 10 * n})
+            for n, screen in enumerate(screens):
+                assert (await screen.get("welcome"))["recovered"] is True
+                await screen.get("chat", 1_900 - 10 * n)
+                numbers = [event["cseq"] for event in screen.of("chat")]
+                assert numbers == list(range(10 * n + 1, 1_901))
 
 
 async def test_another_epoch_is_not_recovered(stage: Stage) -> None:

@@ -183,12 +183,29 @@ async def test_recent_leads_up_to_the_position(redis: Redis, stream: str) -> Non
     log = EventLog(redis)
     await log.append_facts(stream, facts(1, 5))
     await log.append_chat(stream, "u", "k", message("x"))
-    position, entries = await log.recent(stream, 2, 10)
+    position, entries = await log.recent(stream, 2, 10_000)
     assert (position.seq, position.cseq, position.fact_n) == (5, 1, 5)
     numbers = [e.event.seq if isinstance(e.event, Main) else 0 for e in entries]
     assert numbers == [4, 5, 0]
     assert isinstance(entries[2].event, Chatted)
     assert entries[2].event.cseq == 1
+
+
+async def test_recent_ends_at_its_bounds(redis: Redis, stream: str) -> None:
+    """However much the log holds, no more is read than so many entries and bytes, the newest."""
+    log = EventLog(redis)
+    for start in range(1, 1_001, 500):
+        await log.append_facts(stream, facts(start, start + 499))
+    _, whole = await log.recent(stream, 5_000, 2**30)
+    assert [e.event.seq for e in whole if isinstance(e.event, Main)] == list(range(1, 1_001))
+    for entries_max, bytes_max, held in (
+        (700, 2**30, 700),
+        (5_000, sum(entry.size for entry in whole[-450:]), 450),
+        (5_000, sum(entry.size for entry in whole[-450:]) - 1, 449),
+        (5_000, 0, 0),
+    ):
+        _, entries = await log.recent(stream, entries_max, bytes_max)
+        assert entries == whole[len(whole) - held :]
 
 
 @pytest.mark.parametrize("loss", ["another run", "flush"])

@@ -101,7 +101,7 @@ async def disturb(redis_url: str, everyone: list[Viewer], stages: list[Stage]) -
 async def test_every_client_sees_each_sequence_whole(redis_url: str, seed: int) -> None:
     """Over two hubs, lost readers, small memories and many reconnections, nothing is off by one."""
     random.seed(seed)
-    limits = msgspec.structs.replace(QUICK, main_memory_max=20, chat_memory_max=20)
+    limits = msgspec.structs.replace(QUICK, memory_entries_max=20)
     truth = Truth(fact_n=0)
     log_limits = LogLimits(main_entries_max=100, chat_entries_max=100)
     async with (

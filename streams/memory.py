@@ -1,0 +1,50 @@
+"""The newest entries of one sequence of a room: whoever comes back is served from here.
+
+Owns the two bounds of that memory, in entries and in bytes, and nothing else. Each room keeps two,
+as long as the log keeps entries where the bytes allow it, so that a crowd that returns within the
+retention costs no reading. Must never know the log. Called by rooms.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+
+from streams.codec import Ready
+
+
+class Memory:
+    """Entries without a gap, the newest last."""
+
+    __slots__ = ("_bytes_max", "_entries", "_entries_max", "_sizes", "bytes")
+
+    def __init__(self, entries_max: int, bytes_max: int) -> None:
+        self._entries_max = entries_max
+        self._bytes_max = bytes_max
+        self._entries: deque[Ready] = deque()
+        self._sizes: deque[int] = deque()  # payload bytes of each
+        self.bytes = 0  # their sum
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, ready: Ready, size: int) -> None:
+        """Keep one more, whose payload has so many bytes; the oldest go where a bound is passed."""
+        self._entries.append(ready)
+        self._sizes.append(size)
+        self.bytes += size
+        while len(self._entries) > self._entries_max or self.bytes > self._bytes_max:
+            self._entries.popleft()
+            self.bytes -= self._sizes.popleft()
+
+    def newest(self, count: int) -> list[Ready]:
+        """Return the newest so many, oldest first."""
+        newest = list(islice(reversed(self._entries), count))  # from the near end: mostly few
+        newest.reverse()
+        return newest
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()
+        self._sizes.clear()
+        self.bytes = 0
