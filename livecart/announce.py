@@ -29,6 +29,7 @@ from streams.protocol import (
     Main,
     OfferClosed,
     OfferOpened,
+    OfferPaused,
     OfferRestocked,
     OfferScheduled,
     OfferSoldOut,
@@ -221,6 +222,8 @@ def _event(fact: Told, product: Product | None) -> Main:
             return Unpinned(at=at, pin=subject)
         case "offer.sold_out":
             return OfferSoldOut(at=at, offer=subject, reason=reason)
+        case "offer.paused":
+            return OfferPaused(at=at, offer=subject, reason=reason)
         case "offer.closed":
             return OfferClosed(at=at, offer=subject, reason=reason)
     if fact.body is None or product is None:

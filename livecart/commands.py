@@ -21,11 +21,11 @@ from orders import records
 from orders.changes import Changes
 from orders.deadline import within
 from orders.ids import Ids
-from orders.ledger.ledger import LedgerAway
+from orders.ledger.ledger import Ledger, LedgerAway
 from orders.selling import Selling
 from streams.bus import ControlKind
 from streams.codes import Code
-from streams.ports import Caller, Refused
+from streams.ports import Caller, Identity, Refused
 from streams.protocol import (
     PINS_MAX,
     AnyCommand,
@@ -33,10 +33,13 @@ from streams.protocol import (
     Buy,
     Cancel,
     Event,
+    Extend,
     Mute,
     OfferClose,
     OfferOpen,
+    OfferPause,
     OfferRestock,
+    OfferResume,
     Ok,
     Pin,
     PinCommand,
@@ -123,10 +126,13 @@ class Commands:
         self._tasks = Tasks("commands")
         self._ways: dict[type[AnyCommand], Way] = {
             Cancel: self._cancel,
+            Extend: self._extend,
             PinCommand: self._pin,
             Unpin: self._unpin,
             OfferOpen: self._open,
             OfferClose: self._close,
+            OfferPause: self._pause,
+            OfferResume: self._resume,
             OfferRestock: self._restock,
             Mute: self._mute,
             Unmute: self._unmute,
@@ -176,12 +182,18 @@ class Commands:
     # --- a viewer's ------------------------------------------------------------------------------
 
     async def _cancel(self, caller: Caller, command: Cancel) -> Event:
-        identity = caller.identity
-        found = await self._selling.ledger.orders([command.order])
-        if not found or found[0].viewer != identity.sub or not identity.may_enter(found[0].stream):
-            raise Refused(Code.NOT_FOUND, field="order")
+        await self._own_order(caller, command.order)
         order = done(await self._changes.cancel(command.order, False, None))
         return views.order_event(order, command.id)
+
+    async def _extend(self, caller: Caller, command: Extend) -> Event:
+        await self._own_order(caller, command.order)
+        order = done(await self._changes.extend(command.order, command.version))
+        return views.order_event(order, command.id)
+
+    async def _own_order(self, caller: Caller, order: str) -> None:
+        """Raise `Refused` for an order that is not the caller's own, nor of his shop."""
+        await own_order(self._selling.ledger, self._catalog, caller.identity, order, "order")
 
     # --- a host's --------------------------------------------------------------------------------
 
@@ -236,6 +248,16 @@ class Commands:
     async def _close(self, caller: Caller, command: OfferClose) -> Event:
         offer = await self._offer(caller, command.offer)
         done(await self._changes.close_offer(offer.id))
+        return Ok(re=command.id)
+
+    async def _pause(self, caller: Caller, command: OfferPause) -> Event:
+        offer = await self._offer(caller, command.offer)
+        done(await self._changes.pause_offer(offer.id))
+        return Ok(re=command.id)
+
+    async def _resume(self, caller: Caller, command: OfferResume) -> Event:
+        offer = await self._offer(caller, command.offer)
+        done(await self._changes.resume_offer(offer.id))
         return Ok(re=command.id)
 
     async def _restock(self, caller: Caller, command: OfferRestock) -> Event:
@@ -294,6 +316,22 @@ async def pinnable(
         if of.product != product:
             raise Refused(Code.BAD_REQUEST, "The offer is of another product.", field="offer")
     return found
+
+
+async def own_order(
+    ledger: Ledger, catalog: Catalog, identity: Identity, order: str, field: str | None = None
+) -> tuple[records.Order, bool]:
+    """Return an order, and whether the caller hosts it; another's is `Refused(NOT_FOUND)`."""
+    found = await ledger.orders([order])
+    if found and identity.may_enter(found[0].stream):
+        if identity.role == "viewer":
+            if found[0].viewer == identity.sub:
+                return found[0], False
+        else:
+            shop = await catalog.shop_of(found[0].stream)
+            if shop is not None and identity.may_host(shop):
+                return found[0], True
+    raise Refused(Code.NOT_FOUND, field=field)
 
 
 def done(result: T | records.Refused) -> T:

@@ -35,6 +35,7 @@ def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
         opens_at=record.opens_at,
         closes_at=record.closes_at,
         keyword=record.keyword,
+        extends=record.extends,
     )
 
 
@@ -57,6 +58,8 @@ def order(record: records.Order) -> protocol.Order:
         reserved_at=record.reserved_at,
         expires_at=record.expires_at,
         confirmed_at=record.confirmed_at,
+        bundle=record.bundle,
+        extends_left=record.extends_left,
     )
 
 
@@ -91,6 +94,7 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         opens_at=row.opens_at,
         closes_at=row.closes_at,
         keyword=row.keyword,
+        extends=row.extends,
     )
 
 
@@ -113,3 +117,4 @@ class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
     opens_at: int | None = None
     closes_at: int | None = None
     keyword: str | None = None
+    extends: int = 0

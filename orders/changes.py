@@ -45,6 +45,10 @@ class Changes:
         """Confirm a reserved order; a confirmed one is returned as it is."""
         return await self._settled(*await self._ledger.pay(order))
 
+    async def extend(self, order: str, version: int) -> Order | Refused:
+        """Move a reserved order's deadline, once for the `version` that the caller saw."""
+        return await self._settled(*await self._ledger.extend(order, version))
+
     async def _settled(self, word: str, order: Order | None) -> Order | Refused:
         if word in _WHY or order is None:
             return Refused(_WHY[word])
@@ -79,11 +83,12 @@ class Changes:
         hold_s: int,
         payment: str,
         keyword: str | None,
+        extends: int,
     ) -> Offer | Refused:
         """Make an offer, a draft or (with `opens_at`) scheduled; times in ms."""
         word = await self._ledger.create_offer(
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
-            payment, keyword,
+            payment, keyword, extends,
         )  # fmt: skip
         return await self._offer(offer, word)
 
@@ -102,6 +107,16 @@ class Changes:
     ) -> Offer | Refused:
         """Close for good; held orders stay payable."""
         word = await self._ledger.word("close_offer", offer, reason, if_due)
+        return await self._offer(offer, word, figures=False)
+
+    async def pause_offer(self, offer: str, reason: str | None = None) -> Offer | Refused:
+        """Sell no more until it is resumed; held orders stay payable."""
+        word = await self._ledger.word("pause_offer", offer, reason)
+        return await self._offer(offer, word)
+
+    async def resume_offer(self, offer: str) -> Offer | Refused:
+        """Sell on what is left; with nothing left the offer is sold out."""
+        word = await self._ledger.word("resume_offer", offer)
         return await self._offer(offer, word, figures=False)
 
     async def restock(self, offer: str, key: str, add: int) -> Offer | Refused:

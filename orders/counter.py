@@ -399,4 +399,5 @@ class Counter:
             reserved_at=admitted.reserved_ms,
             expires_at=None if confirmed else admitted.expires_ms,
             confirmed_at=admitted.reserved_ms if confirmed else None,
+            extends_left=None if confirmed else offer.extends or None,
         )

@@ -59,6 +59,7 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     opens_at: int | None = None
     closes_at: int | None = None
     keyword: str | None = None
+    extends: int = 0  # how often a viewer may move the deadline of an order
 
     @property
     def left(self) -> int:
@@ -89,6 +90,8 @@ class Order(msgspec.Struct, kw_only=True, frozen=True):
     reserved_at: int
     expires_at: int | None = None
     confirmed_at: int | None = None
+    bundle: str | None = None  # shared by orders that were bought together
+    extends_left: int | None = None  # of a reserved order, where the offer allows any
 
     @property
     def amount_minor(self) -> int:

@@ -40,6 +40,8 @@ Keyword = Annotated[str, Meta(min_length=1, max_length=64, pattern=LINE)]
 Url = Annotated[str, Meta(max_length=2_048, pattern=r"^https?://[^\x00-\x20\x7f-\x9f]+\Z")]
 Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")]
 Language = Annotated[str, Meta(max_length=35, pattern=r"^[A-Za-z0-9-]+\Z")]
+Extends = Annotated[int, Meta(ge=0, le=10)]
+Version = Annotated[int, Meta(ge=1, le=INT_MAX)]
 Gtin = Annotated[str, Meta(pattern=r"^[0-9]{8,14}\Z")]
 ChatText = Annotated[str, Meta(min_length=1, max_length=300, pattern=TEXT)]
 # For the specs alone: who judges tokens judges their length too, so that a longer one is told
@@ -115,6 +117,7 @@ class Offer(Shape, kw_only=True):
     opens_at: int | None = None
     closes_at: int | None = None
     keyword: str | None = None
+    extends: int = 0  # how often a viewer may move the deadline of an order
 
 
 class Pin(Shape, kw_only=True):
@@ -146,6 +149,8 @@ class Order(Shape, kw_only=True):
     reserved_at: int
     expires_at: int | None = None
     confirmed_at: int | None = None
+    bundle: str | None = None  # `bu_…`, the same in orders that were bought together
+    extends_left: int | None = None  # of a reserved order, where the offer allows any
 
 
 class Message(Shape, kw_only=True):
@@ -202,6 +207,11 @@ class Cancel(Command, tag="cancel", kw_only=True):
     order: Id
 
 
+class Extend(Command, tag="extend", kw_only=True):
+    order: Id
+    version: Version  # of the order, as the sender saw it: sent twice, it counts once
+
+
 class Chat(Command, tag="chat", kw_only=True):
     text: ChatText
     key: Key
@@ -234,6 +244,14 @@ class OfferClose(Command, tag="offer.close", kw_only=True):
     offer: Id
 
 
+class OfferPause(Command, tag="offer.pause", kw_only=True):
+    offer: Id
+
+
+class OfferResume(Command, tag="offer.resume", kw_only=True):
+    offer: Id
+
+
 class OfferRestock(Command, tag="offer.restock", kw_only=True):
     offer: Id
     add: RestockAdd
@@ -261,6 +279,7 @@ AnyCommand = (
     | Auth
     | Buy
     | Cancel
+    | Extend
     | Chat
     | React
     | Ping
@@ -268,6 +287,8 @@ AnyCommand = (
     | Unpin
     | OfferOpen
     | OfferClose
+    | OfferPause
+    | OfferResume
     | OfferRestock
     | Mute
     | Unmute
@@ -280,6 +301,8 @@ HOST_COMMANDS = (
     Unpin,
     OfferOpen,
     OfferClose,
+    OfferPause,
+    OfferResume,
     OfferRestock,
     Mute,
     Unmute,
@@ -338,6 +361,11 @@ class OfferSoldOut(Main, tag="offer.sold_out", kw_only=True):
     reason: str | None = None
 
 
+class OfferPaused(Main, tag="offer.paused", kw_only=True):
+    offer: str
+    reason: str | None = None
+
+
 class OfferClosed(Main, tag="offer.closed", kw_only=True):
     offer: str
     reason: str | None = None
@@ -352,6 +380,7 @@ AnyMain = (
     | OfferOpened
     | OfferRestocked
     | OfferSoldOut
+    | OfferPaused
     | OfferClosed
 )
 

@@ -30,6 +30,8 @@ _ANSWERS: dict[type[msgspec.Struct], tuple[type[msgspec.Struct], ...]] = {
     protocol.Hello: (protocol.Welcome,),
     protocol.Buy: get_args(AnyOrderEvent),  # reserved or confirmed; any status when replayed
     protocol.Cancel: (protocol.OrderCancelled,),
+    # reserved; confirmed or shipped when an extension that counted before is asked for again
+    protocol.Extend: (protocol.OrderReserved, protocol.OrderConfirmed, protocol.OrderShipped),
     protocol.Ping: (protocol.Pong,),
     protocol.React: (),
 }

@@ -20,13 +20,13 @@ from redis.backoff import NoBackoff
 from orders.changes import Changes
 from orders.ids import Ids
 from orders.keeper import Keeper, KeeperLimits
-from orders.ledger.ledger import Ledger
+from orders.ledger.ledger import Admitted, Ledger
 from orders.ledger.pool import open_pool
 from orders.limits import SellingLimits
 from orders.rebuild import Rebuilder
 from orders.records import Accepted, Buy, Figures, Offer, Order, Outcome, Refused
 from orders.selling import Selling
-from orders.stock.gate import Gate
+from orders.stock.gate import Gate, Standing
 from orders.stock.keys import key_field, keys_of
 
 _numbers = itertools.count(1)
@@ -103,6 +103,34 @@ class Hub:
                     return outcome
                 await asyncio.sleep(0.02)
 
+    async def left(self, offer: str) -> int:
+        """Return what the gate says is left; below zero while more is held than there is."""
+        standing = await self.gate.probe(offer, 1 << 40, 0)
+        assert isinstance(standing, Standing)
+        return standing.left
+
+    @asynccontextmanager
+    async def held_up(self, offer: str, buys: int) -> AsyncIterator[list[asyncio.Future[Outcome]]]:
+        """Have so many buys held, of viewers v0, v1…; they are admitted when the block ends."""
+        admit, go = self.ledger.admit, asyncio.Event()
+
+        async def slow(*args: Any) -> Admitted:
+            await go.wait()
+            return await admit(*args)
+
+        async def all_held() -> bool:
+            standing = await self.gate.probe(offer, 1 << 40, 0)
+            return isinstance(standing, Standing) and standing.unwritten == buys
+
+        self.ledger.admit = slow  # type: ignore[method-assign,assignment]
+        try:
+            futures = [self.start_buy(offer, f"v{n}") for n in range(buys)]
+            await until(all_held)
+            yield futures
+        finally:
+            self.ledger.admit = admit  # type: ignore[method-assign]
+            go.set()
+
 
 class Shop:
     """A database with one live stream, and any number of hubs on it."""
@@ -157,7 +185,7 @@ class Shop:
         )
         terms: dict[str, Any] = {
             "price_minor": 2900, "per_viewer": 1, "opens_at": None, "closes_at": None,
-            "hold_s": 600, "payment": "required", "keyword": None,
+            "hold_s": 600, "payment": "required", "keyword": None, "extends": 0,
         }  # fmt: skip
         changes = self.hubs[0].changes
         made = await changes.create_offer(
@@ -169,6 +197,11 @@ class Shop:
             assert isinstance(now, Offer)
             return now
         return made
+
+    async def rested(self, offer: str) -> None:
+        """Wait until no hub has anything under way, then hold the offer to its invariants."""
+        await until(lambda: all(c.idle for h in self.hubs for c in h.selling._counters.values()))
+        await self.at_rest(offer)
 
     async def at_rest(self, offer: str) -> None:
         """Assert I1 to I4, I6 and I11 of an offer, by queries of the test's own."""
@@ -251,6 +284,12 @@ def bought(outcome: Outcome) -> Order:
     """Return the order of an accepted buy."""
     assert isinstance(outcome, Accepted), outcome
     return outcome.order
+
+
+def done(result: Any) -> Any:
+    """Return what a change made of it; it must not have been refused."""
+    assert not isinstance(result, Refused), result
+    return result
 
 
 def why(outcome: Outcome | Order | Offer | None) -> str:

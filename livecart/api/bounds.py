@@ -6,6 +6,7 @@ see but not touch). Used by the nouns of this folder.
 
 from __future__ import annotations
 
+from livecart import commands
 from livecart.api.calls import Call
 from orders import records
 from orders.records import Offer, Order
@@ -48,19 +49,8 @@ async def hosted_offer(call: Call) -> Offer:
 
 async def own_order(call: Call) -> tuple[Order, bool]:
     """Return the path's order, and whether the caller hosts it; another's is not found."""
-    identity = call.caller
-    found = await call.services.ledger.orders([call.id()])
-    if not found or not identity.may_enter(found[0].stream):
-        raise Refused(Code.NOT_FOUND)
-    order = found[0]
-    if identity.role == "viewer":
-        if order.viewer != identity.sub:
-            raise Refused(Code.NOT_FOUND)
-        return order, False
-    shop = await call.services.catalog.shop_of(order.stream)
-    if shop is None or not identity.may_host(shop):
-        raise Refused(Code.NOT_FOUND)
-    return order, True
+    services = call.services
+    return await commands.own_order(services.ledger, services.catalog, call.caller, call.id())
 
 
 async def shops_product(call: Call, product: str, shop: str) -> Product:

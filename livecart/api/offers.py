@@ -1,4 +1,4 @@
-"""Offers over HTTP: create, list, show, revise, open, close, restock."""
+"""Offers over HTTP: create, list, show, revise, open, pause, resume, close, restock."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from orders import records
 from streams.codes import Code
 from streams.ports import Refused
 from streams.protocol import (
+    Extends,
     Id,
     Keyword,
     Offer,
@@ -51,6 +52,7 @@ class NewOffer(msgspec.Struct, kw_only=True):
     hold_s: HoldS | None = None
     payment: Payment | None = None
     keyword: Keyword | None = None
+    extends: Extends | None = None
 
 
 class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -65,6 +67,7 @@ class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
     hold_s: HoldS | None = None
     payment: Payment | None = None
     keyword: Keyword | None = None
+    extends: Extends | None = None
 
 
 class Restock(msgspec.Struct, kw_only=True):
@@ -91,6 +94,7 @@ async def create(call: Call, body: NewOffer) -> Offer:
             hold_s=HOLD_S if body.hold_s is None else body.hold_s,
             payment=body.payment or "required",
             keyword=body.keyword,
+            extends=body.extends or 0,
         )
     )
     return views.offer(made, product)
@@ -136,6 +140,18 @@ async def open_(call: Call) -> Offer:
     """Open now."""
     offer = await hosted_offer(call)
     return await _shown(call, done(await call.services.changes.open_offer(offer.id)))
+
+
+async def pause(call: Call) -> Offer:
+    """Sell no more until it is resumed; held orders stay payable."""
+    offer = await hosted_offer(call)
+    return await _shown(call, done(await call.services.changes.pause_offer(offer.id)))
+
+
+async def resume(call: Call) -> Offer:
+    """Sell on what is left; with nothing left the offer is sold out."""
+    offer = await hosted_offer(call)
+    return await _shown(call, done(await call.services.changes.resume_offer(offer.id)))
 
 
 async def close(call: Call) -> Offer:
@@ -184,6 +200,14 @@ OPERATIONS = (
     Operation(
         method="POST", path="/v1/offers/{id}/open", handle=open_, who="host",
         summary="Open an offer", result=Offer, refusals=_OF_ITS_STATE,
+    ),
+    Operation(
+        method="POST", path="/v1/offers/{id}/pause", handle=pause, who="host",
+        summary="Pause an offer", result=Offer, refusals=_OF_ITS_STATE,
+    ),
+    Operation(
+        method="POST", path="/v1/offers/{id}/resume", handle=resume, who="host",
+        summary="Resume a paused offer", result=Offer, refusals=_OF_ITS_STATE,
     ),
     Operation(
         method="POST", path="/v1/offers/{id}/close", handle=close, who="host",

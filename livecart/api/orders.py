@@ -1,4 +1,4 @@
-"""Orders over HTTP: buy, list, show, cancel, pay.
+"""Orders over HTTP: buy, list, show, extend, cancel, pay.
 
 The buy is the hot path: it joins the present batch of its offer and waits for its answer.
 """
@@ -23,7 +23,7 @@ from livecart.services import Services
 from orders import records
 from streams.codes import Code
 from streams.ports import Identity, Refused
-from streams.protocol import LINE, Id, Order, OrderStatus, Qty
+from streams.protocol import LINE, Id, Order, OrderStatus, Qty, Version
 
 Reason = Annotated[str, Meta(max_length=300, pattern=LINE)]
 
@@ -38,6 +38,12 @@ class Cancellation(msgspec.Struct, kw_only=True):
     """Why an order ends."""
 
     reason: Reason | None = None
+
+
+class Extension(msgspec.Struct, kw_only=True):
+    """Which version of the order the caller saw: sent twice, it counts once."""
+
+    version: Version
 
 
 class OrdersQuery(Page, kw_only=True):
@@ -120,6 +126,12 @@ async def show(call: Call) -> Order:
     return views.order(order)
 
 
+async def extend(call: Call, body: Extension) -> Order:
+    """Move a reserved order's deadline: a viewer's own, or by the shop."""
+    order, _ = await own_order(call)
+    return views.order(done(await call.services.changes.extend(order.id, body.version)))
+
+
 async def cancel(call: Call, body: Cancellation) -> Order:
     """End an order and give its units back: a viewer's own while reserved, or by the shop."""
     order, by_host = await own_order(call)
@@ -155,6 +167,10 @@ OPERATIONS = (
     Operation(
         method="GET", path="/v1/orders/{id}", handle=show, who="member",
         summary="Show an order", result=Order, refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="POST", path="/v1/orders/{id}/extend", handle=extend, who="member",
+        summary="Move an order's deadline", body=Extension, result=Order, refusals=_OF_ITS_STATE,
     ),
     Operation(
         method="POST", path="/v1/orders/{id}/cancel", handle=cancel, who="member",

@@ -134,6 +134,8 @@ function makeOffer({ id, product }) {
     confirmed: count(),
     quantity: count(),
     open: button(t("open_offer"), () => offerStep(id, "open"), "primary"),
+    resume: button(t("resume_offer"), () => offerStep(id, "resume"), "primary"),
+    pause: button(t("pause_offer"), () => offerStep(id, "pause")),
     close: button(t("close_offer"), () => confirm(t("close_sure")) && offerStep(id, "close")),
     restock: button(t("restock"), () => restock(id)),
     resize: button(t("set_quantity"), () => resize(id)),
@@ -147,7 +149,8 @@ function makeOffer({ id, product }) {
       cell("left_now", parts.left), cell("reserved_now", parts.reserved),
       cell("confirmed_now", parts.confirmed), cell("total_now", parts.quantity)),
     h("div", { class: "controls" },
-      parts.open, parts.pin, parts.restock, parts.resize, parts.close));
+      parts.open, parts.resume, parts.pin, parts.restock, parts.resize, parts.pause,
+      parts.close));
   card.parts = parts;
   return card;
 }
@@ -163,7 +166,9 @@ function updateOffer({ parts }, offer) {
     say(parts[name], number(offer[name]));
   }
   const closed = offer.status === "closed";
-  parts.open.hidden = !["draft", "scheduled", "paused"].includes(offer.status);
+  parts.open.hidden = !["draft", "scheduled"].includes(offer.status);
+  parts.resume.hidden = offer.status !== "paused";
+  parts.pause.hidden = offer.status !== "open";
   for (const name of ["restock", "resize", "pin", "close"]) parts[name].hidden = closed;
 }
 

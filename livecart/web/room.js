@@ -88,6 +88,8 @@ export class Room {
         return this.#putOffer(frame.offer);
       case "offer.sold_out":
         return this.#amend(frame.offer, { status: "sold_out" });
+      case "offer.paused":
+        return this.#amend(frame.offer, { status: "paused" });
       case "offer.closed":
         return this.#amend(frame.offer, { status: "closed" });
       case "stock":

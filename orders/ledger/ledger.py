@@ -179,12 +179,14 @@ class Ledger:
         hold_s: int,
         payment: str,
         keyword: str | None,
+        extends: int,
     ) -> str:
         """Make an offer's row; times in ms. Answers as the SQL function does."""
         rows = await self.rows(
-            "select create_offer($1, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11)",
+            "select create_offer($1, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11,"
+            " $12)",
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
-            payment, keyword,
+            payment, keyword, extends,
         )  # fmt: skip
         return cast(str, rows[0][0])
 
@@ -198,6 +200,11 @@ class Ledger:
     async def pay(self, order: str) -> tuple[str, Order | None]:
         """Confirm one order; return the SQL function's word, and the order as it is then."""
         return _settled(await self.rows("select c.word, (c.now).* from pay($1) c", order))
+
+    async def extend(self, order: str, version: int) -> tuple[str, Order | None]:
+        """Move one order's deadline; return the SQL function's word, and the order then."""
+        sql = "select c.word, (c.now).* from extend($1, $2) c"
+        return _settled(await self.rows(sql, order, version))
 
     async def expire(self, offer: str, limit: int) -> list[Order]:
         """End due orders of one offer; return them."""

@@ -13,15 +13,17 @@ from livecart.api import openapi
 from livecart.api.table import OPERATIONS, PLAIN, routes
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(openapi.document(OPERATIONS)))
-#: Protocol v1, section 2, all but refund, ship and the CSV export, which come later.
+#: Protocol v1, section 2, all but refund, ship and the CSV export, which come later; and what was
+#: added to it since.
 CALLS = """
 POST /v1/streams · GET /v1/streams · GET /v1/streams/{id} · GET /v1/streams/{id}/offers
 POST /v1/streams/{id}/start · POST /v1/streams/{id}/end · POST /v1/products · GET /v1/products
 GET /v1/products/{id} · POST /v1/streams/{id}/pins · DELETE /v1/streams/{id}/pins/{pin}
 POST /v1/streams/{id}/offers · PATCH /v1/offers/{id} · POST /v1/offers/{id}/open
+POST /v1/offers/{id}/pause · POST /v1/offers/{id}/resume
 POST /v1/offers/{id}/close · POST /v1/offers/{id}/restock · GET /v1/offers/{id}
 POST /v1/offers/{id}/orders · GET /v1/orders · GET /v1/orders/{id}
-POST /v1/orders/{id}/cancel · POST /v1/orders/{id}/pay
+POST /v1/orders/{id}/extend · POST /v1/orders/{id}/cancel · POST /v1/orders/{id}/pay
 """
 
 

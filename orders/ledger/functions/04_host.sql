@@ -17,12 +17,14 @@ begin
     return o;
 end $$;
 
--- open_offer: open an offer now, or, with p_if_due, only when its time has come.
+-- open_offer: open an offer now, or, with p_if_due, only when its time has come. A paused one is
+-- resumed.
 create or replace function open_offer(p_offer text, p_if_due boolean) returns text
 language plpgsql as $$
 declare
     o offers;
     stream_status text;
+    why text;
 begin
     select * into o from offers where id = p_offer for update;
     if not found then
@@ -36,9 +38,10 @@ begin
     elsif p_if_due and (o.status <> 'scheduled' or o.opens_at > clock_timestamp()) then
         return 'again';
     end if;
+    why := case when o.status = 'paused' then 'resumed' end;
     o.status := 'open';
-    o := note_state(o, 'opened');
-    perform tell(o.stream, 'offer.opened', o.id, null, offer_body(o));
+    o := note_state(o, coalesce(why, 'opened'));
+    perform tell(o.stream, 'offer.opened', o.id, why, offer_body(o));
     if o.taken = o.quantity then
         o.status := 'sold_out';
         o := note_state(o, 'sold_out');
@@ -227,7 +230,7 @@ end $$;
 create or replace function create_offer(
     p_id text, p_stream text, p_product text, p_price_minor bigint, p_quantity integer,
     p_per_viewer integer, p_opens_at timestamptz, p_closes_at timestamptz, p_hold_s integer,
-    p_payment text, p_keyword text
+    p_payment text, p_keyword text, p_extends integer
 ) returns text language plpgsql as $$
 declare
     s streams;
@@ -240,10 +243,11 @@ begin
         return 'conflict';
     end if;
     insert into offers (id, stream, product, price_minor, quantity, per_viewer, status, announced,
-                        opens_at, closes_at, hold_s, payment, keyword)
+                        opens_at, closes_at, hold_s, payment, keyword, extends)
         values (p_id, p_stream, p_product, p_price_minor, p_quantity, p_per_viewer,
                 case when p_opens_at is null then 'draft' else 'scheduled' end,
-                p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword)
+                p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword,
+                p_extends)
         returning * into o;
     if o.status = 'scheduled' then
         perform tell(o.stream, 'offer.scheduled', o.id, null, offer_body(o));
@@ -277,6 +281,7 @@ begin
             hold_s = coalesce((p ->> 'hold_s')::integer, hold_s),
             payment = coalesce(p ->> 'payment', payment),
             keyword = coalesce(p ->> 'keyword', keyword),
+            extends = coalesce((p ->> 'extends')::integer, extends),
             version = version + 1
             where id = p_offer returning * into o;
         if o.opens_at is not null then
