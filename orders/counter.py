@@ -15,10 +15,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from orders import metrics
 from orders.deadline import within
+from orders.held import Held, Part, order_of
 from orders.ledger.ledger import Admitted, LedgerAway, LedgerBusy, Line
 from orders.parking import Parking
 from orders.records import Accepted, Buy, Figures, Offer, Order, Refused, Why
@@ -31,15 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REFUSED = {why.value: Refused(why) for why in Why}
-
-
-class Held(NamedTuple):
-    """A buy with its hold, on the way to the ledger."""
-
-    buy: Buy
-    line: Line
-    epoch: int
-    fresh: bool  # taken for this buy, and sent to no admission before: the hub may undo it (R1)
 
 
 class Counter:
@@ -65,7 +57,7 @@ class Counter:
     @property
     def idle(self) -> bool:
         """Tell whether nothing is under way or waiting."""
-        return self._pump is None and not self._tasks
+        return self._pump is None and not self._tasks and not self._unresolved
 
     def put(self, buy: Buy) -> None:
         """Take a buy; it is answered exactly once."""
@@ -203,8 +195,13 @@ class Counter:
             if word in ("held", "adopted"):
                 buy.id = id_
                 line = Line(id_, buy.viewer, buy.key, buy.qty, rank)
-                self._held.append(Held(buy, line, decided.epoch, word == "held"))
+                held = Held(buy, line, decided.epoch, word == "held")
                 self._unresolved += 1
+                if not isinstance(buy, Part):
+                    self._held.append(held)
+                elif not buy.take(self, held):  # nobody waits for it any more
+                    self.resolve(held, written=False, undo=True)
+                    self._selling.answer(buy, self._selling.retry())
             elif word == "replay":
                 buy.id = id_
                 replays.append(buy)
@@ -236,6 +233,19 @@ class Counter:
     def _answer_retry(self, buys: Sequence[Buy]) -> None:
         for buy in buys:
             self._selling.answer(buy, self._selling.retry())
+
+    def resolve(self, held: Held, written: bool, undo: bool) -> None:
+        """Take note of what became of a part's hold: it has a row, is to go back, or neither.
+
+        Neither: its outcome is not known, or it was adopted. The same key finds out, or the keeper.
+        """
+        self._unresolved -= 1
+        if written:
+            self._written[held.line.id] = held.line.viewer
+            self._waiting.extend(self._parking.of(held.line.viewer))
+        elif undo and held.fresh:
+            self._spawn(self._undo(held.epoch, [(held.line.id, held.line.rank)]))
+        self._wake()
 
     # --- admissions ----------------------------------------------------------------------------
 
@@ -331,7 +341,7 @@ class Counter:
         for i, (buy, line, _, fresh) in enumerate(batch):
             word = "ok" if admitted.outcomes is None else admitted.outcomes[i]
             if word == "ok":
-                order = self._order(line, admitted)
+                order = order_of(self.offer, line, admitted)
                 sales.append((buy, order))
                 self._written[line.id] = line.viewer
                 if not answered:
@@ -379,25 +389,3 @@ class Counter:
         """Remember that a hold's row was found, so that the gate is told."""
         self._written[order.id] = order.viewer
         self._wake()
-
-    def _order(self, line: Line, admitted: Admitted) -> Order:
-        offer = self.offer
-        confirmed = admitted.status == "confirmed"
-        return Order(
-            id=line.id,
-            stream=offer.stream,
-            offer=offer.id,
-            product=offer.product,
-            viewer=line.viewer,
-            key=line.key,
-            qty=line.qty,
-            unit_price_minor=offer.price_minor,
-            currency=offer.currency,
-            status=admitted.status,
-            rank=line.rank,
-            version=1,
-            reserved_at=admitted.reserved_ms,
-            expires_at=None if confirmed else admitted.expires_ms,
-            confirmed_at=admitted.reserved_ms if confirmed else None,
-            extends_left=None if confirmed else offer.extends or None,
-        )

@@ -11,7 +11,7 @@ from typing import Any
 LATE_S = 0.05  # a loop that wakes so much later than it asked was busy itself
 
 
-async def within(call: asyncio.Task[Any], seconds: float) -> bool:
+async def within(call: asyncio.Future[Any], seconds: float) -> bool:
     """Wait until the call is done or the time is over; tell whether it is done.
 
     Timers run before sockets are read: a loop that was itself late finds the deadline passed

@@ -24,6 +24,9 @@ BUY_S = Histogram(
 )
 OUTCOMES = Counter("livecart_buys_total", "Answered buys by outcome", ["outcome"])
 WAITING = Gauge("livecart_buys_waiting", "Buys not answered yet", multiprocess_mode="livesum")
+BUNDLES_WAITING = Gauge(
+    "livecart_bundles_waiting", "Bundles not answered yet", multiprocess_mode="livesum"
+)
 STOCK_LEFT = Gauge(
     "livecart_stock_left_units", "Units left, as the ledger last said", ["offer"],
     multiprocess_mode="mostrecent",

@@ -118,6 +118,17 @@ class Refused(msgspec.Struct, frozen=True):
 Outcome = Accepted | Refused
 
 
+class Bundled(msgspec.Struct, frozen=True):
+    """All rows of a bundle are committed, in the order in which its offers were first named."""
+
+    bundle: str
+    orders: list[Order]
+    replayed: bool = False
+
+
+BundleOutcome = Bundled | Refused
+
+
 class Figures(msgspec.Struct, frozen=True):
     """An offer's counters after a change, for the conflated `stock` event and the gauges."""
 
@@ -184,3 +195,27 @@ class Buy:
         self.rank = 0  # given by the gate; 0 while not held
         self.at = 0.0  # loop time of its arrival
         self.parked_at = 0.0  # loop time of its first parking; 0.0 when never
+
+
+class Bundle:
+    """Units of several offers of one stream on their way, all or nothing; as with a buy, `done` is
+    called exactly once, and `tag` is the caller's own.
+    """
+
+    __slots__ = ("done", "key", "lines", "stream", "tag", "viewer")
+
+    def __init__(
+        self,
+        stream: str,
+        viewer: str,
+        lines: Sequence[tuple[str, int]],
+        key: str,
+        done: Callable[[Bundle, BundleOutcome], None],
+        tag: Any = None,
+    ) -> None:
+        self.stream = stream
+        self.viewer = viewer
+        self.lines = lines  # (offer, qty) as they came; one offer may have several
+        self.key = key
+        self.done = done
+        self.tag = tag

@@ -1,8 +1,8 @@
 """Selling: where a buy comes in, and the order of steps between the gate and the ledger.
 
-Owns the counters (one an offer), the cache of offers, the health of the two dependencies, and the
-cold path for offers that the gate does not decide about (drafts and closed ones). Knows no sockets
-and no wire. Built once a process by `livecart`.
+Owns the counters (one an offer), the bundles, the cache of offers, the health of the two
+dependencies, and the cold path for offers that the gate does not decide about (drafts and closed
+ones). Knows no sockets and no wire. Built once a process by `livecart`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TypeVar
 
 from orders import metrics
+from orders.bundles import Bundles
 from orders.coalesce import Coalesced
 from orders.counter import Counter
 from orders.deadline import within
 from orders.health import Health
+from orders.held import Part
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, LedgerAway, LedgerBusy, LedgerSlow
 from orders.limits import SellingLimits
@@ -56,6 +58,7 @@ class Selling:
         self._tally: dict[str, int] = {}
         self._tally_due = False
         self._closing = False
+        self.bundles = Bundles(self)
 
     @property
     def well(self) -> bool:
@@ -65,6 +68,10 @@ class Selling:
     def new_order_id(self) -> str:
         """Return a fresh order id."""
         return self._ids.new("or")
+
+    def new_bundle_id(self) -> str:
+        """Return a fresh bundle id."""
+        return self._ids.new("bu")
 
     def retry(self) -> Refused:
         """Return a `retry` that spreads the crowd: the more of them lately, the later to return."""
@@ -143,16 +150,16 @@ class Selling:
         order: Order | None = None
         outcome: Outcome
         try:
-            order = await self._in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
+            order = await self.in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
             outcome = self._replayed(buy, order)
         except Exception as error:  # noqa: BLE001 - told to the buyer
-            outcome = self._excuse(error)
+            outcome = self.excuse(error)
         if order is not None and found is not None and order.id == buy.id:
             found(order)
         if not answered:
             self.answer(buy, outcome)
 
-    def _excuse(self, error: Exception) -> Refused:
+    def excuse(self, error: Exception) -> Refused:
         """Return what a buyer is told when a read for him failed."""
         if isinstance(error, LedgerAway | OverflowError):
             if isinstance(error, LedgerAway) and not isinstance(error, LedgerBusy | LedgerSlow):
@@ -164,8 +171,8 @@ class Selling:
     def _replayed(self, buy: Buy, order: Order | None) -> Outcome:
         if order is None:
             return self.retry()
-        if order.qty != buy.qty:
-            return Refused(Why.KEY_REUSED)
+        if order.qty != buy.qty or (order.bundle is not None) is not isinstance(buy, Part):
+            return Refused(Why.KEY_REUSED)  # alone and in a bundle are different requests
         return Accepted(order, replayed=True)
 
     # --- the cold path -------------------------------------------------------------------------
@@ -189,9 +196,9 @@ class Selling:
         offer: Offer | None = None
         outcome = Refused(Why.NOT_FOUND)
         try:
-            offer = await self._in_time(self._offer_reads.get(offer_id))
+            offer = await self.in_time(self._offer_reads.get(offer_id))
         except Exception as error:  # noqa: BLE001 - told to each buyer
-            outcome = self._excuse(error)
+            outcome = self.excuse(error)
         buys = self._cold.pop((offer_id, frozen))
         if offer is not None and offer.active:
             self._remember(offer)
@@ -214,9 +221,9 @@ class Selling:
         """
         outcome: Outcome
         try:
-            order = await self._in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
+            order = await self.in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
         except Exception as error:  # noqa: BLE001 - told to the buyer
-            outcome = self._excuse(error)
+            outcome = self.excuse(error)
         else:
             if order is not None:
                 outcome = self._replayed(buy, order)
@@ -228,7 +235,7 @@ class Selling:
                 )
         self.answer(buy, outcome)
 
-    async def _in_time(self, read: Coroutine[object, object, T]) -> T:
+    async def in_time(self, read: Coroutine[object, object, T]) -> T:
         """Return what is read; raise `LedgerSlow` when that takes longer than a buyer waits.
 
         The time may have gone by in our own queue of reads: a crowd that sends its keys again is
@@ -273,7 +280,9 @@ class Selling:
         """Take no more buys and wait until all are answered and marked; tell whether they are."""
         self._closing = True
         deadline = asyncio.get_running_loop().time() + timeout_s
-        while self._open or any(not c.idle for c in self._counters.values()):
+        while (
+            self._open or self.bundles.under_way or any(not c.idle for c in self._counters.values())
+        ):
             if asyncio.get_running_loop().time() > deadline:
                 return False
             await asyncio.sleep(0.01)
@@ -283,5 +292,6 @@ class Selling:
         """End what runs in the background."""
         self.gate_health.close()
         self.ledger_health.close()
+        self.bundles.close()
         for task in list(self._tasks):
             task.cancel()

@@ -24,7 +24,18 @@ from orders.ledger.ledger import Admitted, Ledger
 from orders.ledger.pool import open_pool
 from orders.limits import SellingLimits
 from orders.rebuild import Rebuilder
-from orders.records import Accepted, Buy, Figures, Offer, Order, Outcome, Refused
+from orders.records import (
+    Accepted,
+    Bundle,
+    Bundled,
+    BundleOutcome,
+    Buy,
+    Figures,
+    Offer,
+    Order,
+    Outcome,
+    Refused,
+)
 from orders.selling import Selling
 from orders.stock.gate import Gate, Standing
 from orders.stock.keys import key_field, keys_of
@@ -99,6 +110,29 @@ class Hub:
         async with asyncio.timeout(30):
             while True:
                 outcome = await self.buy(offer, viewer, qty, key)
+                if not (isinstance(outcome, Refused) and outcome.why == "retry"):
+                    return outcome
+                await asyncio.sleep(0.02)
+
+    def start_bundle(
+        self, stream: str, viewer: str, lines: Sequence[tuple[str, int]], key: str | None = None
+    ) -> asyncio.Future[BundleOutcome]:
+        """Send a bundle in; the future is its outcome."""
+        future: asyncio.Future[BundleOutcome] = asyncio.get_running_loop().create_future()
+        bundle = Bundle(
+            stream, viewer, lines, key or f"k{next(_numbers)}", lambda _, o: future.set_result(o)
+        )
+        self.selling.bundles.buy(bundle)
+        return future
+
+    async def bundle(
+        self, stream: str, viewer: str, lines: Sequence[tuple[str, int]], key: str | None = None
+    ) -> BundleOutcome:
+        """Buy a bundle, sending the same key again while the answer is `retry`."""
+        key = key or f"k{next(_numbers)}"
+        async with asyncio.timeout(30):
+            while True:
+                outcome = await self.start_bundle(stream, viewer, lines, key)
                 if not (isinstance(outcome, Refused) and outcome.why == "retry"):
                     return outcome
                 await asyncio.sleep(0.02)
@@ -200,7 +234,12 @@ class Shop:
 
     async def rested(self, offer: str) -> None:
         """Wait until no hub has anything under way, then hold the offer to its invariants."""
-        await until(lambda: all(c.idle for h in self.hubs for c in h.selling._counters.values()))
+
+        def idle(hub: Hub) -> bool:
+            counters = hub.selling._counters.values()
+            return not hub.selling.bundles.under_way and all(c.idle for c in counters)
+
+        await until(lambda: all(idle(hub) for hub in self.hubs))
         await self.at_rest(offer)
 
     async def at_rest(self, offer: str) -> None:
@@ -286,13 +325,19 @@ def bought(outcome: Outcome) -> Order:
     return outcome.order
 
 
+def together(outcome: BundleOutcome) -> Bundled:
+    """Return an accepted bundle."""
+    assert isinstance(outcome, Bundled), outcome
+    return outcome
+
+
 def done(result: Any) -> Any:
     """Return what a change made of it; it must not have been refused."""
     assert not isinstance(result, Refused), result
     return result
 
 
-def why(outcome: Outcome | Order | Offer | None) -> str:
+def why(outcome: Outcome | BundleOutcome | Order | Offer | None) -> str:
     """Return the word of a refusal."""
     assert isinstance(outcome, Refused), outcome
     return outcome.why.value

@@ -1,4 +1,48 @@
--- admit: make order rows for a batch of holds of one offer; the only place where orders are born.
+-- shut: why a locked offer takes no order with a new key whatever its stock, or null when it does.
+create or replace function shut(p_offer offers, p_epoch integer, p_now timestamptz) returns text
+language plpgsql as $$
+declare stream_live boolean;
+begin
+    select s.status = 'live' into stream_live from streams s where s.id = p_offer.stream;
+    return case
+        when p_offer.status = 'closed' then 'closed'
+        when p_offer.epoch <> p_epoch then 'epoch'
+        when not stream_live then 'not_live'
+        -- The gate opens by its own clock and opening latches (R8); two seconds is more than two
+        -- well-kept clocks differ by.
+        when p_offer.status = 'scheduled' and p_offer.opens_at <= p_now + interval '2 s' then null
+        when p_offer.status in ('draft', 'paused', 'scheduled') then 'not_open'
+    end;
+end $$;
+
+-- take_units: count units that were just inserted as orders of a locked offer, and tell what that
+-- makes of its status. Returns the offer as it is now.
+create or replace function take_units(p_offer offers, p_units integer) returns offers
+language plpgsql as $$
+declare o offers := p_offer;
+begin
+    o.taken := o.taken + p_units;
+    if o.payment = 'none' then
+        o.confirmed := o.confirmed + p_units;
+    end if;
+    o.version := o.version + 1;
+    if o.status = 'scheduled' then
+        o.status := 'open';
+        o.last_movement := move(o.id, o.last_movement, o.epoch, 'state', 0, null, 'opened');
+        perform tell(o.stream, 'offer.opened', o.id, null, offer_body(o));
+    end if;
+    if o.status = 'open' and o.taken = o.quantity then
+        o.status := 'sold_out';
+        perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
+    end if;
+    update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,
+                      status = o.status, last_movement = o.last_movement
+        where id = o.id;
+    return o;
+end $$;
+
+-- admit: make order rows for a batch of holds of one offer; the only place where orders are born,
+-- but for admit_bundle.
 --
 -- One call in autocommit (R3): it locks the offer, so no lock waits for a client; each statement
 -- after the lock has a fresh snapshot. The lines are parallel arrays in rank order, each (viewer,
@@ -28,7 +72,7 @@ declare
     now_at timestamptz;
     expire_at timestamptz;
     confirm_at timestamptz;
-    stream_live boolean;
+    was text;
     refused text;      -- what every line that has no row yet is refused with
     total bigint;
     clean boolean;
@@ -51,17 +95,7 @@ begin
     reserved_ms := ms(now_at);
     expires_ms := ms(expire_at);
 
-    select s.status = 'live' into stream_live from streams s where s.id = o.stream;
-    refused := case
-        when o.status = 'closed' then 'closed'
-        when o.epoch <> p_epoch then 'epoch'
-        when not stream_live then 'not_live'
-        -- The gate opens by its own clock and opening latches (R8); two seconds is more than two
-        -- well-kept clocks differ by.
-        when o.status = 'scheduled' and o.opens_at <= now_at + interval '2 s' then null
-        when o.status in ('draft', 'paused', 'scheduled') then 'not_open'
-    end;
-
+    refused := shut(o, p_epoch, now_at);
     if refused is null then
         select coalesce(sum(l.qty), 0),
                coalesce(bool_and(not l.seen and l.have + l.batch <= o.per_viewer
@@ -118,25 +152,9 @@ begin
     end if;
 
     if inserted > 0 then
-        o.taken := o.taken + inserted;
-        if o.payment = 'none' then
-            o.confirmed := o.confirmed + inserted;
-        end if;
-        o.version := o.version + 1;
-        if o.status = 'scheduled' then
-            o.status := 'open';
-            o.last_movement := move(o.id, o.last_movement, o.epoch, 'state', 0, null, 'opened');
-            perform tell(o.stream, 'offer.opened', o.id, null, offer_body(o));
-            told := true;
-        end if;
-        if o.status = 'open' and o.taken = o.quantity then
-            o.status := 'sold_out';
-            perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
-            told := true;
-        end if;
-        update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,
-                          status = o.status, last_movement = o.last_movement
-            where id = o.id;
+        was := o.status;
+        o := take_units(o, inserted);
+        told := o.status <> was;
     end if;
     left_units := o.quantity - o.taken;
     offer_version := o.version;
