@@ -30,6 +30,7 @@ from streams.protocol import (
     PINS_MAX,
     AnyCommand,
     Ban,
+    Bundle,
     Buy,
     Cancel,
     Event,
@@ -74,6 +75,8 @@ class WireBuy(records.Buy):
     __slots__ = ("re",)
 
     def __init__(self, caller: Caller, command: Buy) -> None:
+        assert command.offer is not None  # the shape has seen to both
+        assert command.qty is not None
         super().__init__(
             command.offer,
             caller.identity.sub,
@@ -82,6 +85,23 @@ class WireBuy(records.Buy):
             answer_buy,
             caller,
             caller.stream_id,
+        )
+        self.re = command.id
+
+
+class WireBundle(records.Bundle):
+    """A bundle that came by a socket; `tag` is the connection."""
+
+    __slots__ = ("re",)
+
+    def __init__(self, caller: Caller, command: Buy) -> None:
+        super().__init__(
+            caller.stream_id,
+            caller.identity.sub,
+            [(line.offer, line.qty) for line in command.lines or ()],
+            command.key,
+            answer_bundle,
+            caller,
         )
         self.re = command.id
 
@@ -112,6 +132,18 @@ def answer_buy(buy: records.Buy, outcome: records.Outcome) -> None:
         caller.reject(buy.re, _REFUSED[outcome.why])
     else:
         caller.reject(buy.re, refusal(outcome))
+
+
+def answer_bundle(bundle: records.Bundle, outcome: records.BundleOutcome) -> None:
+    """Answer a `WireBundle`."""
+    assert isinstance(bundle, WireBundle)
+    caller: Caller = bundle.tag
+    if isinstance(outcome, records.Bundled):
+        orders = [views.order(order) for order in outcome.orders]
+        replayed = True if outcome.replayed else None
+        caller.send(Bundle(re=bundle.re, bundle=outcome.bundle, orders=orders, replayed=replayed))
+    else:
+        caller.reject(bundle.re, refusal(outcome))
 
 
 class Commands:
@@ -146,7 +178,10 @@ class Commands:
     def handle(self, caller: Caller, command: AnyCommand) -> None:
         """Start the work and return at once."""
         if type(command) is Buy:
-            self._selling.buy(WireBuy(caller, command))
+            if command.lines is None:
+                self._selling.buy(WireBuy(caller, command))
+            else:
+                self._selling.bundles.buy(WireBundle(caller, command))
             return
         way = self._ways.get(type(command))
         if way is None:

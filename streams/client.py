@@ -19,7 +19,7 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Literal, Self
 from urllib.parse import quote
@@ -29,10 +29,19 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from streams.outcome import Bought, ClientError, Disconnected, Rejected, Stopped
+from streams.outcome import Bought, BoughtBundle, ClientError, Disconnected, Rejected, Stopped
 from streams.resume import Backoff, Event, Progress, ServerClock, full_jitter_s, may_return
 
-__all__ = ["Bought", "Client", "ClientError", "Disconnected", "Event", "Rejected", "Stopped"]
+__all__ = [
+    "Bought",
+    "BoughtBundle",
+    "Client",
+    "ClientError",
+    "Disconnected",
+    "Event",
+    "Rejected",
+    "Stopped",
+]
 
 WELCOME_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 10.0  # then a command with a key is sent again
@@ -120,6 +129,25 @@ class Client:
         if answer["type"] != "reject":
             return Bought(answer["order"], key, bool(answer.get("replayed")))
         return Rejected(answer["code"], answer["message"], key, answer.get("field"))
+
+    async def buy_bundle(
+        self, lines: Sequence[tuple[str, int]], key: str | None = None, *, deadline_s: float = 30.0
+    ) -> BoughtBundle | Rejected:
+        """Buy of several offers, all or none: (offer, qty) pairs, sent again as with `buy`."""
+        key = key or secrets.token_urlsafe(16)
+        wanted = [{"offer": offer, "qty": qty} for offer, qty in lines]
+        answer = await self._insist("buy", deadline_s, lines=wanted, key=key)
+        if answer["type"] != "reject":
+            replayed = bool(answer.get("replayed"))
+            return BoughtBundle(answer["bundle"], answer["orders"], key, replayed)
+        return Rejected(answer["code"], answer["message"], key, answer.get("field"))
+
+    async def extend(self, order: Event, *, deadline_s: float = 30.0) -> Event:
+        """Move the deadline of a reserved order; return an order event or `reject`.
+
+        Sent again until answered: it counts once for the `version` of the order that is given.
+        """
+        return await self._insist("extend", deadline_s, order=order["id"], version=order["version"])
 
     async def chat(self, text: str, key: str | None = None, *, deadline_s: float = 30.0) -> Event:
         """Say something; return `ok` or `reject`."""

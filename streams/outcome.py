@@ -41,6 +41,16 @@ class Bought:
 
 
 @dataclass(frozen=True, slots=True)
+class BoughtBundle:
+    """Orders of several offers, all committed; `bundle` is the id that they share."""
+
+    bundle: str
+    orders: list[Event]
+    key: str
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A refusal; with the code `retry` the outcome is unknown and `key` may be sent again."""
 

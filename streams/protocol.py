@@ -16,6 +16,7 @@ INT_MAX = 2**53 - 1
 FRAME_BYTES_MAX = 16 * 1024
 TOKEN_BYTES_MAX = 4096
 PINS_MAX = 3
+LINES_MAX = 20  # of a bundle
 ORDERS_IN_WELCOME_MAX = 50
 
 JSON_SUBPROTOCOL = "livecart.v1.json"
@@ -197,10 +198,32 @@ class Auth(Command, tag="auth", kw_only=True):
     token: Token
 
 
-class Buy(Command, tag="buy", kw_only=True):
+class BundleLine(Shape, kw_only=True):
+    """Units of one offer in a bundle; several lines of one offer are one sum."""
+
     offer: Id
     qty: Qty
+
+
+Lines = Annotated[list[BundleLine], Meta(min_length=1, max_length=LINES_MAX)]
+
+
+class Buy(Command, tag="buy", kw_only=True):
+    """Units of one offer (`offer` and `qty`), or of several, all or none (`lines`)."""
+
     key: Key
+    offer: Id | None = None
+    qty: Qty | None = None
+    lines: Lines | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the command to one of its two forms, in the words of msgspec."""
+        if self.lines is None:
+            missing = "offer" if self.offer is None else "qty" if self.qty is None else None
+            if missing is not None:
+                raise ValueError(f"Object missing required field `{missing}`")
+        elif self.offer is not None or self.qty is not None:
+            raise ValueError("Expected either `offer` and `qty`, or `lines` - at `$.lines`")
 
 
 class Cancel(Command, tag="cancel", kw_only=True):
@@ -493,6 +516,15 @@ AnyOrderEvent = (
 )
 
 
+class Bundle(Event, tag="bundle", kw_only=True):
+    """Answers a `buy` of `lines`: an order of each offer, in the order of the lines."""
+
+    re: int | None
+    bundle: str
+    orders: list[Order]
+    replayed: bool | None = None
+
+
 class Muted(Event, tag="muted", kw_only=True):
     until: int | None = None
 
@@ -525,6 +557,7 @@ AnyEvent = (
     AnyMain
     | AnyChat
     | AnyOrderEvent
+    | Bundle
     | ChatSkipped
     | Welcome
     | Resync

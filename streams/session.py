@@ -21,8 +21,10 @@ from streams.ports import Identity, Refused, Socket, Standing
 from streams.protocol import (
     HOST_COMMANDS,
     INT_MAX,
+    ORDER_EVENT,
     AnyCommand,
     Auth,
+    Bundle,
     Buy,
     Cancel,
     Chat,
@@ -48,6 +50,7 @@ NAME_CHARS_MAX = 40
 
 NOBODY = Identity(sub="", role="guest", name="guest", shop="", exp_ms=None)
 _SELLING = (Buy, Cancel)
+_OF_ORDERS = (OrderEvent, Bundle)
 _HELLO = Hello.__struct_config__.tag
 _FOR_ALL = (React, Ping, Hello)
 
@@ -150,9 +153,13 @@ class Session:
             return
         msgpack = self.socket.binary
         self._write(codec.frame(codec.encode(event, msgpack), msgpack))
-        if isinstance(event, OrderEvent) and self._awaits_snapshot():
+        if isinstance(event, _OF_ORDERS) and self._awaits_snapshot():
             # The snapshot on its way may be older than this: say it again after it.
-            self.hold(Ready(msgspec.structs.replace(event, re=None)))
+            if isinstance(event, OrderEvent):
+                self.hold(Ready(msgspec.structs.replace(event, re=None)))
+            else:
+                for order in event.orders:
+                    self.hold(Ready(ORDER_EVENT[order.status](order=order)))
 
     def reject(self, re: int | None, refused: Refused) -> None:
         """Answer a command with `reject`."""

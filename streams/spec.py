@@ -28,13 +28,27 @@ _CHANNEL = {"$ref": "#/channels/stream"}
 #: What a command is answered with, beside `reject`; a host's commands and the rest: `ok`.
 _ANSWERS: dict[type[msgspec.Struct], tuple[type[msgspec.Struct], ...]] = {
     protocol.Hello: (protocol.Welcome,),
-    protocol.Buy: get_args(AnyOrderEvent),  # reserved or confirmed; any status when replayed
+    # reserved or confirmed, any status when replayed; of `lines`, a bundle
+    protocol.Buy: (*get_args(AnyOrderEvent), protocol.Bundle),
     protocol.Cancel: (protocol.OrderCancelled,),
     # reserved; confirmed or shipped when an extension that counted before is asked for again
     protocol.Extend: (protocol.OrderReserved, protocol.OrderConfirmed, protocol.OrderShipped),
     protocol.Ping: (protocol.Pong,),
     protocol.React: (),
 }
+
+#: What `Buy.__post_init__` holds a buy to: null equals absent.
+_NONE = {"type": "null"}
+_BUY_FORMS: list[dict[str, Any]] = [
+    {
+        "required": ["offer", "qty"],
+        "properties": {"offer": {"type": "string"}, "qty": {"type": "integer"}, "lines": _NONE},
+    },
+    {
+        "required": ["lines"],
+        "properties": {"offer": _NONE, "qty": _NONE, "lines": {"type": "array"}},
+    },
+]
 
 
 def asyncapi() -> dict[str, Any]:
@@ -107,6 +121,7 @@ def _command(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 def _schemas(kinds: tuple[type[msgspec.Struct], ...]) -> dict[str, Any]:
     _, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    components[protocol.Buy.__name__]["oneOf"] = _BUY_FORMS
     return {name: _plain(components[name]) for name in sorted(components)}
 
 

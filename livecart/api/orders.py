@@ -66,22 +66,27 @@ def _heard(buy: records.Buy, outcome: records.Outcome) -> None:
         future.set_result(outcome)
 
 
-async def _entered(services: Services, identity: Identity, offer: str) -> str:
+async def _stream_of(services: Services, identity: Identity, offer: str) -> str:
     """Return the stream of an offer, mostly without waiting; raise `Refused` to whom it is shut."""
     stream = await services.rooms.stream_of(offer)
     if stream is None:
         raise Refused(Code.NOT_FOUND)
+    await entered(services, identity, stream)
+    return stream
+
+
+async def entered(services: Services, identity: Identity, stream: str) -> None:
+    """Raise `Refused` when a stream is shut to this viewer."""
     if not identity.may_enter(stream):
         raise Refused(Code.FORBIDDEN, "The token is for other streams.")
     if identity.sub in await services.rooms.banned(stream):
         raise Refused(Code.FORBIDDEN, "You are banned from this stream.")
-    return stream
 
 
 async def buy(call: Call, body: NewOrder) -> Answer:
     """Buy; 201, or 200 when an earlier call with this key made the order."""
     offer, identity, services = call.id(), call.caller, call.services
-    stream = await bounded(partial(_entered, services, identity, offer), ANSWER_S)
+    stream = await bounded(partial(_stream_of, services, identity, offer), ANSWER_S)
     future: asyncio.Future[records.Outcome] = asyncio.get_running_loop().create_future()
     services.selling.buy(
         records.Buy(offer, identity.sub, body.qty, call.key, _heard, future, stream)

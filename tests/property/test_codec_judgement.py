@@ -16,7 +16,12 @@ from streams.codec import Malformed, NotAMessage, decode, encode
 LINES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=128)
 KEYS = st.from_regex(r"[A-Za-z0-9._~-]{1,64}", fullmatch=True)
 IDS = st.integers(-protocol.INT_MAX, protocol.INT_MAX)
-BUYS = st.builds(protocol.Buy, id=IDS, offer=LINES, qty=st.integers(1, 1000), key=KEYS)
+QTYS = st.integers(1, 1000)
+BUNDLES = st.lists(st.builds(protocol.BundleLine, offer=LINES, qty=QTYS), min_size=1, max_size=20)
+BUYS = st.one_of(
+    st.builds(protocol.Buy, id=IDS, offer=LINES, qty=QTYS, key=KEYS),
+    st.builds(protocol.Buy, id=IDS, lines=BUNDLES, key=KEYS),
+)
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(max_size=9)
 )
@@ -27,7 +32,9 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-FIELDS = st.sampled_from(["type", "id", "t0", "qty", "key", "since", "token", "offer", "text", "x"])
+FIELDS = st.sampled_from(
+    ["type", "id", "t0", "qty", "key", "since", "token", "offer", "lines", "x"]
+)
 TYPES = st.sampled_from(["hello", "buy", "chat", "react", "ping", "pin", "nonsense"])
 
 # A busy machine is no fault of the codec.

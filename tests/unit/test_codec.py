@@ -48,17 +48,45 @@ def test_a_command_becomes_its_struct(binary: bool) -> None:
 @pytest.mark.parametrize("command", get_args(protocol.AnyCommand), ids=lambda c: c.__name__)
 def test_null_equals_absent(command: type[protocol.Command], binary: bool) -> None:
     """Every optional field of every command takes null for absent."""
-    optional = [f for f in msgspec.structs.fields(command) if not f.required]
     samples: dict[str, Any] = {
         "text": "hi", "key": "k", "kind": "like", "t0": 1, "qty": 1, "add": 1, "token": "t",
+        "version": 1,
     }  # fmt: skip
     message: dict[str, Any] = {"type": command.__struct_config__.tag, "id": 1}
     for field in msgspec.structs.fields(command):
         if field.required and field.name != "id":
             message[field.name] = samples.get(field.name, "x_1")
+    if command is protocol.Buy:  # which of its fields are optional depends on its form
+        message |= {"offer": "of_1", "qty": 1}
     plain = judge(message, binary)
     assert isinstance(plain, command)
-    assert judge(message | {field.name: None for field in optional}, binary) == plain
+    nulls = {f.name: None for f in msgspec.structs.fields(command) if f.name not in message}
+    assert judge(message | nulls, binary) == plain
+
+
+@KINDS
+def test_a_buy_has_one_of_two_forms(binary: bool) -> None:
+    """One offer, or lines; neither or both is refused with the field that is amiss."""
+    buy: dict[str, Any] = {"type": "buy", "id": 1, "key": "k"}
+    lines = [{"offer": "of_1", "qty": 1}, {"offer": "of_2", "qty": 2, "new": 1}]
+    bundle = judge(buy | {"lines": lines, "offer": None, "qty": None}, binary)
+    assert bundle == protocol.Buy(
+        id=1,
+        key="k",
+        lines=[protocol.BundleLine(offer="of_1", qty=1), protocol.BundleLine(offer="of_2", qty=2)],
+    )
+    for fields, field in (
+        ({}, "offer"), ({"qty": 1}, "offer"), ({"offer": "of_1"}, "qty"),
+        ({"lines": None, "offer": "of_1", "qty": None}, "qty"),
+        ({"lines": lines, "offer": "of_1"}, "lines"), ({"lines": lines, "qty": 1}, "lines"),
+        ({"lines": []}, "lines"), ({"lines": lines * 11}, "lines"), ({"lines": "of_1"}, "lines"),
+        ({"lines": [lines[0], {"offer": "of_1"}]}, "lines[1].qty"),
+        ({"lines": [lines[0], {"offer": "of_1", "qty": 1001}]}, "lines[1].qty"),
+        ({"lines": [{"offer": "of_\x00", "qty": 1}]}, "lines[0].offer"),
+        ({"lines": [1]}, "lines[0]"),
+    ):  # fmt: skip
+        verdict = refused(buy | fields, binary)
+        assert (verdict.code, verdict.field, verdict.re) == (Code.BAD_REQUEST, field, 1), fields
 
 
 @KINDS
