@@ -79,6 +79,36 @@ async def test_offers_that_need_each_other_do_not_block_each_other(shop: Shop) -
             await shop.rested(offer.id)
 
 
+async def test_a_hold_that_was_adopted_is_not_undone(shop: Shop) -> None:
+    """Another hub's bundle with this key is refused: the hold stays, as its admission is under way
+    elsewhere (R1).
+    """
+    one, two = shop.hubs[0], await shop.hub()
+    a, b, c = await offers(shop, 1, 1, 1)
+    bought(await one.buy(c.id, "zoe"))
+    admit, go = one.selling.bundles.ledger.admit, asyncio.Event()
+
+    async def slow(*args: Any) -> list[Judged]:
+        await go.wait()
+        return await admit(*args)
+
+    one.selling.bundles.ledger.admit = slow  # type: ignore[method-assign,assignment]
+    first = one.start_bundle(a.stream, "ann", [(a.id, 1), (b.id, 1)], "k")
+
+    async def held() -> bool:
+        return await holds(one, b) == 1
+
+    await until(held)
+    other = await two.bundle(a.stream, "ann", [(a.id, 1), (c.id, 1)], "k")
+    assert (why(other), field(other)) == ("sold_out", "lines[1]")
+    await until(lambda: not two.selling.bundles.under_way)
+    assert await one.left(a.id) == 0
+    go.set()
+    assert len(together(await first).orders) == 2
+    for offer in (a, b, c):
+        await shop.rested(offer.id)
+
+
 async def test_a_hub_that_dies_between_two_holds_loses_nothing(shop: Shop) -> None:
     """Half a bundle is held and nobody goes on: the keeper fences and gives it back (R1, I11)."""
     hub = shop.hubs[0]

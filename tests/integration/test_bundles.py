@@ -18,7 +18,8 @@ async def offers(shop: Shop, *quantities: int, **more: Any) -> list[Offer]:
     """Return open offers of one stream, in id order."""
     stream = await shop.stream()
     made = [await shop.offer(q, stream=stream, **({"per_viewer": 5} | more)) for q in quantities]
-    return sorted(made, key=lambda offer: offer.id)
+    found = await shop.hubs[0].ledger.offers([offer.id for offer in made])  # of their present epoch
+    return sorted(found, key=lambda offer: offer.id)
 
 
 def field(outcome: Any) -> str | None:
@@ -125,6 +126,39 @@ async def test_postgres_checks_the_sum_though_the_gate_does_not(shop: Shop) -> N
     assert [(j.word, j.order) for j in judged] == [(None, None), ("limit_reached", None)]
     assert not await shop.fetch("select 1 from orders")
     assert {r[0] for r in await shop.fetch("select taken from offers")} == {0}
+
+
+async def test_postgres_tells_a_replay_from_another_request(shop: Shop) -> None:
+    """Its rows line by line are `again`; fewer, more, or other units are key_reused."""
+    hub = shop.hubs[0]
+    a, b, c = await offers(shop, 5, 5, 5)
+    ledger = hub.selling.bundles.ledger
+    rank = iter(range(1, 100))
+
+    def lines(*wanted: tuple[Offer, int]) -> list[BundleLine]:
+        return [
+            BundleLine(o.id, o.epoch, Line(f"or_{(n := next(rank))}", "ann", "k", qty, n))
+            for o, qty in wanted
+        ]
+
+    first = await ledger.admit("bu_1", lines((a, 1), (b, 2)))
+    assert [j.word for j in first] == ["ok", "ok"]
+    again = await ledger.admit("bu_2", lines((a, 1), (b, 2)))
+    assert [(j.word, j.order) for j in again] == [("again", j.order) for j in first]
+    for other in (
+        lines((a, 1)), lines((b, 2)), lines((a, 1), (b, 1)), lines((a, 1), (b, 2), (c, 1)),
+        lines((b, 2), (c, 1)),
+    ):  # fmt: skip
+        judged = await ledger.admit("bu_3", other)
+        assert {j.word for j in judged} == {"key_reused"}
+    assert [j.word for j in await ledger.admit("bu_4", lines((c, 1)))] == ["ok"]
+    for mixed in (lines((a, 1), (c, 1)), lines((a, 1), (b, 2), (c, 1))):  # two bundles' rows
+        assert {j.word for j in await ledger.admit("bu_5", mixed)} == {"key_reused"}
+    single = await hub.ledger.admit(a.id, a.epoch, [Line("or_s", "bob", "k", 1, 99)])
+    assert single.outcomes is None
+    mine = BundleLine(a.id, a.epoch, Line("or_t", "bob", "k", 1, 100))
+    assert [j.word for j in await ledger.admit("bu_6", [mine])] == ["key_reused"]
+    assert len(await shop.fetch("select 1 from orders")) == 4
 
 
 async def test_a_bundle_sent_again_is_the_same_bundle(shop: Shop) -> None:
