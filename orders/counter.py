@@ -25,6 +25,7 @@ from orders.parking import Parking
 from orders.records import Accepted, Buy, Figures, Offer, Order, Refused, Why
 from orders.stock.gate import CALL_MAX, Decided, Frozen, GateAway, GateBroken
 from orders.stock.keys import key_field
+from orders.undo import Undo
 
 if TYPE_CHECKING:
     from orders.selling import Selling
@@ -46,6 +47,7 @@ class Counter:
         self._parking = Parking()
         self._written: dict[str, str] = {}  # id to viewer, of rows that the gate is not told of
         self._held: deque[Held] = deque()  # to be admitted next
+        self._undo = Undo(offer.id, selling.gate, self._limits.hold_batch_max)
         self._unresolved = 0  # holds taken here whose admission has no answer yet
         self._admitting = 0  # admission calls under way that somebody waits for
         self._polled_at = 0.0
@@ -57,7 +59,7 @@ class Counter:
     @property
     def idle(self) -> bool:
         """Tell whether nothing is under way or waiting."""
-        return self._pump is None and not self._tasks and not self._unresolved
+        return not (self._pump or self._tasks or self._unresolved or self._undo.busy)
 
     def put(self, buy: Buy) -> None:
         """Take a buy; it is answered exactly once."""
@@ -173,19 +175,9 @@ class Counter:
                 self._wake()
             return
         if isinstance(decided, Decided):
-            fresh = [(id_, rank) for word, rank, id_ in decided.lines if word == "held"]
-            await self._undo(decided.epoch, fresh)
-
-    async def _undo(self, epoch: int, holds: Sequence[tuple[str, int]]) -> None:
-        """Give fresh holds back by (id, rank); what fails here the keeper does."""
-        if not holds:
-            return
-        try:
-            await self._selling.gate.release(self.offer.id, epoch, holds)
-        except (GateAway, GateBroken) as error:
-            log.warning(
-                "%d holds of %s are left to the keeper: %s", len(holds), self.offer.id, error
-            )
+            for word, rank, id_ in decided.lines:
+                if word == "held":
+                    self._undo.add(decided.epoch, id_, rank)
 
     def _sort(self, batch: Sequence[Buy], decided: Decided) -> None:
         """Send each buy of a hold call its way."""
@@ -244,7 +236,7 @@ class Counter:
             self._written[held.line.id] = held.line.viewer
             self._waiting.extend(self._parking.of(held.line.viewer))
         elif undo and held.fresh:
-            self._spawn(self._undo(held.epoch, [(held.line.id, held.line.rank)]))
+            self._undo.add(held.epoch, held.line.id, held.line.rank)
         self._wake()
 
     # --- admissions ----------------------------------------------------------------------------
@@ -292,12 +284,9 @@ class Counter:
         held, self._held = list(self._held), deque()
         self._unresolved -= len(held)
         self._answer_retry([one.buy for one in held])
-        by_epoch: dict[int, list[tuple[str, int]]] = {}
         for one in held:
             if one.fresh:
-                by_epoch.setdefault(one.epoch, []).append((one.line.id, one.line.rank))
-        for epoch, holds in by_epoch.items():
-            self._spawn(self._undo(epoch, holds))
+                self._undo.add(one.epoch, one.line.id, one.line.rank)
 
     async def _see_through(
         self, batch: list[Held], call: asyncio.Task[Admitted], answered: bool
@@ -337,7 +326,6 @@ class Counter:
         selling = self._selling
         sales: list[tuple[Buy, Order]] = []
         replays: list[Buy] = []
-        undone: list[tuple[str, int]] = []
         for i, (buy, line, _, fresh) in enumerate(batch):
             word = "ok" if admitted.outcomes is None else admitted.outcomes[i]
             if word == "ok":
@@ -358,15 +346,13 @@ class Counter:
                 # Refused for good, and no other admission under this rank is under way: a fresh
                 # hold may go at once, so that nobody is parked behind it.
                 if fresh:
-                    undone.append((line.id, line.rank))
+                    self._undo.add(batch[0].epoch, line.id, line.rank)
                 if not answered:
                     selling.answer(buy, _REFUSED[word])
         for buy, _ in sales:
             self._waiting.extend(self._parking.of(buy.viewer))
         if replays:
             selling.replay(replays, answered, self._mark)
-        if undone:
-            self._spawn(self._undo(batch[0].epoch, undone))
         self._tell(sales, admitted, answered)
 
     def _tell(self, sales: list[tuple[Buy, Order]], admitted: Admitted, answered: bool) -> None:

@@ -245,3 +245,28 @@ async def test_a_single_buy_with_the_key_of_a_bundle_under_way_is_one_of_them(sh
         await hubs[0].keeper.round()  # what was adopted is the keeper's
         for offer in (a, b):
             await shop.rested(offer.id)
+
+
+async def test_a_crowd_of_refused_bundles_is_no_outage(shop: Shop) -> None:
+    """Holds go back in few calls, however many bundles are refused at the same moment."""
+    hub = shop.hubs[0]
+    a, b = await offers(shop, 500, 1)
+    bought(await hub.buy(b.id, "zoe"))
+    release, calls, at_once, most = hub.gate.release, 0, 0, 0
+
+    async def counted(*args: Any) -> Any:
+        nonlocal calls, at_once, most
+        calls, at_once = calls + 1, at_once + 1
+        most = max(most, at_once)
+        try:
+            return await release(*args)
+        finally:
+            at_once -= 1
+
+    hub.gate.release = counted  # type: ignore[method-assign,assignment]
+    sent = [hub.start_bundle(a.stream, f"v{n}", [(a.id, 1), (b.id, 1)]) for n in range(300)]
+    assert {why(one) for one in await asyncio.gather(*sent)} == {"sold_out"}
+    for offer in (a, b):
+        await shop.rested(offer.id)
+    assert (most, calls < 100) == (1, True)
+    assert await hub.left(a.id) == 500
