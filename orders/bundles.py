@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from orders import metrics
+from orders.coalesce import Coalesced
 from orders.deadline import within
 from orders.held import Held, Part
 from orders.ledger.bundles import BundleLedger, BundleLine, Judged
@@ -73,6 +74,7 @@ class Bundles:
     def __init__(self, selling: Selling) -> None:
         self._selling = selling
         self.ledger = BundleLedger(selling.ledger)
+        self._reads: Coalesced[str, list[Order]] = Coalesced(self.ledger.orders)
         self._deals: dict[Same, Deal] = {}  # those not answered yet
         self._slots = asyncio.Semaphore(selling.limits.bundle_admissions_at_once)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,7 +148,8 @@ class Bundles:
         outcome: BundleOutcome = Refused(Why.KEY_REUSED)
         orders: list[Order] = []
         try:
-            orders = await self._selling.in_time(self.ledger.orders(order.bundle or ""))
+            found = await self._selling.in_time(self._reads.get(order.bundle or ""))
+            orders = found or []
         except Exception as error:  # noqa: BLE001 - told to the buyer
             outcome = self._selling.excuse(error)
         if orders and {o.offer: o.qty for o in orders} == deal.wanted:

@@ -60,9 +60,12 @@ class BundleLedger:
         )
         return [_judged(row) for row in rows]
 
-    async def orders(self, bundle: str) -> list[Order]:
-        """Return the orders of one bundle."""
-        return [Order(**row) for row in await self._ledger.rows(SQL["orders_of_bundle"], bundle)]
+    async def orders(self, bundles: Sequence[str]) -> dict[str, list[Order]]:
+        """Return the orders of those of the bundles that exist."""
+        found: dict[str, list[Order]] = {}
+        for row in await self._ledger.rows(SQL["orders_of_bundles"], list(bundles)):
+            found.setdefault(row["bundle"], []).append(Order(**row))
+        return found
 
 
 def _judged(row: asyncpg.Record) -> Judged:

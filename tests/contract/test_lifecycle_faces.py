@@ -73,17 +73,17 @@ async def test_everybody_hears_of_a_pause_and_of_its_end(shop: Shop) -> None:
 async def test_a_viewer_extends_his_order(shop: Shop) -> None:
     """The answer has the new deadline and what is left of it; his other connections hear it."""
     stream = await shop.stream()
-    offer = await shop.offer(stream, hold_s=60, extends=1)
+    offer = await shop.offer(stream, hold_s=60, extends=2)
     ann = token("viewer", "ann")
     async with lines(shop, stream, ann, ann, token("viewer", "bob")) as (first, second, bob):
         order = (await first.ask("buy", offer=offer, qty=1, key="k"))["order"]
-        assert order["extends_left"] == 1
+        assert order["extends_left"] == 2
         assert (await bob.ask("extend", order=order["id"], version=1))["code"] == "not_found"
         await asyncio.sleep(0.002)  # so that the millisecond of the deadline is another
         answer = await first.ask("extend", order=order["id"], version=1)
         extended = answer["order"]
         assert (answer["type"], extended["version"]) == ("order.reserved", 2)
-        assert extended["extends_left"] == 0
+        assert extended["extends_left"] == 1
         assert extended["expires_at"] > order["expires_at"]
         told = await second.until(
             lambda m: m["type"] == "order.reserved" and m["order"]["version"] == 2
@@ -91,7 +91,13 @@ async def test_a_viewer_extends_his_order(shop: Shop) -> None:
         assert "re" not in told
         again = await second.ask("extend", order=order["id"], version=1)
         assert again["order"] == extended
-        assert (await first.ask("extend", order=order["id"], version=2))["code"] == "conflict"
+        theirs = token("host", "h", shop="shop-2")
+        async with lines(shop, stream, shop.host, theirs) as (host, stranger):
+            refused = await stranger.ask("extend", order=order["id"], version=2)
+            assert (refused["code"], refused["field"]) == ("not_found", "order")
+            by_host = await host.ask("extend", order=order["id"], version=2)
+            assert (by_host["type"], by_host["order"]["extends_left"]) == ("order.reserved", 0)
+        assert (await first.ask("extend", order=order["id"], version=3))["code"] == "conflict"
         for bad in (0, -1, 2**53, "1", None, 1.5):
             refused = await first.ask("extend", order=order["id"], version=bad)
             assert (refused["code"], refused["field"]) == ("bad_request", "version"), bad

@@ -10,7 +10,7 @@ import pytest
 
 from streams.log import Logged, LogLimits, Position, chat_line
 from streams.ports import Fact
-from streams.protocol import Message, OrderConfirmed, OrderReserved, Since
+from streams.protocol import Bundle, Message, OrderConfirmed, OrderReserved, Since
 from streams.tail import Fields
 from tests.hub_rig import QUICK, Stage, Truth, an_offer, an_order, closed, open_stage, until
 
@@ -389,6 +389,23 @@ async def test_orders_said_while_the_snapshot_is_read_come_after_it(stage: Stage
     stage.truth.gate.set()
     await late.get("order.confirmed")
     assert [e["type"] for e in late.events] == ["welcome", "order.confirmed"]
+
+
+async def test_a_bundle_answered_while_a_snapshot_is_read_is_said_again(stage: Stage) -> None:
+    """The snapshot may be older than the answer: each of its orders follows it once more."""
+    ann = await stage.enter("viewer/ann")
+    session = next(s for s in stage.hub.sessions if s.socket is ann)
+    session.live = False  # as while a resync is read
+    orders = [
+        an_order(stage.truth.stream_id, "ann", key="a"),
+        an_order(stage.truth.stream_id, "ann", key="b", status="confirmed"),
+    ]
+    session.send(Bundle(re=7, bundle="bu_1", orders=orders))
+    session.show(b"")
+    await ann.get("order.confirmed")
+    told = [e for e in ann.events if e["type"] == "bundle" or "order" in e]
+    assert [e["type"] for e in told] == ["bundle", "order.reserved", "order.confirmed"]
+    assert [e["order"]["key"] for e in told[1:]] == ["a", "b"]
 
 
 async def test_drain_tells_and_closes_everyone(stage: Stage) -> None:

@@ -25,6 +25,8 @@ HOST_COMMANDS = [
     ("unpin", {"pin": "pin_1"}),
     ("offer.open", {"offer": "of_1"}),
     ("offer.close", {"offer": "of_1"}),
+    ("offer.pause", {"offer": "of_1"}),
+    ("offer.resume", {"offer": "of_1"}),
     ("offer.restock", {"offer": "of_1", "add": 1, "key": "k"}),
     ("mute", {"user": "ann"}),
     ("unmute", {"user": "ann"}),
@@ -32,6 +34,8 @@ HOST_COMMANDS = [
     ("chat.remove", {"message": "msg_1"}),
 ]
 BUY = ("buy", {"offer": "of_1", "qty": 1, "key": "k"})
+BUNDLE = ("buy", {"lines": [{"offer": "of_1", "qty": 1}], "key": "k"})
+EXTEND = ("extend", {"order": "or_1", "version": 1})
 CANCEL = ("cancel", {"order": "or_1"})
 CHAT = ("chat", {"text": "hi", "key": "k"})
 
@@ -132,7 +136,7 @@ async def test_a_second_hello_is_a_bad_request(stage: Stage) -> None:
     assert screen.closed_with is None
 
 
-@pytest.mark.parametrize(("type_", "fields"), [*HOST_COMMANDS, BUY, CANCEL, CHAT])
+@pytest.mark.parametrize(("type_", "fields"), [*HOST_COMMANDS, BUY, BUNDLE, EXTEND, CANCEL, CHAT])
 async def test_a_guest_may_only_watch_and_react(
     stage: Stage, type_: str, fields: dict[str, object]
 ) -> None:
@@ -151,7 +155,7 @@ async def test_a_viewer_may_not_host(stage: Stage, type_: str, fields: dict[str,
     assert stage.desk.commands == []
 
 
-@pytest.mark.parametrize(("type_", "fields"), [BUY, CANCEL])
+@pytest.mark.parametrize(("type_", "fields"), [BUY, BUNDLE, CANCEL])
 async def test_a_host_may_not_buy(stage: Stage, type_: str, fields: dict[str, object]) -> None:
     """Selling and buying are different roles."""
     screen = await stage.enter("host/shop")

@@ -8,9 +8,9 @@ select r.*
   from unnest($1::text[], $2::text[], $3::text[]) as x (offer, viewer, key)
   join order_rows r on r.offer = x.offer and r.viewer = x.viewer and r.key = x.key
 
--- name: orders_of_bundle
--- The orders that were bought together.
-select * from order_rows r where r.bundle = $1 order by r.offer
+-- name: orders_of_bundles
+-- The orders of each of these bundles.
+select * from order_rows r where r.bundle = any ($1::text[]) order by r.bundle, r.offer
 
 -- name: orders_of_viewers
 -- The newest $3 orders of each of these viewers in a stream.
