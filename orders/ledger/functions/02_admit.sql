@@ -118,9 +118,9 @@ begin
 
     if clean then
         insert into orders (id, offer, stream, viewer, key, qty, unit_price_minor, status, rank,
-                            reserved_at, expires_at, confirmed_at)
+                            reserved_at, expires_at, confirmed_at, epoch)
             select x.id, p_offer, o.stream, x.viewer, x.key, x.qty, o.price_minor, order_status,
-                   x.rank, now_at, expire_at, confirm_at
+                   x.rank, now_at, expire_at, confirm_at, o.epoch
               from unnest(p_ids, p_viewers, p_keys, p_qtys, p_ranks)
                    as x (id, viewer, key, qty, rank);
         inserted := total;
@@ -143,9 +143,10 @@ begin
                 outcomes[i] := 'sold_out';
             else
                 insert into orders (id, offer, stream, viewer, key, qty, unit_price_minor, status,
-                                    rank, reserved_at, expires_at, confirmed_at)
+                                    rank, reserved_at, expires_at, confirmed_at, epoch)
                     values (p_ids[i], p_offer, o.stream, p_viewers[i], p_keys[i], p_qtys[i],
-                            o.price_minor, order_status, p_ranks[i], now_at, expire_at, confirm_at);
+                            o.price_minor, order_status, p_ranks[i], now_at, expire_at, confirm_at,
+                            o.epoch);
                 inserted := inserted + p_qtys[i];
             end if;
         end loop;

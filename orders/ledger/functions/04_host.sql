@@ -249,6 +249,9 @@ begin
                 p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword,
                 p_extends)
         returning * into o;
+    -- Movement 0: what the offer begins with; no gate ever has to apply it.
+    insert into movements (offer, n, kind, units, reason, epoch)
+        values (o.id, 0, 'quantity', o.quantity, 'created', o.epoch);
     if o.status = 'scheduled' then
         perform tell(o.stream, 'offer.scheduled', o.id, null, offer_body(o));
     end if;
@@ -261,6 +264,7 @@ create or replace function revise_offer(p_offer text, p jsonb) returns text
 language plpgsql as $$
 declare
     o offers;
+    before integer;
     closes timestamptz;
     word text;
 begin
@@ -271,6 +275,7 @@ begin
         return 'conflict';
     end if;
     if o.status = 'draft' then
+        before := o.quantity;
         update offers set
             product = coalesce(p ->> 'product', product),
             price_minor = coalesce((p ->> 'price_minor')::bigint, price_minor),
@@ -284,6 +289,11 @@ begin
             extends = coalesce((p ->> 'extends')::integer, extends),
             version = version + 1
             where id = p_offer returning * into o;
+        if o.quantity <> before then
+            o.last_movement := move(o.id, o.last_movement, o.epoch, 'quantity',
+                                    o.quantity - before, null, 'revised');
+            update offers set last_movement = o.last_movement where id = o.id;
+        end if;
         if o.opens_at is not null then
             o.status := 'scheduled';
             o := note_state(o, 'scheduled');
