@@ -33,6 +33,7 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[str | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
 Workers = Annotated[str | None, typer.Option(help="Processes that share the port.")]
 DataDir = Annotated[str | None, typer.Option(help="Folder of the embedded servers' data.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
 _OPTIONS = {
     "LIVECART_HOST": "--host",
@@ -160,6 +161,36 @@ def doctor(host: Host = None, port: Port = None, data_dir: DataDir = None) -> No
     raise typer.Exit(1 if failed else 0)
 
 
+@app.command()
+def ledger(
+    offer: Annotated[str, typer.Argument(help="Id of the offer: of_….")],
+    limit: Annotated[int, typer.Option(min=0, help="The last so many; 0: all.")] = 50,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Show every movement of an offer's units, and whether they sum to its counters."""
+    from livecart import books
+
+    environ = environ_with(data_dir=data_dir)
+    raise typer.Exit(books.ledger(environ, offer, limit or None, as_json))
+
+
+@app.command()
+def reconcile(
+    offers: Annotated[
+        list[str] | None, typer.Argument(help="Ids; without any, all that Redis decides about.")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is different.")] = False,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare offers in Redis with Postgres, name by name; status 0 when they agree at the end."""
+    from livecart import books
+
+    environ = environ_with(data_dir=data_dir)
+    raise typer.Exit(books.reconcile(environ, offers or [], repair, as_json))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def demo(context: typer.Context) -> None:
     """Play a short sale with simulated viewers; takes the options of `livecart-loadtest demo`."""
@@ -198,6 +229,7 @@ def spec(which: Annotated[str, typer.Argument(help="openapi or asyncapi.")] = "o
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command and return its status; a fault that a user can mend is one line."""
+    from livecart.books import ServersFault
     from livecart.demo_data import DemoFault
     from livecart.embedded import EmbeddedError
     from livecart.fleet import CannotListen
@@ -210,7 +242,7 @@ def run(arguments: Sequence[str]) -> int:
         return fail(error.format_message(), 2) if error.format_message() else 2
     except (SettingsError, BadOption) as error:
         return fail(str(error), 2)
-    except (EmbeddedError, CannotListen, DatabaseFault, DemoFault) as error:
+    except (EmbeddedError, CannotListen, DatabaseFault, DemoFault, ServersFault) as error:
         return fail(str(error), 1)
     except KeyboardInterrupt:
         return 130

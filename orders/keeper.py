@@ -1,7 +1,8 @@
 """The keeper: finishes what a crash, a pause or the clock left undone.
 
 Owns expiry, scheduled opening and closing, holds without a row (R1), the gate's lag (R4, R7), its
-rebuild (R2), and the publishing of facts that nobody published (R9). Each effect is conditional in
+rebuild (R2), the publishing of facts that nobody published (R9), and reconcile in the background
+(R11). Each effect is conditional in
 Postgres or in a script, so two keepers at once are harmless; `livecart` runs one leader (R10).
 Knows no sockets; what it commits it tells to its listener.
 """
@@ -18,7 +19,9 @@ from orders import metrics
 from orders.changes import Changes
 from orders.ledger.ledger import Active, Ledger, LedgerAway
 from orders.rebuild import Rebuilder
+from orders.reconcile import Reconciler
 from orders.records import Listener
+from orders.rounds import Rounds
 from orders.stock.gate import Frozen, Gate, GateAway, GateBroken, Standing
 
 log = logging.getLogger(__name__)
@@ -57,11 +60,15 @@ class Keeper:
         self._apart_since: dict[str, float] = {}  # offers whose gate is of another epoch
         self._lagging: dict[str, tuple[int, float]] = {}  # movement that the gate stays at, since
         self._rebuilds: dict[str, asyncio.Task[None]] = {}  # under way, by offer
+        self.reconciler = Reconciler(ledger, gate, rebuilder, changes, self._resolve_stale)
+        self._rounds = Rounds(self.reconciler)
 
     @property
     def _duties(self) -> tuple[Callable[[], Awaitable[bool]], ...]:
         """What there is to do; each tells whether there is more of it at once."""
-        return (self.open_and_close, self.look_after_gate, self.expire, self.publish)
+        return (
+            self.open_and_close, self.look_after_gate, self.expire, self.publish, self.reconcile,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Look after the offers until cancelled; outages are waited out."""
@@ -124,6 +131,11 @@ class Keeper:
             self._listener.told(stream)
         return False
 
+    async def reconcile(self) -> bool:
+        """Compare some of the offers with the gate, name by name; a little each round (R11)."""
+        await self._rounds.step()
+        return False
+
     async def expire(self) -> bool:
         """End reserved orders past their deadline, then give their units back in the gate."""
         due = await self._ledger.due_order_offers()
@@ -184,16 +196,11 @@ class Keeper:
                 return standing
             self._apart_since.pop(offer.id, None)
             await self._catch_up(offer, standing)
-            first = standing
-            while standing.stale and await self.resolve(offer.id, standing):
-                again = await self._gate.probe(offer.id, limits.grace_ms, limits.stale_max)
-                if len(standing.stale) < limits.stale_max or isinstance(again, Frozen):
-                    break
-                standing = again
+            await self._resolve_all(offer.id, standing)
         except GateBroken as error:
             log.error("%s is frozen until the next round: %s", offer.id, error)
             return None
-        return first
+        return standing
 
     async def _catch_up(self, offer: Active, standing: Standing) -> None:
         """Apply movements that a crash left, and tell of their orders what was not told then.
@@ -238,6 +245,20 @@ class Keeper:
             log.warning("%s could not be rebuilt yet: %s", offer, error)
         except Exception:
             log.exception("%s could not be rebuilt", offer)
+
+    async def _resolve_stale(self, offer: str) -> None:
+        standing = await self._gate.probe(offer, self.limits.grace_ms, self.limits.stale_max)
+        if isinstance(standing, Standing):
+            await self._resolve_all(offer, standing)
+
+    async def _resolve_all(self, offer: str, standing: Standing) -> None:
+        """Resolve the stale holds, more than one call names too."""
+        limits = self.limits
+        while standing.stale and await self.resolve(offer, standing):
+            again = await self._gate.probe(offer, limits.grace_ms, limits.stale_max)
+            if len(standing.stale) < limits.stale_max or isinstance(again, Frozen):
+                break
+            standing = again
 
     async def resolve(self, offer: str, standing: Standing) -> bool:
         """Resolve holds that nobody finished: mark those that have a row, give the rest back (R1).

@@ -52,3 +52,9 @@ KEEPER_ROUND_S = Histogram(
 EXPIRED = Counter("livecart_orders_expired_total", "Orders ended by their deadline")
 FENCED = Counter("livecart_holds_fenced_total", "Holds without a row, given back behind a fence")
 REBUILT = Counter("livecart_gate_rebuilds_total", "Offers rebuilt in the gate")
+DIFFERENCES = Gauge(
+    "livecart_reconcile_differences",
+    "Differences between gates and rows that stood in two looks, as the keeper last saw them",
+    multiprocess_mode="mostrecent",
+)
+MENDED = Counter("livecart_reconcile_mended_total", "Differences that were mended as such")

@@ -30,6 +30,7 @@ from redis.exceptions import (
 
 from orders.records import Offer
 from orders.stock.keys import Keys, keys_of
+from orders.stock.sight import Sight, sight_of
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,8 @@ class Gate:
         self.client = client
         self.unwritten_max = unwritten_max  # per offer, over all hubs
         self._scripts = {
-            name: _Script(name) for name in ("hold", "release", "apply", "probe", "install")
+            name: _Script(name)
+            for name in ("hold", "release", "apply", "probe", "install", "inspect")
         }
 
     async def hold(
@@ -189,6 +191,36 @@ class Gate:
             return Frozen(raw[1])
         stale = [(raw[i].decode(), raw[i + 1]) for i in range(6, len(raw), 2)]
         return Standing(raw[1], raw[2], raw[3], raw[4], raw[5], stale)
+
+    async def inspect(
+        self,
+        offer: str,
+        ids: Sequence[str] = (),
+        fields: Sequence[str] = (),
+        viewers: Sequence[str] = (),
+        unwritten_max: int = 0,
+    ) -> Sight | Frozen:
+        """Read what is there of these orders, keys and viewers; at most `CALL_MAX` of each.
+
+        All unwritten holds are named unless they are more than `unwritten_max`.
+        """
+        named = [msgspec.msgpack.encode(names) for names in (ids, fields, viewers)]
+        raw = await self._call("inspect", offer, *named, unwritten_max)
+        return sight_of(raw) if raw[0] == b"ok" else Frozen(raw[1])
+
+    async def scan(
+        self, offer: str, which: Literal["holds", "keys", "viewers"], cursor: int, about: int
+    ) -> tuple[int, dict[str, str]]:
+        """Return a further part of a hash, and the cursor of the next; 0 begins and ends.
+
+        What is there from the first part to the last is in one of them; the rest may be.
+        """
+        key: str = getattr(keys_of(offer), which)
+        try:
+            found: Any = await self.client.hscan(key, cursor, count=about)
+        except (RedisError, OSError) as error:
+            raise GateAway(str(error)) from error
+        return found[0], {_text(field): _text(value) for field, value in found[1].items()}
 
     async def install(
         self,
@@ -258,3 +290,8 @@ class Gate:
             await self.client.hset(keys_of(offer).state, "run", "broken")
         except RedisError as error:
             raise GateAway(str(error)) from error
+
+
+def _text(raw: bytes) -> str:
+    """Return also what no script of ours wrote: planted rubbish must not hide the rest."""
+    return raw.decode(errors="replace")
