@@ -9,20 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable
-from typing import Any
-
-from redis.exceptions import RedisError
+from itertools import islice
 
 from orders import metrics
 from orders.ledger.ledger import Ledger
-from orders.stock.gate import Frozen, Gate, GateAway, State
-from orders.stock.keys import Keys, key_field, record, staged
+from orders.ledger.snapshot import PAGE, snapshot
+from orders.stock.gate import Frozen, Gate, State
+from orders.stock.keys import key_field, record, staged
 
 log = logging.getLogger(__name__)
-
-STAGE_CHUNK = 1_000  # fields a command: keeps Redis from blocking for long
-STAGE_TTL_S = 60  # a rebuild that died leaves nothing behind
 
 
 class Rebuilder:
@@ -86,53 +81,35 @@ class Rebuilder:
         commit after the snapshot are applied at the end, by whoever comes first.
         """
         epoch = await self._ledger.raise_epoch(offer, gate_epoch)
-        snapshot = await self._ledger.snapshot(offer)
-        if snapshot is None:
-            return False
-        row, fence_rank, orders = snapshot
-        holds: dict[str, str] = {}
-        bound: dict[str, str] = {}
-        viewers: dict[str, int] = {}
-        rank, taken = fence_rank, 0
-        for id_, viewer, key, qty, order_rank, live in orders:
-            field = key_field(viewer, key)
-            bound[field] = id_
-            rank = max(rank, order_rank)
-            if live:
-                holds[id_] = record(order_rank, qty, field)
-                viewers[viewer] = viewers.get(viewer, 0) + qty
-                taken += qty
         stage = staged(offer, epoch, secrets.token_hex(4))
-        await self._stage(stage, stage.holds, holds.items())
-        await self._stage(stage, stage.keys, bound.items())
-        await self._stage(stage, stage.viewers, viewers.items())
+        viewers: dict[str, int] = {}
+        rank = holds = bound = 0
+        async with snapshot(self._ledger, offer) as state:
+            if state is None:
+                return False
+            async for page in state.pages():
+                records: list[str] = []
+                keys: list[str] = []
+                for id_, viewer, key, qty, order_rank, live in page:
+                    field = key_field(viewer, key)
+                    keys += (field, id_)
+                    rank = max(rank, order_rank)
+                    if live:
+                        records += (id_, record(order_rank, qty, field))
+                        viewers[viewer] = viewers.get(viewer, 0) + qty
+                holds += len(records) // 2
+                bound += len(page)
+                await self._gate.stage(offer, stage, records, keys, ())
+        units = iter(viewers.items())
+        while some := list(islice(units, PAGE)):
+            await self._gate.stage(offer, stage, (), (), [part for pair in some for part in pair])
+        row = state.offer
         installed = await self._gate.install(
-            offer, stage, epoch, State.of(row), row.quantity - taken, rank, row.last_movement,
-            (len(holds), len(bound), len(viewers)),
+            offer, stage, epoch, State.of(row), row.quantity - sum(viewers.values()),
+            max(rank, state.fence_rank), row.last_movement, (holds, bound, len(viewers)),
         )  # fmt: skip
         if installed:
             metrics.REBUILT.inc()
-            log.info("rebuilt %s as epoch %d: %d orders", offer, epoch, len(bound))
+            log.info("rebuilt %s as epoch %d: %d orders", offer, epoch, bound)
             await self.follow(offer)
         return installed
-
-    async def _stage(self, stage: Keys, key: str, fields: Iterable[tuple[str, Any]]) -> None:
-        """Write a staged hash in chunks; other offers sell on between them."""
-        chunk: list[Any] = []
-        try:
-            for field, value in fields:
-                chunk += (field, value)
-                if len(chunk) >= 2 * STAGE_CHUNK:
-                    await self._send(stage, key, chunk)
-                    chunk = []
-            if chunk:
-                await self._send(stage, key, chunk)
-        except (RedisError, OSError) as error:
-            raise GateAway(str(error)) from error
-
-    async def _send(self, stage: Keys, key: str, chunk: list[Any]) -> None:
-        pipe = self._gate.client.pipeline(transaction=False)
-        pipe.execute_command("HSET", key, *chunk)
-        for staged_key in (stage.holds, stage.keys, stage.viewers):
-            pipe.expire(staged_key, STAGE_TTL_S)
-        await pipe.execute()

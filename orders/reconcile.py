@@ -36,7 +36,7 @@ Figure = tuple[str, object, object]  # its name, in Redis, in Postgres; None: th
 class ReconcileLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How much is looked at in one piece, and how often."""
 
-    page: int = 1_000  # names in one script call: a fraction of a millisecond of Redis
+    page: int = 500  # names in one script call: a fraction of a millisecond of Redis
     grace_s: float = 2.0  # between the two looks
     work_s: float = 0.02  # after which a round of the background begins no further piece
     pause_s: float = 10.0  # between two walks over all offers in the background,

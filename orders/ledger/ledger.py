@@ -223,40 +223,15 @@ class Ledger:
         """Begin a rebuild; return its epoch (R2)."""
         return cast(int, (await self.rows("select raise_epoch($1, $2)", offer, gate_epoch))[0][0])
 
-    async def snapshot(self, offer: str) -> tuple[Offer, int, list[asyncpg.Record]] | None:
-        """Return an offer's row, its fence, and all its orders, as of one moment (R2).
-
-        The rows are (id, viewer, key, qty, rank, live).
-        """
-        try:
-            async with (
-                asyncio.timeout(30),
-                self.pool.acquire(timeout=self.acquire_s) as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
-                found = await connection.fetch(SQL["offers_by_id"], [offer])
-                if not found:
-                    return None
-                fence_rank = await connection.fetchval(SQL["rebuild_fence"], offer)
-                return (
-                    _offer(found[0]),
-                    fence_rank,
-                    await connection.fetch(SQL["rebuild_orders"], offer),
-                )
-        except Exception as error:
-            if transient(error):
-                raise LedgerAway(repr(error)) from error
-            raise
-
     # --- reads -------------------------------------------------------------------------------
 
     async def offers(self, ids: Sequence[str]) -> list[Offer]:
         """Return those of the offers that exist."""
-        return [_offer(r) for r in await self.rows(SQL["offers_by_id"], list(ids))]
+        return [offer_of(r) for r in await self.rows(SQL["offers_by_id"], list(ids))]
 
     async def offers_of_stream(self, stream: str) -> list[Offer]:
         """Return the stream's offers, newest first, drafts and closed ones too."""
-        return [_offer(r) for r in await self.rows(SQL["offers_of_stream"], stream)]
+        return [offer_of(r) for r in await self.rows(SQL["offers_of_stream"], stream)]
 
     async def orders(self, ids: Sequence[str]) -> list[Order]:
         """Return those of the orders that exist, in any order."""
@@ -351,7 +326,8 @@ class Ledger:
         return [r[0] for r in await self.rows(OUTBOX["lagging_streams"])]
 
 
-def _offer(row: asyncpg.Record) -> Offer:
+def offer_of(row: asyncpg.Record) -> Offer:
+    """Return the record of a row of `offers_by_id`."""
     return Offer(**row)
 
 

@@ -41,6 +41,8 @@ TRANSIENT = ("LOADING", "BUSY", "OOM", "READONLY", "MOVED", "ASK", "CLUSTERDOWN"
 #: Marks and buys in one hold call: Lua unpacks no more than about 8,000 values at once.
 CALL_MAX = 3_000
 
+STAGE_TTL_S = 60  # a rebuild that died leaves nothing behind
+
 #: How long the state of a closed offer is kept (apply.lua says the same).
 CLOSED_TTL_S = 86_400
 
@@ -130,7 +132,7 @@ class Gate:
         self.unwritten_max = unwritten_max  # per offer, over all hubs
         self._scripts = {
             name: _Script(name)
-            for name in ("hold", "release", "apply", "probe", "install", "inspect")
+            for name in ("hold", "release", "apply", "probe", "stage", "install", "inspect")
         }
 
     async def hold(
@@ -221,6 +223,19 @@ class Gate:
         except (RedisError, OSError) as error:
             raise GateAway(str(error)) from error
         return found[0], {_text(field): _text(value) for field, value in found[1].items()}
+
+    async def stage(
+        self,
+        offer: str,
+        stage: Keys,
+        holds: Sequence[str],
+        keys: Sequence[str],
+        viewers: Sequence[str | int],
+    ) -> None:
+        """Write a part of a rebuild aside; each is a list of field, value, field, value, …"""
+        parts = [msgspec.msgpack.encode(fields) for fields in (holds, keys, viewers)]
+        staged = (stage.holds, stage.keys, stage.viewers)
+        await self._call("stage", offer, STAGE_TTL_S, *parts, more_keys=staged)
 
     async def install(
         self,
