@@ -13,10 +13,10 @@ DEV_STAMP := .venv/.ready-dev
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test bench lint format demo coverage clean
+.PHONY: help setup up test bench bench-core lint format demo coverage clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## what serving needs, in .venv/ with the console scripts
 
@@ -55,6 +55,9 @@ test: $(DEV_STAMP) ## run every test
 bench: setup ## a full sale beside pgbench, and one pin to 5,000 viewers beside plain Starlette
 	$(BIN)/livecart-loadtest run flash --spawn --hot-row
 	$(BIN)/python -m loadtest.scenarios.fanout
+
+bench-core: setup ## holds, orders, expiry and rebuild of the core alone, beside redis-benchmark
+	$(BIN)/python -m tests.bench.bench_core $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
