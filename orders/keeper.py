@@ -2,9 +2,8 @@
 
 Owns expiry, scheduled opening and closing, holds without a row (R1), the gate's lag (R4, R7), its
 rebuild (R2), the publishing of facts that nobody published (R9), and reconcile in the background
-(R11). Each effect is conditional in
-Postgres or in a script, so two keepers at once are harmless; `livecart` runs one leader (R10).
-Knows no sockets; what it commits it tells to its listener.
+(R11). Each effect is conditional in Postgres or in a script, so two keepers at once are harmless;
+`livecart` runs one leader (R10). Knows no sockets; what it commits it tells to its listener.
 """
 
 from __future__ import annotations
@@ -60,21 +59,21 @@ class Keeper:
         self._apart_since: dict[str, float] = {}  # offers whose gate is of another epoch
         self._lagging: dict[str, tuple[int, float]] = {}  # movement that the gate stays at, since
         self._rebuilds: dict[str, asyncio.Task[None]] = {}  # under way, by offer
-        self.reconciler = Reconciler(ledger, gate, rebuilder, changes, self._resolve_stale)
+        self.reconciler = Reconciler(
+            ledger, gate, rebuilder, resolve=self._resolve_stale, follow=self._apply_left
+        )
         self._rounds = Rounds(self.reconciler)
 
     @property
     def _duties(self) -> tuple[Callable[[], Awaitable[bool]], ...]:
         """What there is to do; each tells whether there is more of it at once."""
-        return (
-            self.open_and_close, self.look_after_gate, self.expire, self.publish, self.reconcile,
-        )  # fmt: skip
+        return (self.open_and_close, self.look_after_gate, self.expire, self.publish)
 
     async def run(self) -> None:
         """Look after the offers until cancelled; outages are waited out."""
         try:
             async with asyncio.TaskGroup() as group:
-                for duty in self._duties:
+                for duty in (*self._duties, self.reconcile):
                     group.create_task(self._keep(duty), name=f"keeper:{duty.__name__}")
         finally:
             for task in self._rebuilds.values():
@@ -101,7 +100,7 @@ class Keeper:
                 await asyncio.sleep(max(0.02, self.limits.round_s - took_s))
 
     async def round(self) -> None:
-        """Do once all that is due, to the end. Raises `LedgerAway` or `GateAway`."""
+        """Do once all that is due, to the end; reconcile never is. Raises as its duties do."""
         errors: list[BaseException] = []
         for duty in self._duties:
             try:
@@ -132,7 +131,7 @@ class Keeper:
         return False
 
     async def reconcile(self) -> bool:
-        """Compare some of the offers with the gate, name by name; a little each round (R11)."""
+        """Compare offers with the gate, name by name; a little each round (R11)."""
         await self._rounds.step()
         return False
 
@@ -203,11 +202,7 @@ class Keeper:
         return standing
 
     async def _catch_up(self, offer: Active, standing: Standing) -> None:
-        """Apply movements that a crash left, and tell of their orders what was not told then.
-
-        Told before they are applied: rather twice than never, since clients drop what they know by
-        its version.
-        """
+        """Apply movements that a crash left, once whoever made them had the time to."""
         if standing.movement >= offer.movement:
             self._lagging.pop(offer.id, None)
             if offer.untold:
@@ -218,15 +213,21 @@ class Keeper:
         if at != standing.movement:
             self._lagging[offer.id] = standing.movement, now
             since = now
-        if now - since < self.limits.lag_grace_s:
-            return
-        at = standing.movement
-        while rows := await self._ledger.movements(offer.id, at):
+        if now - since >= self.limits.lag_grace_s:
+            await self._apply_left(offer.id, standing.movement)
+
+    async def _apply_left(self, offer: str, at: int) -> None:
+        """Apply the movements after `at`, and tell of their orders what was not told then.
+
+        Told before they are applied: rather twice than never, since clients drop what they know by
+        its version.
+        """
+        while rows := await self._ledger.movements(offer, at):
             at = rows[-1]["n"]
             if named := [row["order_id"] for row in rows if row["order_id"] is not None]:
                 self._listener.changed(await self._ledger.orders(named))
-        for now_is in await self._ledger.offers([offer.id]):
-            await self._changes.settle(offer.id, now_is.stream)
+        for now_is in await self._ledger.offers([offer]):
+            await self._changes.settle(offer, now_is.stream)
 
     def _rebuild(self, offer: Active, gate_epoch: int, patiently: bool) -> None:
         """Rebuild behind everything else; `patiently`: unless another process is at it."""

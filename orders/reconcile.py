@@ -16,7 +16,6 @@ from typing import Literal
 import msgspec
 
 from orders import compare, metrics
-from orders.changes import Changes
 from orders.compare import Difference, Kind
 from orders.ledger.books import Books, Row, Seen
 from orders.ledger.ledger import Ledger
@@ -79,8 +78,9 @@ class Reconciler:
         ledger: Ledger,
         gate: Gate,
         rebuilder: Rebuilder,
-        changes: Changes,
+        *,
         resolve: Callable[[str], Awaitable[None]],
+        follow: Callable[[str, int], Awaitable[None]],
         limits: ReconcileLimits | None = None,
     ) -> None:
         self.books = Books(ledger)
@@ -88,8 +88,8 @@ class Reconciler:
         self._ledger = ledger
         self._gate = gate
         self._rebuilder = rebuilder
-        self._changes = changes
         self._resolve = resolve  # gives stale holds back behind the fence, or marks them (R1)
+        self._follow = follow  # applies movements after this one, and tells of their orders (R4)
 
     async def offers(self) -> list[str]:
         """Return the offers that the gate decides about, or decided lately."""
@@ -117,8 +117,8 @@ class Reconciler:
         if not found or ways <= {"none"}:
             return "none"
         metrics.MENDED.inc(len(standing))
-        if "rebuild" in ways:
-            seen = await self._gate.inspect(offer)
+        seen = await self._gate.inspect(offer)
+        if "rebuild" in ways or isinstance(seen, Frozen):
             await self._rebuilder.rebuild(offer, seen.epoch)
             if not found[0].active:
                 await self._gate.forget(offer)
@@ -126,7 +126,7 @@ class Reconciler:
         if "resolve" in ways:
             await self._resolve(offer)
         if "follow" in ways:
-            await self._changes.settle(offer, found[0].stream)
+            await self._follow(offer, seen.movement)
         return "resolve" if "resolve" in ways else "follow"
 
     async def figures(self, offer: str) -> list[Figure]:

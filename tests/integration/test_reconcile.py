@@ -205,11 +205,26 @@ async def test_the_keeper_mends_what_stands_in_two_looks(sale: Sale, hub: Hub) -
         hub.ledger, hub.gate, hub.changes, hub.rebuilder, hub.heard, keeper.limits
     )
     keeper.reconciler.limits = limits
-    async with asyncio.timeout(10):
-        while await sale.epoch() == epoch:
-            await keeper.reconcile()
+    running = asyncio.create_task(keeper.run())
+
+    async def mended() -> bool:
+        return await sale.epoch() > epoch
+
+    await until(mended)
+    running.cancel()
+    await asyncio.wait({running})
     assert metrics.DIFFERENCES._value.get() == 0
     await sale.shop.at_rest(sale.offer.id)
+
+
+async def test_an_end_that_reconcile_brings_to_the_gate_is_told(
+    sale: Sale, hub: Hub, reconciler: Reconciler
+) -> None:
+    """Whoever mends a lag tells the viewer first: the keeper would see nothing left to tell."""
+    await _commit_untold(sale)
+    hub.heard.changes.clear()
+    await reconciler.mend(sale.offer.id, await reconciler.differences(sale.offer.id))
+    assert [(o.id, o.status) for o in hub.heard.changes] == [(sale.live.id, "cancelled")]
 
 
 async def test_a_busy_sale_is_never_frozen(shop: Shop, hub: Hub, reconciler: Reconciler) -> None:

@@ -17,7 +17,8 @@ create or replace view ledger as
 
 -- held_rows: the orders whose holds a gate must have, when it was read at this movement and rank,
 -- before we look. Live now, or ended by a movement that it did not have; and admitted under a rank
--- that it had given by then, be it that the hold was adopted, and had another rank, meanwhile.
+-- that it had given by then, be it that the hold was adopted, and had another rank, meanwhile. An
+-- order that a movement brings to the gate (`take`) is not there before that movement.
 create or replace function held_rows(
     p_offer text, p_movement bigint, p_rank bigint, p_unwritten text[]
 ) returns setof orders language sql stable as $$
@@ -26,5 +27,8 @@ create or replace function held_rows(
        and (r.rank <= p_rank or r.id = any (p_unwritten))
        and (r.status in ('reserved', 'confirmed', 'shipped')
             or r.id in (select m.order_id from movements m
-                         where m.offer = p_offer and m.n > p_movement and m.kind = 'release'));
+                         where m.offer = p_offer and m.n > p_movement and m.kind = 'release'))
+       and not exists (select 1 from movements m
+                        where m.offer = p_offer and m.n > p_movement and m.kind = 'take'
+                          and m.order_id = r.id);
 $$;
