@@ -75,13 +75,13 @@ begin
             word := refused[i];
         else
             insert into orders (id, offer, stream, viewer, key, qty, unit_price_minor, status, rank,
-                                reserved_at, expires_at, confirmed_at, bundle)
+                                reserved_at, expires_at, confirmed_at, bundle, epoch)
                 values (p_ids[i], o.id, o.stream, p_viewer, p_key, p_qtys[i], o.price_minor,
                         case o.payment when 'none' then 'confirmed' else 'reserved' end, p_ranks[i],
                         now_at,
                         case o.payment when 'none' then null
                                        else now_at + make_interval(secs => o.hold_s) end,
-                        case o.payment when 'none' then now_at end, p_bundle);
+                        case o.payment when 'none' then now_at end, p_bundle, o.epoch);
             was := o.status;
             o := take_units(o, p_qtys[i]);
             told := o.status <> was;
