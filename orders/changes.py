@@ -9,6 +9,7 @@ Raises `LedgerAway` when the outcome is not known.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ class Changes:
         self._ledger = ledger
         self._rebuilder = rebuilder
         self._listener = listener
+        rebuilder.attach(listener.changed)
 
     # --- orders ----------------------------------------------------------------------------------
 
@@ -55,14 +57,17 @@ class Changes:
         if word == "ok":
             self._listener.changed([order])
             try:
-                await self.settle(order.offer, order.stream)
+                await self.settle(order.offer, order.stream, [order.id])
             except LedgerAway as error:  # the change is committed: that is what is answered
                 log.warning("the rest of %s is left to the keeper: %s", order.id, error)
         return order
 
-    async def settle(self, offer: str, stream: str) -> None:
-        """Do what follows from units given back: tell the gate, the figures and the facts."""
-        await self._tell_gate(offer)
+    async def settle(self, offer: str, stream: str, told: Collection[str] = ()) -> None:
+        """Do what follows from changed orders: tell the gate, the figures and the facts.
+
+        `told`: the orders whose viewers were told already.
+        """
+        await self._tell_gate(offer, told=told)
         for now in await self._ledger.offers([offer]):
             self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
         self._listener.told(stream)
@@ -139,10 +144,12 @@ class Changes:
             self._listener.told(now.stream)
         return now
 
-    async def _tell_gate(self, offer: str, install: bool = False) -> None:
+    async def _tell_gate(
+        self, offer: str, install: bool = False, told: Collection[str] = ()
+    ) -> None:
         """Bring the gate up to date; what fails here the keeper does, within a second."""
         try:
-            if not await self._rebuilder.follow(offer) and install:
+            if not await self._rebuilder.follow(offer, told) and install:
                 await self._rebuilder.rebuild(offer)
         except (GateAway, GateBroken) as error:
             log.warning("the gate does not know yet of %s: %s", offer, error)

@@ -35,6 +35,7 @@ class KeeperLimits(msgspec.Struct, frozen=True, kw_only=True):
     stale_max: int = 2_000  # holds resolved in one call
     expire_max: int = 1_000  # orders ended under one lock
     offers_at_once: int = 8
+    fault_pause_s: float = 1.0  # before a duty is tried again that failed as nobody foresaw
     building_s: float = 2.0  # how long a rebuild of another process is left alone
 
 
@@ -94,6 +95,11 @@ class Keeper:
                 if not away:
                     log.warning("the keeper waits with %s: %s", name, error)
                 away = True
+            except Exception:
+                # Orders must expire whatever one duty stumbles over; it is tried again, and seen.
+                log.exception("the keeper failed with %s", name)
+                metrics.KEEPER_FAILED.labels(name).inc()
+                await asyncio.sleep(self.limits.fault_pause_s)
             took_s = loop.time() - started
             metrics.KEEPER_ROUND_S.labels(name).observe(took_s)
             if not more:
@@ -152,7 +158,7 @@ class Keeper:
             whole.append(offer)
         metrics.EXPIRED.inc(len(orders))
         self._listener.changed(orders)
-        await self._changes.settle(offer, orders[0].stream)
+        await self._changes.settle(offer, orders[0].stream, [order.id for order in orders])
 
     # --- the gate --------------------------------------------------------------------------------
 
@@ -214,18 +220,10 @@ class Keeper:
             self._lagging[offer.id] = standing.movement, now
             since = now
         if now - since >= self.limits.lag_grace_s:
-            await self._apply_left(offer.id, standing.movement)
+            await self._apply_left(offer.id)
 
-    async def _apply_left(self, offer: str, at: int) -> None:
-        """Apply the movements after `at`, and tell of their orders what was not told then.
-
-        Told before they are applied: rather twice than never, since clients drop what they know by
-        its version.
-        """
-        while rows := await self._ledger.movements(offer, at):
-            at = rows[-1]["n"]
-            if named := [row["order_id"] for row in rows if row["order_id"] is not None]:
-                self._listener.changed(await self._ledger.orders(named))
+    async def _apply_left(self, offer: str) -> None:
+        """Apply the movements that the gate lacks; who applies them tells of their orders (R4)."""
         for now_is in await self._ledger.offers([offer]):
             await self._changes.settle(offer, now_is.stream)
 

@@ -49,6 +49,9 @@ KEEPER_ROUND_S = Histogram(
     ["duty"],
     buckets=LATENCY_BUCKETS_S,
 )
+KEEPER_FAILED = Counter(
+    "livecart_keeper_failures_total", "Faults in one of the keeper's duties", ["duty"]
+)
 EXPIRED = Counter("livecart_orders_expired_total", "Orders ended by their deadline")
 FENCED = Counter("livecart_holds_fenced_total", "Holds without a row, given back behind a fence")
 REBUILT = Counter("livecart_gate_rebuilds_total", "Offers rebuilt in the gate")

@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable, Collection, Sequence
+from contextvars import Context
 from itertools import islice
 
 from orders import metrics
 from orders.ledger.ledger import Ledger
 from orders.ledger.snapshot import PAGE, snapshot
+from orders.records import Order
 from orders.stock.gate import Frozen, Gate, State
 from orders.stock.keys import key_field, record, staged
+
+TOLD_MAX = 50_000  # orders remembered as told of while the gate cannot be; beyond, they are again
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +32,28 @@ class Rebuilder:
         self._gate = gate
         self._ledger = ledger
         self._following: dict[str, asyncio.Task[bool]] = {}
+        self._told: dict[str, set[str]] = {}  # by offer, orders that this process told of itself
+        self._told_n = 0  # of all offers together
+        self._tell: Callable[[Sequence[Order]], None] | None = None  # set by attach
 
-    async def follow(self, offer: str) -> bool:
+    def attach(self, tell: Callable[[Sequence[Order]], None]) -> None:
+        """Have the viewers of orders told whose movements another process left here."""
+        self._tell = tell
+
+    async def follow(self, offer: str, told: Collection[str] = ()) -> bool:
         """Apply the movements that the gate does not have; tell whether it has all now.
 
-        Calls for one offer that come together share one run, begun after the last of them.
+        Calls for one offer that come together share one run, begun after the last of them. `told`:
+        orders whose viewers know already. Those of others must be told before the gate knows: who
+        committed them may be dead, and the keeper looks only at what the gate lacks.
         """
+        self._note_told(offer, told)
         running = self._following.get(offer)
         if running is not None:
             await asyncio.wait({running})
         if self._following.get(offer) in (None, running):
-            task = asyncio.get_running_loop().create_task(self._follow(offer))
+            # In a context of its own: it is everybody's run, not that of who asked first.
+            task = asyncio.get_running_loop().create_task(self._follow(offer), context=Context())
             self._following[offer] = task
             task.add_done_callback(lambda t: self._forget(offer, t))
         return await asyncio.shield(self._following[offer])
@@ -51,18 +67,22 @@ class Rebuilder:
     async def _follow(self, offer: str) -> bool:
         standing = await self._gate.probe(offer, 1 << 40, 0)
         if isinstance(standing, Frozen):
+            self._forget_told(offer)  # a rebuild has their movements in its snapshot
             return False
         at = standing.movement
         while True:
+            known = set(self._told.get(offer, ()))
             # The row after the movements: its state is never older than the last of them.
             rows = await self._ledger.movements(offer, at)
             found = await self._ledger.offers([offer])
             if not found:
                 return False
             if not rows:
+                self._forget_told(offer, known)  # what was noted since may have movements yet
                 if found[0].status == "closed":
                     await self._ledger.gate_told(offer, at)
                 return True
+            await self._tell_of_others(offer, [r["order_id"] for r in rows if r["order_id"]])
             now = await self._gate.apply(
                 offer,
                 standing.epoch,
@@ -73,6 +93,32 @@ class Rebuilder:
             if isinstance(now, Frozen):
                 return False
             at = now
+
+    async def _tell_of_others(self, offer: str, named: Sequence[str]) -> None:
+        """Tell rather twice than never; clients drop what they know by its version."""
+        told = self._told.get(offer, ())
+        others = [order for order in named if order not in told]
+        if others and self._tell is not None:
+            self._tell(await self._ledger.orders(others))
+
+    def _note_told(self, offer: str, told: Collection[str]) -> None:
+        if not told:
+            return
+        if self._told_n + len(told) > TOLD_MAX:
+            self._told.clear()
+            self._told_n = 0
+        noted = self._told.setdefault(offer, set())
+        before = len(noted)
+        noted.update(told)
+        self._told_n += len(noted) - before
+
+    def _forget_told(self, offer: str, known: set[str] | None = None) -> None:
+        """Forget those, or all, of an offer."""
+        noted = self._told.pop(offer, set())
+        left = set() if known is None else noted - known
+        self._told_n -= len(noted) - len(left)
+        if left:
+            self._told[offer] = left
 
     async def rebuild(self, offer: str, gate_epoch: int = 0) -> bool:
         """Build the offer's state anew from Postgres; tell whether this one was installed (R2).

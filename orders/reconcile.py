@@ -80,7 +80,7 @@ class Reconciler:
         rebuilder: Rebuilder,
         *,
         resolve: Callable[[str], Awaitable[None]],
-        follow: Callable[[str, int], Awaitable[None]],
+        follow: Callable[[str], Awaitable[None]],
         limits: ReconcileLimits | None = None,
     ) -> None:
         self.books = Books(ledger)
@@ -89,7 +89,7 @@ class Reconciler:
         self._gate = gate
         self._rebuilder = rebuilder
         self._resolve = resolve  # gives stale holds back behind the fence, or marks them (R1)
-        self._follow = follow  # applies movements after this one, and tells of their orders (R4)
+        self._follow = follow  # applies the movements that the gate lacks, and tells of them (R4)
 
     async def offers(self) -> list[str]:
         """Return the offers that the gate decides about, or decided lately."""
@@ -126,7 +126,7 @@ class Reconciler:
         if "resolve" in ways:
             await self._resolve(offer)
         if "follow" in ways:
-            await self._follow(offer, seen.movement)
+            await self._follow(offer)
         return "resolve" if "resolve" in ways else "follow"
 
     async def figures(self, offer: str) -> list[Figure]:

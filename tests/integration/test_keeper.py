@@ -44,6 +44,44 @@ async def test_a_payment_that_nobody_told_is_told(shop: Shop, hub: Hub) -> None:
     await shop.at_rest(offer.id)
 
 
+async def test_what_another_process_committed_is_told_by_who_brings_it_to_the_gate(
+    shop: Shop, hub: Hub
+) -> None:
+    """A payment whose teller died is told although another hub's cancel overtakes the keeper."""
+    offer = await shop.offer(5)
+    paid, gone = bought(await hub.buy(offer.id, "ann")), bought(await hub.buy(offer.id, "bob"))
+    await hub.ledger.pay(paid.id)  # committed, and whoever asked died before he told anybody
+    other = await shop.hub()
+    await other.changes.cancel(gone.id, False, None)
+    told = [(order.id, order.status) for order in other.heard.changes]
+    assert sorted(told) == sorted([(paid.id, "confirmed"), (gone.id, "cancelled")])
+    await hub.keeper.round()
+    assert hub.heard.changes == []
+    await shop.at_rest(offer.id)
+
+
+async def test_a_duty_that_fails_stops_no_other(shop: Shop, hub: Hub) -> None:
+    """A fault that nobody foresaw in one duty: it is tried again, and orders expire meanwhile."""
+    offer = await shop.offer(2)
+    order = bought(await hub.buy(offer.id, "ann"))
+    fails = 0
+
+    async def fail() -> None:
+        nonlocal fails
+        fails += 1
+        raise ValueError("planted")
+
+    hub.keeper._rounds.step = fail  # type: ignore[method-assign]
+    running = asyncio.create_task(hub.keeper.run())
+    await until(lambda: fails)
+    await shop.fetch("update orders set expires_at = clock_timestamp() where id = $1", order.id)
+    await until(lambda: [o.status for o in hub.heard.changes] == ["expired"])
+    await until(lambda: fails > 1)
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait({running})
+
+
 async def test_what_was_told_is_not_told_again(shop: Shop, hub: Hub) -> None:
     """Changes that went their whole way leave the keeper nothing to tell."""
     offer = await shop.offer(3, per_viewer=3)
