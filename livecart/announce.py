@@ -49,10 +49,34 @@ OFFERS_GAUGED_MAX = 1_000  # label values of the stock gauge
 log = logging.getLogger("livecart.announce")
 _encode = msgspec.msgpack.Encoder().encode
 
-#: The connection whose command makes the change under way; it is answered, not told.
-_asker: ContextVar[Caller | None] = ContextVar("asker", default=None)
-
 Item = tuple[str, OrderEvent, Caller | None]
+
+
+class Asker:
+    """The connection whose command makes the change under way: it is answered, and so not told.
+
+    Unless its answer had to be `retry`: then it is told as everybody is, of what it missed too.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller: Caller | None = caller
+        self._missed: list[OrderEvent] = []  # of its own user; a command makes a handful at most
+
+    def left_out(self, viewer: str, event: OrderEvent) -> Caller | None:
+        """Return the connection that this event is not told to."""
+        if self._caller is not None and self._caller.identity.sub == viewer:
+            self._missed.append(event)
+        return self._caller
+
+    def give_up(self) -> None:
+        """Tell what was kept back, and keep nothing back from now on."""
+        caller, self._caller = self._caller, None
+        if caller is not None and not caller.closed:
+            for event in self._missed:
+                caller.send(event)
+
+
+_asker: ContextVar[Asker | None] = ContextVar("asker", default=None)
 
 
 class Teller(Protocol):
@@ -84,11 +108,12 @@ class BusTeller:
 
 
 @contextmanager
-def asked_by(caller: Caller) -> Iterator[None]:
-    """Leave out one connection from what the changes made inside are told to."""
-    token = _asker.set(caller)
+def asked_by(caller: Caller) -> Iterator[Asker]:
+    """Leave out one connection from what the changes begun inside are told to."""
+    asker = Asker(caller)
+    token = _asker.set(asker)
     try:
-        yield
+        yield asker
     finally:
         _asker.reset(token)
 
@@ -128,8 +153,9 @@ class Announcer:
         asker = _asker.get()
         by_stream: dict[str, list[Item]] = {}
         for order in orders:
-            item = (order.viewer, views.order_event(order), asker)
-            by_stream.setdefault(order.stream, []).append(item)
+            event = views.order_event(order)
+            left_out = None if asker is None else asker.left_out(order.viewer, event)
+            by_stream.setdefault(order.stream, []).append((order.viewer, event, left_out))
         for stream, items in by_stream.items():
             self._teller.private(stream, items)
 

@@ -16,7 +16,7 @@ from livecart import views
 from livecart.announce import asked_by
 from livecart.auth import SUB_BYTES_MAX
 from livecart.catalog.store import Catalog
-from livecart.patience import ANSWER_S, CHANGE_S, bounded
+from livecart.patience import ANSWER_S, CHANGE_S, bounded, go_on
 from orders import records
 from orders.changes import Changes
 from orders.deadline import within
@@ -197,12 +197,14 @@ class Commands:
 
     async def _run(self, way: Way, caller: Caller, command: AnyCommand) -> None:
         """Answer in time; what takes longer goes on, so that what it commits is still told."""
-        with asked_by(caller):
+        with asked_by(caller) as asker:
             change = self._tasks.spawn(
                 bounded(partial(way, caller, command), CHANGE_S), "change", expected=Exception
             )
         if not await within(change, ANSWER_S):
+            go_on(change)
             caller.reject(command.id, Refused(Code.RETRY, retry_after_ms=RETRY_AFTER_MS))
+            asker.give_up()
             return
         try:
             caller.send(change.result())

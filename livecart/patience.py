@@ -6,8 +6,9 @@ Used by HTTP operations and WebSocket commands alike; buys have limits of their 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streams.codes import Code
 from streams.ports import Refused
@@ -17,6 +18,8 @@ CHANGE_S = 5.0  # a change goes on behind that answer; only one that is stuck is
 
 T = TypeVar("T")
 
+log = logging.getLogger("livecart.patience")
+
 
 async def bounded(work: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Return what the work returns; cut it off and raise `Refused(RETRY)` when it takes longer."""
@@ -25,3 +28,13 @@ async def bounded(work: Callable[[], Awaitable[T]], seconds: float) -> T:
             return await work()
     except TimeoutError as error:
         raise Refused(Code.RETRY) from error
+
+
+def go_on(change: asyncio.Task[Any]) -> None:
+    """Leave a change to itself whose caller was told `retry`: that it failed is logged."""
+    change.add_done_callback(_ended)
+
+
+def _ended(change: asyncio.Task[Any]) -> None:
+    if not change.cancelled() and (error := change.exception()) is not None:
+        log.warning("a change that was answered `retry` failed: %r", error)

@@ -6,7 +6,6 @@ these values is what the OpenAPI document is generated from. Used by every noun 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from livecart.api.calls import (
     write,
 )
 from livecart.api.problems import Answer, problem
-from livecart.patience import ANSWER_S, CHANGE_S, bounded
+from livecart.patience import ANSWER_S, CHANGE_S, bounded, go_on
 from livecart.services import Site
 from orders.deadline import within
 from streams.codes import Code
@@ -137,15 +136,9 @@ async def _change(site: Site, work: Work) -> Any:
         raise Refused(Code.RETRY)
     change = site.changes.spawn(bounded(work, CHANGE_S), "change", expected=Exception)
     if not await within(change, ANSWER_S):
-        change.add_done_callback(_late)
+        go_on(change)
         raise Refused(Code.RETRY)
     return change.result()
-
-
-def _late(change: asyncio.Task[Any]) -> None:
-    """Log how a change ended whose caller was told `retry`, if it failed."""
-    if not change.cancelled() and (error := change.exception()) is not None:
-        log.warning("a change that was answered `retry` failed: %r", error)
 
 
 def admit(who: Who, call: Call) -> None:

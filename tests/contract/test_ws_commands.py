@@ -18,6 +18,7 @@ from streams.log import chat_line, tag_of
 from streams.protocol import Message
 from streams.wire import Wire
 from tests.contract.http_rig import Json, Shop, paths, problem, serving, token
+from tests.shop import until
 
 WAIT_S = 10.0
 
@@ -130,6 +131,75 @@ async def test_a_cancel_is_answered_once_and_told_to_the_others(shop: Shop) -> N
         await second.until(lambda m: m["type"] == "order.cancelled")
         assert (await first.ask("cancel", order=order))["code"] == "conflict"
         assert len(first.kinds("order.cancelled")) == 1
+
+
+async def test_what_a_dead_process_left_is_told_to_whoever_asks_next(shop: Shop) -> None:
+    """A payment that nobody told comes with the next change, to the connection that made it too."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream, per_viewer=2)
+    paid, gone = [(await shop.buy(offer, "ann", key=key)).json()["id"] for key in "ab"]
+    async with lines(shop, stream, token("viewer", "ann")) as (ann,):
+        await shop.services.ledger.pay(paid)  # and whoever did it died
+        assert (await ann.ask("cancel", order=gone))["type"] == "order.cancelled"
+        told = await ann.until(lambda m: m["type"] == "order.confirmed")
+        assert told["order"]["id"] == paid
+
+
+@pytest.mark.parametrize("at", ["committed", "told"])
+async def test_a_change_that_outlasts_its_answer_is_told_to_its_asker_too(
+    shop: Shop, at: str
+) -> None:
+    """Told `retry`, the connection that asked hears what came of it as the user's others do."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream)
+    order = (await shop.buy(offer, "ann")).json()["id"]
+    go_on = asyncio.Event()
+    ledger, rebuilder = shop.services.ledger, shop.services.rebuilder
+    cancel, follow = ledger.cancel, rebuilder.follow
+
+    async def late_cancel(*args: Any) -> Any:
+        result = await cancel(*args)
+        await go_on.wait()
+        return result
+
+    async def late_follow(*args: Any) -> bool:
+        await go_on.wait()
+        return await follow(*args)
+
+    if at == "committed":
+        ledger.cancel = late_cancel  # type: ignore[assignment]
+    else:
+        rebuilder.follow = late_follow  # type: ignore[assignment]
+    ann = token("viewer", "ann")
+    async with lines(shop, stream, ann, ann) as (asking, other):
+        answer = await asking.ask("cancel", order=order)
+        assert (answer["type"], answer["code"]) == ("reject", "retry")
+        go_on.set()
+        for line in (asking, other):
+            told = await line.until(lambda m: m["type"] == "order.cancelled")
+            assert (told["order"]["id"], told.get("re")) == (order, None)
+        assert (await asking.ask("cancel", order=order))["code"] == "conflict"
+        assert len(asking.kinds("order.cancelled")) == 1
+
+
+async def test_a_change_that_fails_behind_its_answer_is_logged(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for it any more; that it failed must still be seen."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream)
+    order = (await shop.buy(offer, "ann")).json()["id"]
+    go_on = asyncio.Event()
+
+    async def fails(*_: Any) -> Any:
+        await go_on.wait()
+        raise ValueError("planted")
+
+    shop.services.ledger.cancel = fails  # type: ignore[assignment]
+    async with lines(shop, stream, token("viewer", "ann")) as (line,):
+        assert (await line.ask("cancel", order=order))["code"] == "retry"
+        go_on.set()
+        await until(lambda: "planted" in caplog.text)
 
 
 async def test_a_host_runs_the_show_by_commands(shop: Shop) -> None:
