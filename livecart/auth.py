@@ -70,7 +70,7 @@ class TokenVerifier:
         self._edition = self._keys.edition  # of the keys that those were verified with
 
     async def verify(self, token: str) -> Identity:
-        """Return whom `token` speaks for; raise `Refused(UNAUTHENTICATED)`."""
+        """Return whom `token` speaks for; raise `Refused`: `unauthenticated`, or `bad_request`."""
         if self._keys.due():
             await self._keys.refresh()
         known = self._remembered(token)
@@ -105,8 +105,10 @@ class TokenVerifier:
         return identity
 
     async def _verify(self, token: str) -> tuple[Identity, int]:
-        if not token.isascii() or len(token) > TOKEN_BYTES_MAX:
-            raise _bad("The token is not a JWT, or longer than 4,096 bytes.")
+        if len(token.encode(errors="surrogatepass")) > TOKEN_BYTES_MAX:
+            raise _beyond("The token is longer than 4,096 bytes.")
+        if not token.isascii():
+            raise _bad("The token is not a JWT.")
         key = await self._keys.key(token)
         settings = self._settings
         try:
@@ -147,7 +149,7 @@ def identity_of(claims: dict[str, Any]) -> tuple[Identity, int]:
         raise _bad("The token has no `exp`.")
     name = _line(claims, "name", 4 * NAME_CHARS_MAX) or sub
     if name is not sub and len(name) > NAME_CHARS_MAX:
-        raise _bad("The token's `name` is longer than 40 characters.")
+        raise _beyond("The token's `name` is longer than 40 characters.")
     identity = Identity(
         sub=sub,
         role=role,
@@ -202,19 +204,26 @@ def _bad(why: str) -> Refused:
     return Refused(Code.UNAUTHENTICATED, why)
 
 
+def _beyond(why: str) -> Refused:
+    """Refuse what passes a limit of the protocol, however well it is signed."""
+    return Refused(Code.BAD_REQUEST, why, field="token")
+
+
 def _line(claims: dict[str, Any], name: str, bytes_max: int) -> str | None:
     """Return a claim of text, None when it is absent or null."""
     value = claims.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not value or _CONTROL.search(value):
-        raise _bad(f"The token's `{name}` is not text, or has control characters.")
+    if not isinstance(value, str):
+        raise _bad(f"The token's `{name}` is not text.")
+    if not value or _CONTROL.search(value):
+        raise _beyond(f"The token's `{name}` is empty, or has control characters.")
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:  # half of a surrogate pair
         raise _bad(f"The token's `{name}` is not text.") from error
     if size > bytes_max:
-        raise _bad(f"The token's `{name}` is too long.")
+        raise _beyond(f"The token's `{name}` is longer than {bytes_max} bytes.")
     return value
 
 

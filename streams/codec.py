@@ -9,12 +9,12 @@ Outcomes are values; nothing here raises because of what a client sent.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
 from streams.codes import MESSAGE, Code
-from streams.protocol import INT_MAX, AnyCommand, Event
+from streams.protocol import COMMANDS, INT_MAX, AnyCommand, Event
 
 MESSAGE_CHARS_MAX = 200  # of a reject: msgspec quotes what the client sent, up to a whole frame
 
@@ -24,7 +24,6 @@ _json_command: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyComman
 _msgpack_command: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
 _json_encode = msgspec.json.Encoder().encode
 _msgpack_encode = msgspec.msgpack.Encoder().encode
-_TYPES: frozenset[object] = frozenset(c.__struct_config__.tag for c in get_args(AnyCommand))
 
 # RecursionError: nesting deeper than the interpreter allows. TypeError: a map as the key of a map.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
@@ -139,7 +138,7 @@ def _refuse(payload: bytes, msgpack: bool, error: str) -> Malformed | NotAMessag
     kind = _value(outline.type, msgpack)
     if not isinstance(kind, str):
         kind = None
-    elif kind not in _TYPES:
+    elif kind not in COMMANDS:
         return Malformed(
             type=kind,
             re=re_,

@@ -93,6 +93,7 @@ class Close(IntEnum):
 #: The close that a refused `hello` is followed by.
 HELLO_CLOSE: dict[Code, Close] = {
     Code.UNAUTHENTICATED: Close.BAD_TOKEN,
+    Code.BAD_REQUEST: Close.BAD_TOKEN,  # a token that passes a limit
     Code.FORBIDDEN: Close.FORBIDDEN,
     Code.NOT_FOUND: Close.NOT_FOUND,
     Code.RETRY: Close.DRAINING,

@@ -77,7 +77,7 @@ class Doorkeeper(Protocol):
     """Verifies tokens."""
 
     async def verify(self, token: str) -> Identity:
-        """Return whom `token` speaks for; raise `Refused(UNAUTHENTICATED)`."""
+        """Return whom `token` speaks for; raise `Refused`: `unauthenticated`, or `bad_request`."""
 
 
 class RoomSource(Protocol):

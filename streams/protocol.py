@@ -7,7 +7,7 @@ since the Unix epoch, optional fields without a value are left out of what is se
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -45,8 +45,7 @@ Extends = Annotated[int, Meta(ge=0, le=10)]
 Version = Annotated[int, Meta(ge=1, le=INT_MAX)]
 Gtin = Annotated[str, Meta(pattern=r"^[0-9]{8,14}\Z")]
 ChatText = Annotated[str, Meta(min_length=1, max_length=300, pattern=TEXT)]
-# For the specs alone: who judges tokens judges their length too, so that a longer one is told
-# `unauthenticated`, wherever it was sent.
+# For the specs alone: who judges tokens judges their length too, wherever they were sent.
 Token = Annotated[str, Meta(extra_json_schema={"maxLength": TOKEN_BYTES_MAX})]
 ReactionKind = Literal["like", "love", "laugh", "wow", "clap"]
 CommandId = Annotated[int, Meta(ge=-INT_MAX, le=INT_MAX)]
@@ -318,7 +317,9 @@ AnyCommand = (
     | Ban
     | ChatRemove
 )
-#: Only these may a viewer's token send; the rest is the host's.
+#: Each command's class by its `type`.
+COMMANDS: dict[str, type[Command]] = {str(c.__struct_config__.tag): c for c in get_args(AnyCommand)}
+#: Only the stream's own host may send these.
 HOST_COMMANDS = (
     PinCommand,
     Unpin,

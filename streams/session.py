@@ -19,6 +19,7 @@ from streams.codec import Malformed, NotAMessage, Ready
 from streams.codes import HELLO_CLOSE, Close, Code
 from streams.ports import Identity, Refused, Socket, Standing
 from streams.protocol import (
+    COMMANDS,
     HOST_COMMANDS,
     INT_MAX,
     ORDER_EVENT,
@@ -29,6 +30,7 @@ from streams.protocol import (
     Cancel,
     Chat,
     ChatRemove,
+    Command,
     Event,
     Hello,
     Muted,
@@ -269,8 +271,13 @@ class Session:
         if isinstance(command, NotAMessage):
             self.close(Close.NOT_A_MESSAGE, command.reason)
         elif isinstance(command, Malformed):
-            self._refuse(command)
-        elif (code := self._forbids(command)) is not None:
+            meant = COMMANDS.get(command.type or "")
+            code = None if meant is None else self._forbids(meant)
+            if code is None:
+                self._refuse(command)
+            else:  # the token is judged before the shape
+                self.reject(command.re, Refused(code))
+        elif (code := self._forbids(type(command))) is not None:
             self.reject(command.id, Refused(code))
         elif isinstance(command, Ping):
             self.send(Pong(re=command.id, t0=command.t0, now=self._hub.clock.now_ms()))
@@ -288,18 +295,25 @@ class Session:
         else:
             self._hub.handler.handle(self, command)
 
-    def _forbids(self, command: AnyCommand) -> Code | None:
-        """Return why this role may not say that, None when it may."""
-        if isinstance(command, _FOR_ALL):
+    def _forbids(self, command: type[Command]) -> Code | None:
+        """Return why this token may not say that here, None when it may."""
+        if command in _FOR_ALL:
             return None
-        role = self.identity.role
-        if role == "guest":
+        identity = self.identity
+        if identity.role == "guest":
             return Code.UNAUTHENTICATED
-        if isinstance(command, _SELLING):
-            return None if role == "viewer" else Code.FORBIDDEN
-        if isinstance(command, HOST_COMMANDS) and role == "viewer":
-            return Code.FORBIDDEN
-        return None
+        if command in _SELLING:
+            allowed = identity.role == "viewer"
+        elif command in HOST_COMMANDS:
+            allowed = self._hosts()
+        elif command is Chat:  # a service has no voice, nor has the host of another shop
+            allowed = identity.role == "viewer" or (identity.role != "service" and self._hosts())
+        else:
+            allowed = True
+        return None if allowed else Code.FORBIDDEN
+
+    def _hosts(self) -> bool:
+        return self.room is not None and self.identity.may_host(self.room.shop)
 
     def _refuse(self, malformed: Malformed) -> None:
         refused = Refused(malformed.code, malformed.message, field=malformed.field)
@@ -312,9 +326,7 @@ class Session:
             self.room.talk.say(self, command, self._hub.clock.now_ms())
 
     def _remove(self, command: ChatRemove) -> None:
-        if self.room is None or not self.identity.may_host(self.room.shop):
-            self.reject(command.id, Refused(Code.FORBIDDEN))
-        else:
+        if self.room is not None:
             self.room.talk.remove(self, command, self._hub.clock.now_ms())
 
     def _renew(self, command: Auth) -> None:

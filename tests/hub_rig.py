@@ -211,7 +211,7 @@ class Gate:
         role, _, rest = token.partition("/")
         sub, _, more = rest.partition("/")
         exp_ms, _, stream = more.partition("/")
-        if role not in ("viewer", "host", "admin"):
+        if role not in ("viewer", "host", "admin", "service"):
             raise Refused(Code.UNAUTHENTICATED)
         return Identity(
             sub=sub,

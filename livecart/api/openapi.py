@@ -163,8 +163,7 @@ def _responses(operation: Operation, of: dict[Any, Any]) -> dict[str, Any]:
 
 def _refusals(operation: Operation) -> dict[int, list[Code]]:
     codes = [Code.UNAUTHENTICATED, *operation.refusals, Code.INTERNAL, Code.RETRY]
-    if operation.body is not None or operation.query is not None or operation.keyed:
-        codes.append(Code.BAD_REQUEST)
+    codes.append(Code.BAD_REQUEST)  # a token can pass a limit wherever it is sent
     if operation.body is not None:
         codes.append(Code.TOO_LARGE)
     if operation.who != "anyone":

@@ -76,13 +76,11 @@ async def test_claims_become_an_identity() -> None:
 @pytest.mark.parametrize(
     "claims",
     [
-        {"sub": None}, {"sub": ""}, {"sub": 7}, {"sub": "a" * 129}, {"sub": "茶" * 43},
-        {"sub": "a\x00"}, {"sub": "a\n"}, {"sub": "\x9f"}, {"sub": ["a"]}, {"sub": "\ud800"},
+        {"sub": None}, {"sub": 7}, {"sub": ["a"]}, {"sub": "\ud800"},
         {"role": None}, {"role": "guest"}, {"role": "Viewer"}, {"role": ["viewer"]}, {"role": 1},
         {"exp": None}, {"exp": "1"}, {"exp": True}, {"exp": float("nan")}, {"exp": float("inf")},
         {"exp": []}, {"exp": NOW_MS // 1000}, {"exp": -1}, {"exp": 0},
-        {"name": "x" * 41}, {"name": "a\nb"}, {"name": 1}, {"name": ""},
-        {"shop": "x" * 129}, {"shop": 1}, {"shop": "a\x7f"},
+        {"name": 1}, {"shop": 1},
         {"streams": "st_1"}, {"streams": [1]}, {"streams": {"st_1": 1}},
         {"nbf": NOW_MS // 1000 + 5}, {"nbf": "now"},
     ],
@@ -95,12 +93,27 @@ async def test_odd_claims_are_unauthenticated(claims: dict[str, Any]) -> None:
     assert "token" in refusal.message
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": ""}, {"sub": "a" * 129}, {"sub": "茶" * 43}, {"sub": "a\x00"}, {"sub": "a\n"},
+        {"sub": "\x9f"}, {"name": "x" * 41}, {"name": "a\nb"}, {"name": ""},
+        {"shop": "x" * 129}, {"shop": "a\x7f"}, {"streams": ["st_" + "x" * 5_000]},
+    ],
+    ids=lambda claims: repr(claims)[:40],
+)  # fmt: skip
+async def test_what_passes_a_limit_is_a_bad_request(claims: dict[str, Any]) -> None:
+    """A token, or a claim of it, beyond the protocol's limits is `bad_request` of `token`."""
+    refusal = await refused(verifier(), signed(**claims))
+    assert (refusal.code, refusal.field) == (Code.BAD_REQUEST, "token")
+
+
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)),
        st.sampled_from(["sub", "role", "exp", "nbf", "iat", "jti", "aud", "iss", "name", "shop",
                         "streams"]))  # fmt: skip
 def test_no_claim_breaks_the_verifier(value: Any, claim: str) -> None:
-    """Any JSON in any claim gives an identity or `unauthenticated`."""
+    """Any JSON in any claim gives an identity, or a refusal."""
     header = jwt.encode({}, SECRET, algorithm="HS256").split(".")[0]
     try:
         payload = json.dumps(GOOD | {claim: value}).encode()
@@ -115,7 +128,7 @@ def test_no_claim_breaks_the_verifier(value: Any, claim: str) -> None:
         asyncio.run(verifier().verify(token))
     except Refused as refusal:
         code = refusal.code
-    assert code in (None, Code.UNAUTHENTICATED)
+    assert code in (None, Code.UNAUTHENTICATED, Code.BAD_REQUEST)
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))

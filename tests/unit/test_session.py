@@ -162,6 +162,42 @@ async def test_a_host_may_not_buy(stage: Stage, type_: str, fields: dict[str, ob
     assert (await screen.answer(screen.say(type_, **fields)))["code"] == "forbidden"
 
 
+@pytest.mark.parametrize(
+    ("token", "type_", "code"),
+    [
+        (None, "buy", "unauthenticated"),
+        (None, "chat", "unauthenticated"),
+        (None, "pin", "unauthenticated"),
+        ("viewer/ann", "pin", "forbidden"),
+        ("viewer/ann", "buy", "bad_request"),
+        ("host/shop", "buy", "forbidden"),
+        ("host/shop", "pin", "bad_request"),
+        ("host/elsewhere", "pin", "forbidden"),
+    ],
+)
+async def test_the_token_is_judged_before_the_shape(
+    stage: Stage, token: str | None, type_: str, code: str
+) -> None:
+    """Who may not say a thing is told so, however ill it is typed."""
+    screen = await stage.enter(token)
+    answer = await screen.answer(screen.say(type_, qty=0, text=7))
+    assert (answer["type"], answer["code"]) == ("reject", code)
+    assert screen.closed_with is None
+
+
+@pytest.mark.parametrize(
+    ("token", "may"),
+    [("viewer/a", True), ("host/shop", True), ("admin/a", True), ("host/x", False),
+     ("service/s", False)],
+)  # fmt: skip
+async def test_viewers_and_the_streams_hosts_chat(stage: Stage, token: str, may: bool) -> None:
+    """A service has no voice in a room, nor has the host of another shop."""
+    screen = await stage.enter(token)
+    answer = await screen.answer(screen.say("chat", text="hi", key="k"))
+    assert (answer["type"] == "ok") is may
+    assert answer.get("code") == (None if may else "forbidden")
+
+
 async def test_only_the_streams_own_host_removes_chat(stage: Stage) -> None:
     """`chat.remove` is `forbidden` to another shop's host, and told once from the own."""
     own, other = await stage.enter("host/shop"), await stage.enter("host/elsewhere")
