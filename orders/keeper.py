@@ -25,6 +25,8 @@ from orders.stock.gate import Frozen, Gate, GateAway, GateBroken, Standing
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 0.05  # between two looks at the clock, on top of a round
+
 
 class KeeperLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How often the keeper looks and how much it does at once."""
@@ -119,12 +121,16 @@ class Keeper:
             raise errors[0]
 
     async def open_and_close(self) -> bool:
-        """Open and close scheduled offers whose time has come, by Postgres' clock (R8)."""
-        due = await self._ledger.due_offers()
-        await _each([self._open_or_close(offer, closes) for offer, _, closes in due])
+        """Open and close scheduled offers whose time has come, by Postgres' clock (R8).
+
+        What is due before the next look is waited for: every screen counts down to that moment.
+        """
+        due = await self._ledger.due_offers(self.limits.round_s + LOOK_S)
+        await _each([self._open_or_close(*offer) for offer in due])
         return False
 
-    async def _open_or_close(self, offer: str, closes: bool) -> None:
+    async def _open_or_close(self, offer: str, closes: bool, in_ms: int) -> None:
+        await asyncio.sleep(in_ms / 1000)
         if closes:
             await self._changes.close_offer(offer, "scheduled", if_due=True)
         else:

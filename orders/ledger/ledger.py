@@ -285,9 +285,9 @@ class Ledger:
         """Return what the gate decides about, or decided lately."""
         return [Active(*r) for r in await self.rows(SQL["active_offers"])]
 
-    async def due_offers(self) -> list[tuple[str, bool, bool]]:
-        """Return (id, opens, closes) of offers whose time has come."""
-        return [tuple(r) for r in await self.rows(SQL["due_offers"])]
+    async def due_offers(self, ahead_s: float) -> list[tuple[str, bool, int]]:
+        """Return (id, closes, in how many ms) of offers that open or close within `ahead_s`."""
+        return [tuple(r) for r in await self.rows(SQL["due_offers"], ahead_s)]
 
     async def due_order_offers(self) -> list[tuple[str, int]]:
         """Return (offer, ms late) of offers with reserved orders past their deadline."""

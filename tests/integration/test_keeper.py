@@ -60,6 +60,22 @@ async def test_what_another_process_committed_is_told_by_who_brings_it_to_the_ga
     await shop.at_rest(offer.id)
 
 
+async def test_one_look_opens_and_closes_what_is_due_before_the_next(shop: Shop, hub: Hub) -> None:
+    """A scheduled moment is waited for, not noticed a round later; what is far off is left."""
+    hub.keeper.limits = KeeperLimits(round_s=0.4)
+    now_ms = (await shop.fetch("select ms(clock_timestamp())"))[0][0]
+    soon = await shop.offer(1, opened=False, opens_at=now_ms + 300)
+    ends = await shop.offer(1, opened=False, opens_at=now_ms - 1, closes_at=now_ms + 300)
+    later = await shop.offer(1, opened=False, opens_at=now_ms + 60_000)
+    await hub.keeper.open_and_close()
+    await hub.keeper.open_and_close()  # `ends` was to be opened first
+    rows = await shop.fetch("select id, status from offers")
+    status = {row["id"]: row["status"] for row in rows}
+    assert [status[o.id] for o in (soon, ends, later)] == ["open", "closed", "scheduled"]
+    early = "select 1 from facts join offers on id = subject where at < opens_at and kind = $1"
+    assert not await shop.fetch(early, "offer.opened")
+
+
 async def test_a_duty_that_fails_stops_no_other(shop: Shop, hub: Hub) -> None:
     """A fault that nobody foresaw in one duty: it is tried again, and orders expire meanwhile."""
     offer = await shop.offer(2)

@@ -355,7 +355,7 @@ async def test_a_row_whose_hold_was_never_marked_is_marked(shop: Shop) -> None:
 
 async def test_sold_out_is_not_said_while_a_hold_may_fall_through(shop: Shop) -> None:
     """While the last unit is only held, the next buyer waits, and gets it if it comes back (R6)."""
-    hub = shop.hubs[0]
+    hub = await shop.hub(SellingLimits(park_s=30.0))  # longer than a busy machine takes
     offer = await shop.offer(1)
     decided = await hub.gate.hold(offer.id, [], [("ann", 1, "or_slow", "3:annk")])
     waiting = hub.start_buy(offer.id, "bob")

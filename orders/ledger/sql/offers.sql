@@ -30,14 +30,16 @@ select id, epoch, last_movement, status = 'closed' as closed,
  order by id
 
 -- name: due_offers
--- Offers whose time to open or to close has come.
-select id, status = 'scheduled' and opens_at <= clock_timestamp() as opens,
-       closes_at <= clock_timestamp() as closes
-  from offers
- where status not in ('draft', 'closed')
-   and ((status = 'scheduled' and opens_at <= clock_timestamp())
-        or closes_at <= clock_timestamp())
- order by id
+-- Offers whose time to open or to close comes within $1 seconds, and in how many ms; first come,
+-- first served.
+select id, closes, greatest(0, ceil(extract(epoch from due - clock_timestamp()) * 1000))::int
+  from (select id, coalesce(closes_at <= clock_timestamp(), false) or status <> 'scheduled' as closes,
+               case when status <> 'scheduled' or closes_at <= clock_timestamp() then closes_at
+                    else opens_at end as due
+          from offers
+         where status not in ('draft', 'closed')) next
+ where due <= clock_timestamp() + make_interval(secs => $1)
+ order by due, id
  limit 200
 
 -- name: due_order_offers
