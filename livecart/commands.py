@@ -47,6 +47,9 @@ from streams.protocol import (
     Product,
     Unmute,
     Unpin,
+    Waitlist,
+    Waitlisted,
+    WaitlistLeave,
 )
 from streams.tasks import Tasks
 
@@ -159,6 +162,8 @@ class Commands:
         self._ways: dict[type[AnyCommand], Way] = {
             Cancel: self._cancel,
             Extend: self._extend,
+            Waitlist: self._wait,
+            WaitlistLeave: self._leave,
             PinCommand: self._pin,
             Unpin: self._unpin,
             OfferOpen: self._open,
@@ -227,6 +232,27 @@ class Commands:
         await self._own_order(caller, command.order)
         order = done(await self._changes.extend(command.order, command.version))
         return views.order_event(order, command.id)
+
+    async def _wait(self, caller: Caller, command: Waitlist) -> Event:
+        outcome = await self._selling.waitlist.join(
+            command.offer, caller.identity.sub, command.qty, command.key,
+            tag=caller, stream=caller.stream_id,
+        )  # fmt: skip
+        if isinstance(outcome, records.Waitlisted):
+            return Waitlisted(re=command.id, offer=outcome.offer, position=outcome.position)
+        if isinstance(outcome, records.Refused):
+            raise refusal(outcome)
+        return views.order_event(outcome.order, command.id, outcome.replayed)
+
+    async def _leave(self, caller: Caller, command: WaitlistLeave) -> Event:
+        found = await self._selling.offer(command.offer)
+        if found is None or found.stream != caller.stream_id or not found.announced:
+            raise Refused(Code.NOT_FOUND, field="offer")
+        if (
+            refused := await self._selling.waitlist.leave(found.id, caller.identity.sub)
+        ) is not None:
+            raise refusal(refused)
+        return Ok(re=command.id)
 
     async def _own_order(self, caller: Caller, order: str) -> None:
         """Raise `Refused` for an order that is not the caller's own, nor of his shop."""
@@ -318,6 +344,7 @@ class Commands:
         await self._hosted(caller)
         _other(caller, command.user)
         await self._catalog.ban(caller.stream_id, command.user)
+        await self._selling.waitlist.drop(caller.stream_id, command.user)
         return self._controlled(caller, command.id, "ban", command.user)
 
     def _controlled(self, caller: Caller, re: int, kind: ControlKind, user: str) -> Event:

@@ -36,6 +36,9 @@ def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
         closes_at=record.closes_at,
         keyword=record.keyword,
         extends=record.extends,
+        waiting=record.waiting,
+        waitlist_max=record.waitlist_max,
+        waitlist_hold_s=record.waitlist_hold_s,
     )
 
 
@@ -95,6 +98,9 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         closes_at=row.closes_at,
         keyword=row.keyword,
         extends=row.extends,
+        waiting=row.waiting,
+        waitlist_max=row.waitlist_max,
+        waitlist_hold_s=row.waitlist_hold_s,
     )
 
 
@@ -118,3 +124,6 @@ class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
     closes_at: int | None = None
     keyword: str | None = None
     extends: int = 0
+    waiting: int = 0
+    waitlist_max: int = records.WAITLIST_MAX
+    waitlist_hold_s: int = records.WAITLIST_HOLD_S

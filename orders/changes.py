@@ -16,7 +16,16 @@ import msgspec
 
 from orders.ledger.ledger import Ledger, LedgerAway
 from orders.rebuild import Rebuilder
-from orders.records import Figures, Listener, Offer, Order, Refused, Why
+from orders.records import (
+    WAITLIST_HOLD_S,
+    WAITLIST_MAX,
+    Figures,
+    Listener,
+    Offer,
+    Order,
+    Refused,
+    Why,
+)
 from orders.stock.gate import GateAway, GateBroken
 
 log = logging.getLogger(__name__)
@@ -89,11 +98,13 @@ class Changes:
         payment: str,
         keyword: str | None,
         extends: int,
+        waitlist_max: int = WAITLIST_MAX,
+        waitlist_hold_s: int = WAITLIST_HOLD_S,
     ) -> Offer | Refused:
         """Make an offer, a draft or (with `opens_at`) scheduled; times in ms."""
         word = await self._ledger.create_offer(
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
-            payment, keyword, extends,
+            payment, keyword, extends, waitlist_max, waitlist_hold_s,
         )  # fmt: skip
         return await self._offer(offer, word)
 

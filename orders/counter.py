@@ -325,7 +325,7 @@ class Counter:
         """Answer a committed batch, and remember to tell the gate."""
         selling = self._selling
         sales: list[tuple[Buy, Order]] = []
-        replays: list[Buy] = []
+        replays: dict[Buy, Held] = {}
         for i, (buy, line, _, fresh) in enumerate(batch):
             word = "ok" if admitted.outcomes is None else admitted.outcomes[i]
             if word == "ok":
@@ -335,7 +335,7 @@ class Counter:
                 if not answered:
                     selling.answer(buy, Accepted(order))
             elif word == "again":
-                replays.append(buy)
+                replays[buy] = batch[i]
             elif word == "epoch":
                 if not answered:
                     selling.answer(buy, selling.retry())
@@ -352,7 +352,7 @@ class Counter:
         for buy, _ in sales:
             self._waiting.extend(self._parking.of(buy.viewer))
         if replays:
-            selling.replay(replays, answered, self._mark)
+            selling.replay(list(replays), answered, lambda buy, row: self._found(replays[buy], row))
         self._tell(sales, admitted, answered)
 
     def _tell(self, sales: list[tuple[Buy, Order]], admitted: Admitted, answered: bool) -> None:
@@ -371,7 +371,13 @@ class Counter:
         except Exception:
             log.exception("what was sold of %s could not be told", offer.id)
 
-    def _mark(self, order: Order) -> None:
-        """Remember that a hold's row was found, so that the gate is told."""
-        self._written[order.id] = order.viewer
+    def _found(self, held: Held, order: Order) -> None:
+        """Deal with a hold whose key has a row: it is written, or the key is another order's.
+
+        The waitlist may have made that one meanwhile: no row can come of this hold any more.
+        """
+        if order.id == held.line.id:
+            self._written[order.id] = order.viewer
+        elif held.fresh:
+            self._undo.add(held.epoch, held.line.id, held.line.rank)
         self._wake()

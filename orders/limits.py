@@ -23,6 +23,8 @@ class SellingLimits(msgspec.Struct, frozen=True, kw_only=True):
     retries_per_s: int = 2_500  # so many a second double it,
     retry_after_max_ms: int = 5_000  # up to here
     offers_cached_max: int = 10_000
+    wait_batch_max: int = 500  # viewers who join a waitlist under one lock
+    wait_tries_max: int = 5  # a join that finds stock in Postgres buys again so often
     line_qty_max: int = 1_000  # units of one offer in a bundle, its lines summed
     bundles_max: int = 1_000  # bundles of one hub that have no answer yet
     bundle_admissions_at_once: int = 4  # each is a call of its own: leave connections to others

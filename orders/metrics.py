@@ -53,6 +53,10 @@ KEEPER_FAILED = Counter(
     "livecart_keeper_failures_total", "Faults in one of the keeper's duties", ["duty"]
 )
 EXPIRED = Counter("livecart_orders_expired_total", "Orders ended by their deadline")
+PROMOTED = Counter(
+    "livecart_waitlist_promotions_total", "Orders of the waitlist that were brought to the gate"
+)
+JOINS = Counter("livecart_waitlist_joins_total", "Requests to wait, by outcome", ["outcome"])
 FENCED = Counter("livecart_holds_fenced_total", "Holds without a row, given back behind a fence")
 REBUILT = Counter("livecart_gate_rebuilds_total", "Offers rebuilt in the gate")
 DIFFERENCES = Gauge(

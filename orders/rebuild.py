@@ -13,11 +13,13 @@ from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from itertools import islice
 
+from asyncpg import Record
+
 from orders import metrics
 from orders.ledger.ledger import Ledger
 from orders.ledger.snapshot import PAGE, snapshot
 from orders.records import Order
-from orders.stock.gate import Frozen, Gate, State
+from orders.stock.gate import Frozen, Gate, State, Step
 from orders.stock.keys import key_field, record, staged
 
 TOLD_MAX = 50_000  # orders remembered as told of while the gate cannot be; beyond, they are again
@@ -88,7 +90,7 @@ class Rebuilder:
                 standing.epoch,
                 (at, rows[-1]["n"]),
                 State.of(found[0]),
-                [(r["order_id"] if r["kind"] == "release" else "", r["units"]) for r in rows],
+                [_step(row) for row in rows],
             )
             if isinstance(now, Frozen):
                 return False
@@ -97,9 +99,11 @@ class Rebuilder:
     async def _tell_of_others(self, offer: str, named: Sequence[str]) -> None:
         """Tell rather twice than never; clients drop what they know by its version."""
         told = self._told.get(offer, ())
-        others = [order for order in named if order not in told]
-        if others and self._tell is not None:
-            self._tell(await self._ledger.orders(others))
+        await self._tell_of([order for order in named if order not in told])
+
+    async def _tell_of(self, orders: Sequence[str]) -> None:
+        if orders and self._tell is not None:
+            self._tell(await self._ledger.orders(orders))
 
     def _note_told(self, offer: str, told: Collection[str]) -> None:
         if not told:
@@ -149,13 +153,25 @@ class Rebuilder:
         units = iter(viewers.items())
         while some := list(islice(units, PAGE)):
             await self._gate.stage(offer, stage, (), (), [part for pair in some for part in pair])
+        # Before it is installed, as before a movement is applied: who is told of orders that the
+        # waitlist got may be nobody else, since the gate that was to be brought them is lost.
+        await self._tell_of(await self._ledger.brought_lately(offer))
         row = state.offer
         installed = await self._gate.install(
             offer, stage, epoch, State.of(row), row.quantity - sum(viewers.values()),
-            max(rank, state.fence_rank), row.last_movement, (holds, bound, len(viewers)),
+            max(rank, state.rank_floor), row.last_movement, (holds, bound, len(viewers)),
         )  # fmt: skip
         if installed:
             metrics.REBUILT.inc()
             log.info("rebuilt %s as epoch %d: %d orders", offer, epoch, bound)
             await self.follow(offer)
         return installed
+
+
+def _step(movement: Record) -> Step:
+    """Return a movement as the gate applies it."""
+    if movement["brings"] is not None:
+        viewer, key, qty, rank = movement["brings"]
+        hold = record(int(rank), int(qty), key_field(viewer, key))
+        return movement["order_id"], movement["units"], hold
+    return movement["order_id"] if movement["kind"] == "release" else "", movement["units"]

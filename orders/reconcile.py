@@ -244,7 +244,8 @@ class Reconciler:
             id_: 0 for id_, at in zip(ids, sight.unwritten_since, strict=True) if at is not None
         }
         seen = Seen(sight.movement, sight.rank, unwritten)
-        found.add(compare.rows(page, sight, await self.books.held(offer, seen, ids)))
+        coming = await self.books.brought_after(offer, sight.movement)
+        found.add(compare.rows(page, sight, await self.books.held(offer, seen, ids), coming))
         await self._units(offer, viewers, sight, found)
 
     async def _holds(self, offer: str, ids: Sequence[str], found: Found) -> None:

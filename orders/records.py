@@ -16,6 +16,8 @@ import msgspec
 OfferStatus = Literal["draft", "scheduled", "open", "paused", "sold_out", "closed"]
 OrderStatus = Literal["reserved", "confirmed", "shipped", "expired", "cancelled", "refunded"]
 LIVE: tuple[OrderStatus, ...] = ("reserved", "confirmed", "shipped")
+WAITLIST_MAX = 10_000  # entries of an offer, and
+WAITLIST_HOLD_S = 60  # how long one that got units may pay, unless the offer says otherwise
 
 
 class Why(StrEnum):
@@ -60,6 +62,9 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     closes_at: int | None = None
     keyword: str | None = None
     extends: int = 0  # how often a viewer may move the deadline of an order
+    waiting: int = 0  # entries of the waitlist
+    waitlist_max: int = WAITLIST_MAX
+    waitlist_hold_s: int = WAITLIST_HOLD_S  # for who got units by waiting
 
     @property
     def left(self) -> int:
@@ -116,6 +121,32 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 Outcome = Accepted | Refused
+
+
+class Waitlisted(msgspec.Struct, frozen=True):
+    """The entry is committed; `replayed` when the viewer was on the list before."""
+
+    offer: str
+    position: int  # from 1
+    replayed: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """Who waits for units of an offer, and where he stands."""
+
+    offer: str
+    stream: str
+    viewer: str
+    key: str
+    qty: int
+    rank: int
+    position: int  # from 1
+    joined_at: int
+
+    @property
+    def id(self) -> str:
+        """Return what a page of entries goes on from."""
+        return str(self.rank)
 
 
 class Bundled(msgspec.Struct, frozen=True):

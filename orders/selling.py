@@ -25,6 +25,7 @@ from orders.ledger.ledger import Ledger, LedgerAway, LedgerBusy, LedgerSlow
 from orders.limits import SellingLimits
 from orders.records import Accepted, Buy, Listener, Offer, Order, Outcome, Refused, Why
 from orders.stock.gate import Gate
+from orders.waitlist import Waitlist
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Selling:
         self._tally_due = False
         self._closing = False
         self.bundles = Bundles(self)
+        self.waitlist = Waitlist(self)
 
     @property
     def well(self) -> bool:
@@ -138,14 +140,14 @@ class Selling:
         self,
         buys: Sequence[Buy],
         answered: bool = False,
-        found: Callable[[Order], None] | None = None,
+        found: Callable[[Buy, Order], None] | None = None,
     ) -> None:
-        """Answer buys whose key has a row; `found` is told each row that a hold's id names."""
+        """Answer buys whose key has a row; `found` is told each row."""
         for buy in buys:
             self._spawn(self._replay(buy, answered, found))
 
     async def _replay(
-        self, buy: Buy, answered: bool, found: Callable[[Order], None] | None
+        self, buy: Buy, answered: bool, found: Callable[[Buy, Order], None] | None
     ) -> None:
         order: Order | None = None
         outcome: Outcome
@@ -154,8 +156,8 @@ class Selling:
             outcome = self._replayed(buy, order)
         except Exception as error:  # noqa: BLE001 - told to the buyer
             outcome = self.excuse(error)
-        if order is not None and found is not None and order.id == buy.id:
-            found(order)
+        if order is not None and found is not None:
+            found(buy, order)
         if not answered:
             self.answer(buy, outcome)
 

@@ -149,6 +149,16 @@ class Client:
         """
         return await self._insist("extend", deadline_s, order=order["id"], version=order["version"])
 
+    async def wait(
+        self, offer: str, qty: int = 1, key: str | None = None, *, deadline_s: float = 30.0
+    ) -> Event:
+        """Join an offer's waitlist; return `waitlisted`, an order event if stock is free, `reject`.
+
+        The order that comes of waiting has this key; it is told among the `events`.
+        """
+        key = key or secrets.token_urlsafe(16)
+        return await self._insist("waitlist", deadline_s, offer=offer, qty=qty, key=key)
+
     async def chat(self, text: str, key: str | None = None, *, deadline_s: float = 30.0) -> Event:
         """Say something; return `ok` or `reject`."""
         key = key or secrets.token_urlsafe(16)

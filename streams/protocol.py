@@ -18,6 +18,8 @@ TOKEN_BYTES_MAX = 4096
 PINS_MAX = 3
 LINES_MAX = 20  # of a bundle
 ORDERS_IN_WELCOME_MAX = 50
+WAITLIST_MAX = 10_000  # entries of an offer that says nothing else, and
+WAITLIST_HOLD_S = 60  # how long who got units by waiting may pay
 
 JSON_SUBPROTOCOL = "livecart.v1.json"
 MSGPACK_SUBPROTOCOL = "livecart.v1.msgpack"
@@ -118,6 +120,9 @@ class Offer(Shape, kw_only=True):
     closes_at: int | None = None
     keyword: str | None = None
     extends: int = 0  # how often a viewer may move the deadline of an order
+    waiting: int = 0  # viewers on the waitlist
+    waitlist_max: int = WAITLIST_MAX  # how many may be on it; 0: there is none
+    waitlist_hold_s: int = WAITLIST_HOLD_S  # how long one of them may pay once he got units
 
 
 class Pin(Shape, kw_only=True):
@@ -234,6 +239,18 @@ class Extend(Command, tag="extend", kw_only=True):
     version: Version  # of the order, as the sender saw it: sent twice, it counts once
 
 
+class Waitlist(Command, tag="waitlist", kw_only=True):
+    """Wait for units of a sold-out offer; the order that comes of it has this key."""
+
+    offer: Id
+    qty: Qty
+    key: Key
+
+
+class WaitlistLeave(Command, tag="waitlist.leave", kw_only=True):
+    offer: Id
+
+
 class Chat(Command, tag="chat", kw_only=True):
     text: ChatText
     key: Key
@@ -302,6 +319,8 @@ AnyCommand = (
     | Buy
     | Cancel
     | Extend
+    | Waitlist
+    | WaitlistLeave
     | Chat
     | React
     | Ping
@@ -526,6 +545,14 @@ class Bundle(Event, tag="bundle", kw_only=True):
     replayed: bool | None = None
 
 
+class Waitlisted(Event, tag="waitlisted", kw_only=True):
+    """Answers `waitlist` where nothing is left; `position` is from 1."""
+
+    re: int | None
+    offer: str
+    position: int
+
+
 class Muted(Event, tag="muted", kw_only=True):
     until: int | None = None
 
@@ -559,6 +586,7 @@ AnyEvent = (
     | AnyChat
     | AnyOrderEvent
     | Bundle
+    | Waitlisted
     | ChatSkipped
     | Welcome
     | Resync

@@ -40,6 +40,8 @@ from streams.protocol import (
     Pong,
     React,
     Reject,
+    Waitlist,
+    WaitlistLeave,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ HELD_EVENTS_MAX = 100  # private events kept while this connection's snapshot is
 NAME_CHARS_MAX = 40
 
 NOBODY = Identity(sub="", role="guest", name="guest", shop="", exp_ms=None)
-_SELLING = (Buy, Cancel)
+_SELLING = (Buy, Cancel, Waitlist, WaitlistLeave)
 _OF_ORDERS = (OrderEvent, Bundle)
 _HELLO = Hello.__struct_config__.tag
 _FOR_ALL = (React, Ping, Hello)

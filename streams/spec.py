@@ -33,6 +33,8 @@ _ANSWERS: dict[type[msgspec.Struct], tuple[type[msgspec.Struct], ...]] = {
     protocol.Cancel: (protocol.OrderCancelled,),
     # reserved; confirmed or shipped when an extension that counted before is asked for again
     protocol.Extend: (protocol.OrderReserved, protocol.OrderConfirmed, protocol.OrderShipped),
+    # a place on the list, or what a buy is answered with
+    protocol.Waitlist: (protocol.Waitlisted, *get_args(AnyOrderEvent)),
     protocol.Ping: (protocol.Pong,),
     protocol.React: (),
 }

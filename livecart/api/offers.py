@@ -36,6 +36,7 @@ from streams.protocol import (
 
 PerViewer = Annotated[int, Meta(ge=1, le=1_000_000)]
 HoldS = Annotated[int, Meta(ge=1, le=7 * 86_400)]
+WaitlistMax = Annotated[int, Meta(ge=0, le=1_000_000)]
 PER_VIEWER = 1
 HOLD_S = 600
 
@@ -53,6 +54,8 @@ class NewOffer(msgspec.Struct, kw_only=True):
     payment: Payment | None = None
     keyword: Keyword | None = None
     extends: Extends | None = None
+    waitlist_max: WaitlistMax | None = None
+    waitlist_hold_s: HoldS | None = None
 
 
 class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -68,6 +71,8 @@ class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
     payment: Payment | None = None
     keyword: Keyword | None = None
     extends: Extends | None = None
+    waitlist_max: WaitlistMax | None = None
+    waitlist_hold_s: HoldS | None = None
 
 
 class Restock(msgspec.Struct, kw_only=True):
@@ -88,13 +93,15 @@ async def create(call: Call, body: NewOffer) -> Offer:
             product.id,
             price_minor=body.price_minor,
             quantity=body.quantity,
-            per_viewer=PER_VIEWER if body.per_viewer is None else body.per_viewer,
+            per_viewer=_or(body.per_viewer, PER_VIEWER),
             opens_at=body.opens_at,
             closes_at=body.closes_at,
-            hold_s=HOLD_S if body.hold_s is None else body.hold_s,
+            hold_s=_or(body.hold_s, HOLD_S),
             payment=body.payment or "required",
             keyword=body.keyword,
             extends=body.extends or 0,
+            waitlist_max=_or(body.waitlist_max, records.WAITLIST_MAX),
+            waitlist_hold_s=_or(body.waitlist_hold_s, records.WAITLIST_HOLD_S),
         )
     )
     return views.offer(made, product)
@@ -170,6 +177,10 @@ async def restock(call: Call, body: Restock) -> Offer:
 
 async def _shown(call: Call, offer: records.Offer) -> Offer:
     return views.offer(offer, await product_of(call, offer))
+
+
+def _or(given: int | None, default: int) -> int:
+    return default if given is None else given
 
 
 def _in_order(opens_at: int | None, closes_at: int | None) -> None:

@@ -102,6 +102,10 @@ class Books:
         rows = await self._ledger.rows(SQL["rank_floor"], offer)
         return int(rows[0][0]) if rows else 0
 
+    async def brought_after(self, offer: str, movement: int) -> set[str]:
+        """Return the orders that later movements bring to a gate that stands there."""
+        return {row[0] for row in await self._ledger.rows(SQL["brought_after"], offer, movement)}
+
     async def outline(self, offer: str, seen: Seen) -> tuple[int, int] | None:
         """Return the (quantity, units that are named) that a gate must have had."""
         rows = await self._ledger.rows(

@@ -180,13 +180,15 @@ class Ledger:
         payment: str,
         keyword: str | None,
         extends: int,
+        waitlist_max: int,
+        waitlist_hold_s: int,
     ) -> str:
         """Make an offer's row; times in ms. Answers as the SQL function does."""
         rows = await self.rows(
             "select create_offer($1, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11,"
-            " $12)",
+            " $12, $13, $14)",
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
-            payment, keyword, extends,
+            payment, keyword, extends, waitlist_max, waitlist_hold_s,
         )  # fmt: skip
         return cast(str, rows[0][0])
 
@@ -296,8 +298,15 @@ class Ledger:
     # --- outboxes ----------------------------------------------------------------------------
 
     async def movements(self, offer: str, after: int) -> list[asyncpg.Record]:
-        """Return (n, kind, units, order_id) of the offer's movements after `after`, in order."""
+        """Return (n, kind, units, order_id, brings) of the movements after `after`, in order.
+
+        `brings`: viewer, key, qty and rank of an order that the waitlist got.
+        """
         return await self.rows(SQL["movements_after"], offer, after)
+
+    async def brought_lately(self, offer: str) -> list[str]:
+        """Return orders that the waitlist got and whose viewers may not know of them."""
+        return [r[0] for r in await self.rows(SQL["brought_lately"], offer)]
 
     async def facts(self, stream: str, after: int | None) -> list[Told]:
         """Return the stream's facts after `after`, or after what is known to be published."""

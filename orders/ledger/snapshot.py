@@ -21,11 +21,11 @@ SNAPSHOT_S = 30.0  # for all of it, what is done between the pages included
 
 
 class Snapshot:
-    """The offer's row, its fence, and its orders, a page at a time."""
+    """The offer's row, the ranks below which none is given, and its orders, a page at a time."""
 
-    def __init__(self, offer: Offer, fence_rank: int, orders: Cursor[Any]) -> None:
+    def __init__(self, offer: Offer, rank_floor: int, orders: Cursor[Any]) -> None:
         self.offer = offer
-        self.fence_rank = fence_rank
+        self.rank_floor = rank_floor
         self._orders = orders
 
     async def pages(self) -> AsyncIterator[list[asyncpg.Record]]:
@@ -47,9 +47,9 @@ async def snapshot(ledger: Ledger, offer: str) -> AsyncIterator[Snapshot | None]
             if not found:
                 yield None
                 return
-            fence_rank = await connection.fetchval(SQL["rebuild_fence"], offer)
+            rank_floor = await connection.fetchval(SQL["rebuild_floor"], offer)
             orders = await connection.cursor(SQL["rebuild_orders"], offer)
-            yield Snapshot(offer_of(found[0]), fence_rank, orders)
+            yield Snapshot(offer_of(found[0]), rank_floor, orders)
     except Exception as error:
         if transient(error):
             raise LedgerAway(repr(error)) from error

@@ -28,6 +28,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
+from orders import metrics
 from orders.records import Offer
 from orders.stock.keys import Keys, keys_of
 from orders.stock.sight import Sight, sight_of
@@ -45,6 +46,10 @@ STAGE_TTL_S = 60  # a rebuild that died leaves nothing behind
 
 #: How long the state of a closed offer is kept (apply.lua says the same).
 CLOSED_TTL_S = 86_400
+
+#: A movement: (order id whose units come back or '', change of `left`), or with the record of the
+#: hold of an order that got its units by waiting.
+Step = tuple[str, int] | tuple[str, int, str]
 
 Word = Literal[
     "held", "adopted", "replay", "park_own", "park_stock", "not_live", "closed", "not_open",
@@ -132,7 +137,7 @@ class Gate:
         self.unwritten_max = unwritten_max  # per offer, over all hubs
         self._scripts = {
             name: _Script(name)
-            for name in ("hold", "release", "apply", "probe", "stage", "install", "inspect")
+            for name in ("hold", "release", "apply", "probe", "stage", "install", "inspect", "draw")
         }
 
     async def hold(
@@ -167,13 +172,18 @@ class Gate:
         raw = await self._call("release", offer, epoch, msgspec.msgpack.encode(holds))
         return cast(int, raw[2]) if raw[0] == b"ok" else Frozen()
 
+    async def draw(self, offer: str, n: int) -> tuple[int, int] | Frozen:
+        """Draw `n` ranks in a row for the waitlist; return (epoch, the first)."""
+        raw = await self._call("draw", offer, n)
+        return (raw[1], raw[2]) if raw[0] == b"ok" else Frozen()
+
     async def apply(
         self,
         offer: str,
         epoch: int,
         span: tuple[int, int],
         state: State,
-        movements: Sequence[tuple[str, int]],
+        movements: Sequence[Step],
     ) -> int | Frozen:
         """Apply movements of the span (stands at, stands at afterwards); return where it stands.
 
@@ -183,6 +193,7 @@ class Gate:
             "apply", offer, epoch, *span, *state.args(), msgspec.msgpack.encode(movements)
         )
         if raw[0] == b"ok":
+            metrics.PROMOTED.inc(sum(len(movement) == 3 for movement in movements))
             return span[1]
         return cast(int, raw[1]) if raw[0] == b"moved" else Frozen()
 

@@ -137,7 +137,7 @@ def test_a_map_without_type_is_refused(binary: bool) -> None:
 
 
 @KINDS
-@pytest.mark.parametrize("kind", ["zzz", "", "pinned", "welcome", "waitlist", "Buy"])
+@pytest.mark.parametrize("kind", ["zzz", "", "pinned", "welcome", "waitlisted", "Buy"])
 def test_an_unknown_type_is_named_so(kind: str, binary: bool) -> None:
     """Unknown types, events among them, are `unknown_type`, whatever else is wrong."""
     verdict = refused({"type": kind, "id": 4, "t0": []}, binary)

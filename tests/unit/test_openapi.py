@@ -22,6 +22,7 @@ GET /v1/products/{id} · POST /v1/streams/{id}/pins · DELETE /v1/streams/{id}/p
 POST /v1/streams/{id}/offers · PATCH /v1/offers/{id} · POST /v1/offers/{id}/open
 POST /v1/offers/{id}/pause · POST /v1/offers/{id}/resume
 POST /v1/offers/{id}/close · POST /v1/offers/{id}/restock · GET /v1/offers/{id}
+POST /v1/offers/{id}/waitlist · DELETE /v1/offers/{id}/waitlist · GET /v1/offers/{id}/waitlist
 POST /v1/offers/{id}/orders · POST /v1/streams/{id}/bundles · GET /v1/orders · GET /v1/orders/{id}
 POST /v1/orders/{id}/extend · POST /v1/orders/{id}/cancel · POST /v1/orders/{id}/pay
 """

@@ -37,10 +37,16 @@ end $$;
 -- who holds the offer's lock, writes with the rest of its update.
 create or replace function move(
     p_offer text, p_n bigint, p_epoch integer, p_kind text, p_units integer,
-    p_order text, p_reason text
+    p_order text, p_reason text, p_at timestamptz default clock_timestamp()
 ) returns bigint language plpgsql as $$
 begin
-    insert into movements (offer, n, kind, units, order_id, reason, epoch)
-        values (p_offer, p_n + 1, p_kind, p_units, p_order, p_reason, p_epoch);
+    insert into movements (offer, n, kind, units, order_id, reason, epoch, at)
+        values (p_offer, p_n + 1, p_kind, p_units, p_order, p_reason, p_epoch, p_at);
     return p_n + 1;
 end $$;
+
+-- An order id where no process of ours brings one: its time first, as in theirs (`orders.ids`), and
+-- then so much chance that no two are alike.
+create or replace function new_order_id(p_at timestamptz) returns text language sql volatile
+return 'or_' || lpad(to_hex(ms(p_at)), 11, '0')
+             || right(replace(gen_random_uuid()::text, '-', ''), 15);

@@ -28,13 +28,11 @@ begin
     o.version := o.version + 1;
     if o.status = 'scheduled' then
         o.status := 'open';
+        o := promote(o, clock_timestamp());  -- who joined before the keeper opened it
         o.last_movement := move(o.id, o.last_movement, o.epoch, 'state', 0, null, 'opened');
         perform tell(o.stream, 'offer.opened', o.id, null, offer_body(o));
     end if;
-    if o.status = 'open' and o.taken = o.quantity then
-        o.status := 'sold_out';
-        perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
-    end if;
+    o := sell_out(o);
     update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,
                       status = o.status, last_movement = o.last_movement
         where id = o.id;
@@ -153,6 +151,9 @@ begin
     end if;
 
     if inserted > 0 then
+        if o.waiting > 0 then
+            o := drop_served(o, p_viewers, p_keys);
+        end if;
         was := o.status;
         o := take_units(o, inserted);
         told := o.status <> was;

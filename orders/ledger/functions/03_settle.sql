@@ -2,8 +2,9 @@
 -- knows them with the same answer: a second question could fail after the COMMIT. Pay, cancel and expire race on one row under one offer
 -- lock, and exactly one wins: each is a conditional update on the status (I8).
 
--- give_back: end these orders of one locked offer and free their units. The caller holds the
--- offer's lock and has checked each order's status under it. Returns the offer as it is now.
+-- give_back: end these orders of one locked offer and free their units, for who waits first (R12).
+-- The caller holds the offer's lock and has checked each order's status under it. Returns the offer
+-- as it is now.
 create or replace function give_back(
     p_offer offers, p_ids text[], p_status text, p_reason text
 ) returns offers language plpgsql
@@ -19,6 +20,7 @@ declare
     qtys integer[];
     units integer;
     paid integer;
+    now_at timestamptz := clock_timestamp();
 begin
     -- In sets: ten thousand orders may fall due in a second.
     with before as (
@@ -33,8 +35,11 @@ begin
       into units, paid, ids, qtys from ended e;
     o.taken := o.taken - units;
     o.confirmed := o.confirmed - paid;
-    insert into movements (offer, n, kind, units, order_id, reason, epoch)
-        select o.id, o.last_movement + m.place, 'release', m.qty, m.id, p_reason, o.epoch
+    if o.waiting > 0 then
+        o := promote(o, now_at);
+    end if;
+    insert into movements (offer, n, kind, units, order_id, reason, epoch, at)
+        select o.id, o.last_movement + m.place, 'release', m.qty, m.id, p_reason, o.epoch, now_at
           from unnest(ids, qtys) with ordinality as m (id, qty, place);
     o.last_movement := o.last_movement + cardinality(ids);
     o.version := o.version + 1;
@@ -42,6 +47,7 @@ begin
         o.status := 'open';
         perform tell(o.stream, 'offer.restocked', o.id, 'returned', offer_body(o));
     end if;
+    o := sell_out(o);  -- the waitlist may have got what was free besides
     update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,
                       status = o.status, last_movement = o.last_movement
         where id = o.id;

@@ -40,6 +40,7 @@ begin
     end if;
     why := case when o.status = 'paused' then 'resumed' end;
     o.status := 'open';
+    o := promote(o, clock_timestamp());  -- what came back while it was paused
     o := note_state(o, coalesce(why, 'opened'));
     perform tell(o.stream, 'offer.opened', o.id, why, offer_body(o));
     if o.taken = o.quantity then
@@ -67,6 +68,7 @@ begin
     end if;
     was := o.status;
     o.status := 'closed';
+    o := drop_waitlist(o);
     o := note_state(o, coalesce(p_reason, 'closed'));
     if was <> 'draft' then  -- nobody outside the shop knew of a draft
         perform tell(o.stream, 'offer.closed', o.id, p_reason, offer_body(o));
@@ -74,13 +76,15 @@ begin
     return 'ok';
 end $$;
 
--- set_quantity: the absolute new quantity, not below what is taken (R7). Units that appear on a
--- sold-out offer reopen it; none left on an open one sells it out.
+-- set_quantity: the absolute new quantity, not below what is taken (R7). Units that appear are first
+-- for who waits (R12); those that stay free reopen a sold-out offer; none left on an open one sells
+-- it out.
 create or replace function set_quantity(p_offer text, p_quantity integer, p_reason text)
 returns text language plpgsql as $$
 declare
     o offers;
     units integer;
+    now_at timestamptz;
 begin
     select * into o from offers where id = p_offer for update;
     if not found then
@@ -94,11 +98,13 @@ begin
     end if;
     o.quantity := p_quantity;
     o.version := o.version + 1;
-    o.last_movement := move(o.id, o.last_movement, o.epoch, 'quantity', units, null, p_reason);
+    now_at := clock_timestamp();
+    o := promote(o, now_at);
+    o.last_movement := move(o.id, o.last_movement, o.epoch, 'quantity', units, null, p_reason,
+                            now_at);
     if o.status = 'open' and o.taken = o.quantity then
-        o.status := 'sold_out';
-        perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
-    elsif units > 0 and o.status in ('open', 'sold_out') then
+        o := sell_out(o);
+    elsif units > 0 and o.status in ('open', 'sold_out') and o.taken < o.quantity then
         o.status := 'open';
         perform tell(o.stream, 'offer.restocked', o.id, 'host', offer_body(o));
     elsif units > 0 and o.status = 'scheduled' then
@@ -230,7 +236,8 @@ end $$;
 create or replace function create_offer(
     p_id text, p_stream text, p_product text, p_price_minor bigint, p_quantity integer,
     p_per_viewer integer, p_opens_at timestamptz, p_closes_at timestamptz, p_hold_s integer,
-    p_payment text, p_keyword text, p_extends integer
+    p_payment text, p_keyword text, p_extends integer, p_waitlist_max integer,
+    p_waitlist_hold_s integer
 ) returns text language plpgsql as $$
 declare
     s streams;
@@ -243,11 +250,12 @@ begin
         return 'conflict';
     end if;
     insert into offers (id, stream, product, price_minor, quantity, per_viewer, status, announced,
-                        opens_at, closes_at, hold_s, payment, keyword, extends)
+                        opens_at, closes_at, hold_s, payment, keyword, extends, waitlist_max,
+                        waitlist_hold_s)
         values (p_id, p_stream, p_product, p_price_minor, p_quantity, p_per_viewer,
                 case when p_opens_at is null then 'draft' else 'scheduled' end,
                 p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword,
-                p_extends)
+                p_extends, p_waitlist_max, p_waitlist_hold_s)
         returning * into o;
     -- Movement 0: what the offer begins with; no gate ever has to apply it.
     insert into movements (offer, n, kind, units, reason, epoch)
@@ -287,6 +295,8 @@ begin
             payment = coalesce(p ->> 'payment', payment),
             keyword = coalesce(p ->> 'keyword', keyword),
             extends = coalesce((p ->> 'extends')::integer, extends),
+            waitlist_max = coalesce((p ->> 'waitlist_max')::integer, waitlist_max),
+            waitlist_hold_s = coalesce((p ->> 'waitlist_hold_s')::integer, waitlist_hold_s),
             version = version + 1
             where id = p_offer returning * into o;
         if o.quantity <> before then
@@ -315,6 +325,7 @@ begin
         closes := from_ms((p ->> 'closes_at')::bigint);
         if closes is distinct from o.closes_at then
             o.closes_at := closes;
+            o := sell_out(promote(o, clock_timestamp()));  -- what came back when it had passed
             o := note_state(o, 'closes_at');
             if o.status in ('scheduled', 'open') then  -- countdowns run on it
                 perform tell(o.stream, case o.status when 'open' then 'offer.opened'

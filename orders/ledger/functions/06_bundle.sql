@@ -82,6 +82,9 @@ begin
                         case o.payment when 'none' then null
                                        else now_at + make_interval(secs => o.hold_s) end,
                         case o.payment when 'none' then now_at end, p_bundle, o.epoch);
+            if o.waiting > 0 then
+                o := drop_served(o, array[p_viewer], array[p_key]);
+            end if;
             was := o.status;
             o := take_units(o, p_qtys[i]);
             told := o.status <> was;

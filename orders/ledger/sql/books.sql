@@ -30,11 +30,16 @@ select o.quantity, o.taken, o.confirmed, o.last_movement,
  where o.id = $1
 
 -- name: rank_floor
--- The highest rank that an order or the fence of this offer has: a gate read after this has given
--- it, or it will give it again.
+-- The highest rank that an order, the waitlist or the fence of this offer has: a gate read after this
+-- has given it, or it will give it again.
 select greatest(o.fence_rank, coalesce((select r.rank from orders r where r.offer = o.id
-                                         order by r.rank desc limit 1), 0))
+                                         order by r.rank desc limit 1), 0),
+                coalesce((select max(w.rank) from waitlist w where w.offer = o.id), 0))
   from offers o where o.id = $1
+
+-- name: brought_after
+-- The orders that movements after $2 bring to the gate.
+select order_id from movements where offer = $1 and n > $2 and kind = 'take'
 
 -- name: outline
 -- What a gate, read before at movement $2 and rank $3 with the unwritten holds $4 (of $5 units),

@@ -3,7 +3,7 @@
 select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity, o.taken,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
-       o.keyword, o.announced, o.extends
+       o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.id = any ($1::text[])
  order by o.id
@@ -13,7 +13,7 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
 select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity, o.taken,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
-       o.keyword, o.announced, o.extends
+       o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.stream = $1
  order by o.id desc
@@ -55,12 +55,26 @@ select offer, (extract(epoch from clock_timestamp() - min(expires_at)) * 1000)::
 update offers set gate_movement = $2 where id = $1 and gate_movement < $2
 
 -- name: movements_after
--- What the gate has not applied yet, in order.
-select n, kind, units, order_id from movements where offer = $1 and n > $2 order by n limit 5000
+-- What the gate has not applied yet, in order; of one that brings an order, what its hold must say.
+select m.n, m.kind, m.units, m.order_id,
+       (select array[r.viewer, r.key, r.qty::text, r.rank::text] from orders r
+         where m.kind = 'take' and r.id = m.order_id) as brings
+  from movements m where m.offer = $1 and m.n > $2 order by m.n limit 5000
 
--- name: rebuild_fence
--- The fence, inside a rebuild's REPEATABLE READ snapshot (R2): ranks go on above it.
-select fence_rank from offers where id = $1
+-- name: rebuild_floor
+-- The fence and the waitlist, inside a rebuild's REPEATABLE READ snapshot (R2): ranks go on above
+-- both.
+select greatest(o.fence_rank, coalesce((select max(w.rank) from waitlist w where w.offer = o.id), 0))
+  from offers o where o.id = $1
+
+-- name: brought_lately
+-- Orders of the waitlist whose viewers may not know of them: a lost gate leaves no trace of what it
+-- had not applied.
+select m.order_id
+  from movements m
+ where m.offer = $1 and m.kind = 'take'
+   and (m.at > clock_timestamp() - interval '1 minute'
+        or (select r.status from orders r where r.id = m.order_id) = 'reserved')
 
 -- name: rebuild_orders
 -- Every order of an offer, terminal ones too: their keys stay bound.

@@ -4,9 +4,10 @@
 -- ARGV  1 epoch, 2 movement that the state stands at, 3 movement it stands at afterwards,
 --       4 status, 5 live (0|1), 6 opens (ms, 0 none), 7 closes (ms, 0 none), 8 quantity,
 --       9 MessagePack list of movements in order: [order id whose units come back or '', change
---       of `left`]
+--       of `left`], or [order id that got units by waiting, change of `left`, its hold's record]
 -- Back  {'frozen'} · {'epoch'} · {'moved', movement it stands at} · {'ok', left, unwritten}
--- An order id gives its units back once: removing it is what raises `left`.
+-- An order id gives its units back once: removing it is what raises `left`. One that waited takes
+-- them once, before they come back: what is handed over is never for sale (R12).
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local o = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'mv', 'left')
 if not o[4] or o[1] ~= run then return {'frozen'} end
@@ -17,6 +18,13 @@ for _, movement in ipairs(cmsgpack.unpack(ARGV[9])) do
   local id, units = movement[1], movement[2]
   if id == '' then
     left = left + units
+  elseif movement[3] then
+    if redis.call('HSETNX', KEYS[2], id, movement[3]) == 1 then
+      local _, qty, length, rest = string.match(movement[3], '^(%d+) (%d+) (%d+):(.*)$')
+      redis.call('HSET', KEYS[3], length .. ':' .. rest, id)
+      redis.call('HINCRBY', KEYS[4], string.sub(rest, 1, tonumber(length)), qty)
+      left = left - qty
+    end
   else
     local record = redis.call('HGET', KEYS[2], id)
     if record then

@@ -1,0 +1,616 @@
+"""The waitlist on real servers: what comes back is for who waits first, and nobody else (R12)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from orders.keeper import KeeperLimits
+from orders.records import Accepted, Entry, Offer, Order, Outcome, Refused, Waitlisted
+from orders.stock.gate import Frozen
+from tests.shop import Hub, Shop, bought, done, until, why
+
+Answer = Waitlisted | Outcome
+
+
+@pytest.fixture
+def hub(shop: Shop) -> Hub:
+    """A hub whose keeper waits for nobody."""
+    hub = shop.hubs[0]
+    hub.keeper.limits = KeeperLimits(grace_ms=0, lag_grace_s=0, building_s=0)
+    return hub
+
+
+async def join(
+    hub: Hub, offer: Offer | str, viewer: str, qty: int = 1, key: str | None = None
+) -> Answer:
+    """Join, sending the same key again while the answer is `retry`, as a client does."""
+    of = offer if isinstance(offer, str) else offer.id
+    async with asyncio.timeout(30):
+        while True:
+            answer = await hub.selling.waitlist.join(of, viewer, qty, key or f"w-{viewer}")
+            if not (isinstance(answer, Refused) and answer.why == "retry"):
+                return answer
+            await asyncio.sleep(0.02)
+
+
+def place(answer: Answer) -> int:
+    """Return the position of somebody who waits."""
+    assert isinstance(answer, Waitlisted), answer
+    return answer.position
+
+
+def refused(answer: Answer) -> str:
+    """Return the word of a refusal."""
+    assert isinstance(answer, Refused), answer
+    return answer.why.value
+
+
+async def sold_out(shop: Shop, hub: Hub, units: int = 1, **more: Any) -> tuple[Offer, list[Order]]:
+    """An offer whose units b0, b1… have, one each."""
+    offer = await shop.offer(units, **more)
+    return offer, [bought(await hub.buy_until_final(offer.id, f"b{n}")) for n in range(units)]
+
+
+async def waiting(hub: Hub, offer: Offer) -> list[Entry]:
+    """Return who waits, first come first."""
+    return await hub.selling.waitlist.ledger.page(offer.id, None, 0, 1_000)
+
+
+async def orders_of(shop: Shop, offer: Offer, viewer: str) -> list[tuple[str, str]]:
+    """Return (key, status) of a viewer's orders."""
+    rows = await shop.fetch(
+        "select key, status from orders where offer = $1 and viewer = $2 order by rank",
+        offer.id, viewer,
+    )  # fmt: skip
+    return [(row[0], row[1]) for row in rows]
+
+
+async def let_expire(shop: Shop, hub: Hub, offer: Offer, viewer: str) -> None:
+    """Let a viewer's reserved orders fall due, and the keeper end them."""
+    await shop.fetch(
+        "update orders set expires_at = clock_timestamp() where offer = $1 and viewer = $2"
+        " and status = 'reserved'", offer.id, viewer,
+    )  # fmt: skip
+    await hub.keeper.round()
+
+
+async def status_of(hub: Hub, offer: Offer) -> tuple[str, int, int]:
+    """Return (status, left, waiting)."""
+    now = (await hub.ledger.offers([offer.id]))[0]
+    return now.status, now.left, now.waiting
+
+
+async def kinds(shop: Shop, offer: Offer) -> list[str]:
+    """Return the kinds of facts that were told of an offer, in order."""
+    rows = await shop.fetch("select kind from facts where subject = $1 order by n", offer.id)
+    return [row[0] for row in rows]
+
+
+def told(heard: Sequence[Order], viewer: str) -> list[str]:
+    """Return the states that a viewer was told of, in order."""
+    return [order.status for order in heard if order.viewer == viewer]
+
+
+# --- the way of an entry -------------------------------------------------------------------------
+
+
+async def test_units_go_round_the_list_until_one_pays(shop: Shop, hub: Hub) -> None:
+    """Sold out, cancel, the first is promoted and lets it expire, the next one pays: one unit."""
+    offer, (first,) = await sold_out(shop, hub)
+    assert [place(await join(hub, offer, v)) for v in ("ann", "bob", "cem")] == [1, 2, 3]
+    assert await status_of(hub, offer) == ("sold_out", 0, 3)
+
+    await hub.changes.cancel(first.id, by_host=False, reason=None)
+    assert await orders_of(shop, offer, "ann") == [("w-ann", "reserved")]
+    assert told(hub.heard.changes, "ann") == ["reserved"]
+    assert await status_of(hub, offer) == ("sold_out", 0, 2)
+    await shop.at_rest(offer.id)
+
+    await let_expire(shop, hub, offer, "ann")
+    assert told(hub.heard.changes, "ann") == ["reserved", "expired"]
+    assert told(hub.heard.changes, "bob") == ["reserved"]
+    row = (await shop.fetch("select id from orders where viewer = 'bob'"))[0]
+    await hub.changes.pay(row[0])
+    assert told(hub.heard.changes, "bob") == ["reserved", "confirmed"]
+    assert [(e.viewer, e.position) for e in await waiting(hub, offer)] == [("cem", 1)]
+    assert await kinds(shop, offer) == ["offer.opened", "offer.sold_out"]  # never for sale between
+    assert why(await hub.buy_until_final(offer.id, "eve")) == "sold_out"
+    await shop.at_rest(offer.id)
+
+
+async def test_who_got_units_has_the_time_that_the_offer_says(shop: Shop, hub: Hub) -> None:
+    """60 s unless told otherwise, whatever the offer's hold; without payment it is confirmed."""
+    for terms, expected in (
+        ({"hold_s": 600}, 60), ({"waitlist_hold_s": 7}, 7), ({"payment": "none"}, None),
+    ):  # fmt: skip
+        offer, (first,) = await sold_out(shop, hub, **terms)
+        await join(hub, offer, "ann")
+        await hub.changes.cancel(first.id, by_host=True, reason=None)
+        row = (await shop.fetch(
+            "select status, confirmed_at, extract(epoch from expires_at - reserved_at) as s,"
+            " rank, epoch from orders where offer = $1 and viewer = 'ann'", offer.id,
+        ))[0]  # fmt: skip
+        assert (row["s"] and int(row["s"])) == expected
+        assert row["status"] == ("reserved" if expected else "confirmed")
+        assert (row["confirmed_at"] is None) is (expected is not None)
+        now = (await hub.ledger.offers([offer.id]))[0]
+        assert (now.confirmed, row["epoch"]) == (0 if expected else 1, now.epoch)
+        await shop.at_rest(offer.id)
+
+
+async def test_the_rank_is_that_of_the_join(shop: Shop, hub: Hub) -> None:
+    """Ranks come from the counter of the buys, and an order keeps that of its entry (I6)."""
+    offer, sold = await sold_out(shop, hub, 3)
+    await join(hub, offer, "ann")
+    await join(hub, offer, "bob")
+    for order in (sold[2], sold[0]):
+        await hub.changes.cancel(order.id, by_host=False, reason=None)
+    rows = await shop.fetch(
+        "select viewer, rank from orders where offer = $1 order by rank", offer.id
+    )
+    assert [tuple(r) for r in rows] == [("b0", 1), ("b1", 2), ("b2", 3), ("ann", 4), ("bob", 5)]
+    await hub.changes.cancel(sold[1].id, by_host=False, reason=None)
+    assert bought(await hub.buy_until_final(offer.id, "cem")).rank == 6
+
+
+async def test_a_join_that_finds_stock_buys(shop: Shop, hub: Hub) -> None:
+    """An order in place of a place; sent again, it is replayed."""
+    offer = await shop.offer(1)
+    first = await join(hub, offer, "ann")
+    assert isinstance(first, Accepted)
+    assert (first.order.rank, first.replayed) == (1, False)
+    again = await join(hub, offer, "ann")
+    assert isinstance(again, Accepted)
+    assert (again.order, again.replayed) == (first.order, True)
+    assert refused(await join(hub, offer, "ann", 2, "w-ann")) == "key_reused"
+    assert await waiting(hub, offer) == []
+    await shop.rested(offer.id)
+
+
+async def test_the_first_that_fits_is_served(shop: Shop, hub: Hub) -> None:
+    """Who wants more than there is keeps his place, and gets units once enough came back."""
+    offer, sold = await sold_out(shop, hub, 3, per_viewer=2)
+    await join(hub, offer, "ann", 2)
+    await join(hub, offer, "bob", 1)
+    await hub.changes.cancel(sold[0].id, by_host=False, reason=None)
+    assert [e.viewer for e in await waiting(hub, offer)] == ["ann"]
+    await hub.changes.cancel(sold[1].id, by_host=False, reason=None)
+    assert await status_of(hub, offer) == ("open", 1, 1)
+    await hub.changes.cancel(sold[2].id, by_host=False, reason=None)
+    assert await waiting(hub, offer) == []
+    # What she got, one unit that was for sale besides, left nothing: that is told.
+    assert (await kinds(shop, offer))[-2:] == ["offer.restocked", "offer.sold_out"]
+    assert await status_of(hub, offer) == ("sold_out", 0, 0)
+    await shop.at_rest(offer.id)
+
+
+async def test_more_units_are_for_who_waits_first(shop: Shop, hub: Hub) -> None:
+    """A restock serves the list; only what is left of it reopens the offer, with one event."""
+    offer, _ = await sold_out(shop, hub)
+    for viewer in ("ann", "bob"):
+        await join(hub, offer, viewer)
+    await hub.changes.restock(offer.id, "r1", 1)
+    assert (await kinds(shop, offer))[-1] == "offer.sold_out"
+    assert await status_of(hub, offer) == ("sold_out", 0, 1)
+    assert why(await hub.buy_until_final(offer.id, "eve")) == "sold_out"
+    await hub.changes.restock(offer.id, "r2", 3)
+    assert (await kinds(shop, offer))[-1] == "offer.restocked"
+    assert await status_of(hub, offer) == ("open", 2, 0)
+    assert told(hub.heard.changes, "ann") == told(hub.heard.changes, "bob") == ["reserved"]
+    assert await hub.left(offer.id) == 2
+    await shop.at_rest(offer.id)
+
+
+async def test_what_comes_back_during_a_pause_is_handed_over_at_its_end(
+    shop: Shop, hub: Hub
+) -> None:
+    """A paused offer serves nobody; resumed, it serves the list before it sells."""
+    offer, (first, _) = await sold_out(shop, hub, 2, per_viewer=2)
+    await join(hub, offer, "ann", 2)
+    await hub.changes.restock(offer.id, "r1", 1)
+    assert await status_of(hub, offer) == ("open", 1, 1)
+    done(await hub.changes.pause_offer(offer.id))
+    await hub.changes.cancel(first.id, by_host=False, reason=None)
+    assert refused(await join(hub, offer, "bob")) == "not_open"
+    assert place(await join(hub, offer, "ann", 2)) == 1  # the key first: she is on the list
+    assert await status_of(hub, offer) == ("paused", 2, 1)
+    done(await hub.changes.resume_offer(offer.id))
+    assert await status_of(hub, offer) == ("sold_out", 0, 0)
+    assert told(hub.heard.changes, "ann") == ["reserved"]
+    assert (await kinds(shop, offer))[-3:] == ["offer.paused", "offer.opened", "offer.sold_out"]
+    await shop.at_rest(offer.id)
+
+
+async def test_nobody_is_served_past_the_end(shop: Shop, hub: Hub) -> None:
+    """Units that come back after `closes_at`, or after the close, are nobody's; moved, they are."""
+    offer, sold = await sold_out(shop, hub, 2)
+    await join(hub, offer, "ann")
+    await shop.fetch("update offers set closes_at = clock_timestamp() where id = $1", offer.id)
+    await hub.changes.cancel(sold[0].id, by_host=False, reason=None)
+    assert refused(await join(hub, offer, "bob")) in ("closed", "sold_out")
+    assert await status_of(hub, offer) == ("open", 1, 1)
+    await hub.changes.revise_offer(offer.id, {"closes_at": 4_000_000_000_000})
+    assert await status_of(hub, offer) == ("sold_out", 0, 0)
+    await join(hub, offer, "cem")
+    done(await hub.changes.close_offer(offer.id))
+    assert await waiting(hub, offer) == []
+    await hub.changes.cancel(sold[1].id, by_host=False, reason=None)
+    assert await orders_of(shop, offer, "cem") == []
+    assert refused(await join(hub, offer, "cem")) == "closed"
+    assert await status_of(hub, offer) == ("closed", 1, 0)
+
+
+async def test_the_end_of_a_stream_ends_its_lists(shop: Shop, hub: Hub) -> None:
+    """Entries go in the transaction that closes the offers."""
+    offer, _ = await sold_out(shop, hub)
+    await join(hub, offer, "ann")
+    await hub.changes.end_stream(offer.stream)
+    assert await waiting(hub, offer) == []
+    assert await status_of(hub, offer) == ("closed", 0, 0)
+
+
+async def test_an_offer_that_begins_with_nothing_has_a_list(shop: Shop, hub: Hub) -> None:
+    """Who joined before the keeper opened a due offer is served when it opens."""
+    offer = await shop.offer(0, opened=False, opens_at=1)
+    await hub.keeper.look_after_gate()
+    await asyncio.gather(*hub.keeper._rebuilds.values())
+    await shop.fetch("update offers set status = 'scheduled' where id = $1", offer.id)
+    assert place(await join(hub, offer, "ann")) == 1
+    await hub.changes.restock(offer.id, "r1", 1)
+    assert (await status_of(hub, offer))[0] == "scheduled"
+    await hub.keeper.round()
+    assert await status_of(hub, offer) == ("sold_out", 0, 0)
+    await shop.at_rest(offer.id)
+
+
+# --- once, and bounded ---------------------------------------------------------------------------
+
+
+async def test_a_join_sent_again_is_one_entry(shop: Shop, hub: Hub) -> None:
+    """The same key: the present place; another number of units: `key_reused`, nothing changes."""
+    offer, (first,) = await sold_out(shop, hub, per_viewer=3)
+    for viewer in ("ann", "bob"):
+        await join(hub, offer, viewer)
+    again = await join(hub, offer, "bob")
+    assert again == Waitlisted(offer.id, 2, replayed=True)
+    assert refused(await join(hub, offer, "bob", 2)) == "key_reused"
+    assert place(await join(hub, offer, "bob", 1, "other")) == 2  # once per viewer and offer
+    assert refused(await join(hub, offer, "bob", 2, "other")) == "conflict"
+    assert len(await waiting(hub, offer)) == 2
+    await hub.changes.cancel(first.id, by_host=False, reason=None)
+    assert place(await join(hub, offer, "bob")) == 1
+    await let_expire(shop, hub, offer, "ann")
+    late = await join(hub, offer, "bob")
+    assert isinstance(late, Accepted)
+    assert (late.order.key, late.replayed) == ("w-bob", True)
+
+
+async def test_a_join_sent_twice_at_once_is_one_entry(shop: Shop, hub: Hub) -> None:
+    """By one hub or by two, in one batch or in several (I10)."""
+    offer, _ = await sold_out(shop, hub)
+    other = await shop.hub()
+    answers = await asyncio.gather(
+        *(join(which, offer, f"v{n}") for n in range(20) for which in (hub, other, hub))
+    )
+    assert sorted(place(answer) for answer in answers[::3]) == list(range(1, 21))
+    assert len(await waiting(hub, offer)) == 20
+    assert (await status_of(hub, offer))[2] == 20
+
+
+async def test_the_list_is_bounded(shop: Shop, hub: Hub) -> None:
+    """One more than `waitlist_max` is told `sold_out`; none at all where that is 0."""
+    offer, (first,) = await sold_out(shop, hub, waitlist_max=2)
+    answers = [await join(hub, offer, viewer) for viewer in ("ann", "bob", "cem")]
+    assert refused(answers[2]) == "sold_out"
+    assert isinstance(answers[2], Refused)
+    assert "full" in answers[2].message
+    assert place(await join(hub, offer, "bob")) == 2
+    await hub.changes.cancel(first.id, by_host=False, reason=None)
+    assert place(await join(hub, offer, "cem")) == 2
+    never, _ = await sold_out(shop, hub, waitlist_max=0)
+    assert refused(await join(hub, never, "ann")) == "sold_out"
+
+
+async def test_who_leaves_is_passed_over(shop: Shop, hub: Hub) -> None:
+    """Left, the request is withdrawn for good; a new key joins at the end."""
+    offer, (first,) = await sold_out(shop, hub)
+    for viewer in ("ann", "bob"):
+        await join(hub, offer, viewer)
+    assert await hub.selling.waitlist.leave(offer.id, "ann") is None
+    assert await hub.selling.waitlist.leave(offer.id, "ann") is None
+    missing = await hub.selling.waitlist.leave("of_none", "ann")
+    assert missing is not None
+    assert missing.why == "not_found"
+    assert refused(await join(hub, offer, "ann")) == "conflict"  # be it the late copy of a hub
+    assert place(await join(hub, offer, "ann", 1, "anew")) == 2
+    await hub.changes.cancel(first.id, by_host=False, reason=None)
+    assert await orders_of(shop, offer, "bob") == [("w-bob", "reserved")]
+    assert await status_of(hub, offer) == ("sold_out", 0, 1)
+
+
+async def test_the_limit_holds(shop: Shop, hub: Hub) -> None:
+    """Who has all he may have cannot join; who got it meanwhile is passed over, not dropped."""
+    offer, sold = await sold_out(shop, hub, 3, per_viewer=2)
+    assert refused(await join(hub, offer, "b0", 2)) == "limit_reached"
+    assert place(await join(hub, offer, "ann", 2)) == 1
+    await hub.changes.cancel(sold[1].id, by_host=False, reason=None)
+    mine = bought(await hub.buy_until_final(offer.id, "ann"))
+    await join(hub, offer, "bob")
+    await hub.changes.restock(offer.id, "r1", 2)
+    assert await status_of(hub, offer) == ("open", 1, 1)  # bob has one; hers would be three
+    assert await orders_of(shop, offer, "bob") == [("w-bob", "reserved")]
+    await hub.changes.cancel(mine.id, by_host=False, reason=None)
+    assert ("w-ann", "reserved") in await orders_of(shop, offer, "ann")
+    await shop.at_rest(offer.id)
+
+
+async def test_a_banned_viewer_is_off_the_list(shop: Shop, hub: Hub) -> None:
+    """Dropped with the ban; were he not, units would pass him over, and he cannot join anew."""
+    offer, sold = await sold_out(shop, hub, 2)
+    for viewer in ("ann", "bob", "cem"):
+        await join(hub, offer, viewer)
+    for viewer in ("ann", "bob"):
+        await shop.fetch(
+            "insert into standings (stream, viewer, banned) values ($1, $2, true)",
+            offer.stream, viewer,
+        )  # fmt: skip
+    await hub.selling.waitlist.drop(offer.stream, "ann")
+    assert [(e.viewer, e.position) for e in await waiting(hub, offer)] == [("bob", 1), ("cem", 2)]
+    assert refused(await join(hub, offer, "ann")) == "forbidden"
+    await hub.changes.cancel(sold[0].id, by_host=False, reason=None)
+    assert await orders_of(shop, offer, "cem") == [("w-cem", "reserved")]
+    assert await status_of(hub, offer) == ("sold_out", 0, 0)
+    await shop.at_rest(offer.id)
+
+
+async def test_a_buy_with_the_key_of_an_entry_ends_it(shop: Shop, hub: Hub) -> None:
+    """Key and entry are one request: whoever has its order does not wait for it."""
+    offer, (first, _) = await sold_out(shop, hub, 2, per_viewer=2)
+    await join(hub, offer, "ann", 2, "k")
+    await hub.changes.cancel(first.id, by_host=False, reason=None)
+    assert bought(await hub.buy_until_final(offer.id, "ann", 1, "k")).qty == 1
+    assert await status_of(hub, offer) == ("sold_out", 0, 0)
+    assert refused(await join(hub, offer, "ann", 2, "k")) == "key_reused"
+    await shop.rested(offer.id)
+
+
+# --- what a crash, a pause or a lost Redis can do ------------------------------------------------
+
+
+async def test_a_promotion_that_nobody_told_is_told(shop: Shop, hub: Hub) -> None:
+    """A process that dies after its COMMIT: the keeper swaps ids in the gate, and tells both."""
+    offer, (first,) = await sold_out(shop, hub)
+    await join(hub, offer, "ann")
+    await hub.ledger.cancel(first.id, False, None)
+    assert await hub.left(offer.id) == 0
+    await hub.keeper.round()
+    assert told(hub.heard.changes, "ann") == ["reserved"]
+    assert told(hub.heard.changes, "b0") == ["cancelled"]
+    await shop.at_rest(offer.id)
+
+
+async def test_the_swap_never_raises_what_is_left(shop: Shop, hub: Hub) -> None:
+    """Applied one movement at a time, and each again, `left` is 0 after any of them (R4, R12)."""
+    offer, (first,) = await sold_out(shop, hub)
+    await join(hub, offer, "ann")
+    await hub.ledger.cancel(first.id, False, None)
+    read = hub.ledger.movements
+    seen = []
+
+    async def one(of: str, after: int) -> list[object]:
+        seen.append(await hub.left(offer.id))
+        rows = (await read(of, after))[:1]
+        return list(rows)
+
+    hub.ledger.movements = one  # type: ignore[method-assign,assignment]
+    assert await hub.rebuilder.follow(offer.id)
+    assert seen == [0, -1, 0]
+    hub.ledger.movements = read  # type: ignore[method-assign]
+    await hub.rebuilder.follow(offer.id)
+    await shop.at_rest(offer.id)
+
+
+async def test_the_list_survives_the_loss_of_redis(shop: Shop, hub: Hub) -> None:
+    """FLUSHALL with people waiting and a promotion right after: told, in the gate, ranks go on."""
+    offer, sold = await sold_out(shop, hub, 2)
+    for viewer in ("ann", "bob", "cem"):
+        await join(hub, offer, viewer)
+    await shop.redis.flushdb()
+    await hub.changes.cancel(sold[0].id, by_host=False, reason=None)
+    assert isinstance(await hub.gate.probe(offer.id, 0, 0), Frozen)
+    assert refused(await hub.selling.waitlist.join(offer.id, "dan", 1, "k")) == "retry"
+    await hub.keeper.round()
+    assert told(hub.heard.changes, "ann") == ["reserved"]
+    await shop.at_rest(offer.id)
+    assert place(await join(hub, offer, "dan")) == 3
+    ranks = [e.rank for e in await waiting(hub, offer)]
+    assert ranks == [4, 5, 6]  # above the entries', not above the orders' alone
+    await hub.changes.cancel(sold[1].id, by_host=False, reason=None)
+    assert told(hub.heard.changes, "bob") == ["reserved"]
+    await shop.at_rest(offer.id)
+
+
+async def test_a_rank_of_a_lost_gate_is_no_rank(shop: Shop, hub: Hub) -> None:
+    """A hub stopped between its rank and the entry, a rebuild meanwhile: it draws anew (R2)."""
+    offer, _ = await sold_out(shop, hub)
+    join_, stopped, go = hub.selling.waitlist.ledger.join, asyncio.Event(), asyncio.Event()
+    epochs = []
+
+    async def slow(of: str, epoch: int, *rest: object) -> object:
+        epochs.append(epoch)
+        stopped.set()
+        await go.wait()
+        return await join_(of, epoch, *rest)  # type: ignore[arg-type]
+
+    hub.selling.waitlist.ledger.join = slow  # type: ignore[method-assign,assignment]
+    waits = asyncio.create_task(hub.selling.waitlist.join(offer.id, "ann", 1, "k"))
+    await stopped.wait()
+    await shop.redis.flushdb()
+    await hub.keeper.round()
+    other = await shop.hub()
+    assert place(await join(other, offer, "bob")) == 1
+    go.set()
+    answer = await waits
+    if isinstance(answer, Refused):
+        assert answer.why == "retry"
+        answer = await join(hub, offer, "ann", 1, "k")
+    assert place(answer) == 2
+    assert epochs[0] < epochs[-1]
+    ranks = [e.rank for e in await waiting(hub, offer)]
+    assert len(set(ranks)) == len(ranks)
+
+
+async def test_a_unit_that_comes_back_between_is_not_missed(shop: Shop, hub: Hub) -> None:
+    """Sold out to the gate, free under the lock: the joiner buys it, and nobody waits beside it."""
+    offer, (first,) = await sold_out(shop, hub)
+    draw, between = hub.gate.draw, 0
+
+    async def slow(of: str, n: int) -> object:
+        nonlocal between
+        if not between:
+            between = 1
+            await hub.changes.cancel(first.id, by_host=False, reason=None)
+        return await draw(of, n)
+
+    hub.gate.draw = slow  # type: ignore[method-assign,assignment]
+    answer = await join(hub, offer, "ann")
+    assert isinstance(answer, Accepted)
+    assert await waiting(hub, offer) == []
+    await shop.rested(offer.id)
+
+
+async def test_a_unit_that_the_gate_does_not_know_of_yet_is_waited_for(
+    shop: Shop, hub: Hub
+) -> None:
+    """Free in Postgres, its movement not applied: `retry` until the gate knows, then an order."""
+    offer, (first,) = await sold_out(shop, hub)
+    await hub.ledger.cancel(first.id, False, None)
+    answer = await hub.selling.waitlist.join(offer.id, "ann", 1, "k")
+    assert refused(answer) == "retry"
+    assert await waiting(hub, offer) == []
+    await hub.keeper.round()
+    assert isinstance(await join(hub, offer, "ann", 1, "k"), Accepted)
+    await shop.rested(offer.id)
+
+
+async def test_a_lost_answer_is_found_by_its_key(shop: Shop, hub: Hub) -> None:
+    """The entry is committed, the answer never comes: `retry`, then the same place (I10)."""
+    offer, _ = await sold_out(shop, hub)
+    rows = hub.ledger.rows
+
+    async def lossy(sql: str, *args: object) -> object:
+        found = await rows(sql, *args)
+        if "join_waitlist" in sql:
+            hub.ledger.rows = rows  # type: ignore[method-assign]
+            raise ConnectionResetError("planted")
+        return found
+
+    hub.ledger.rows = lossy  # type: ignore[method-assign,assignment]
+    answer = await hub.selling.waitlist.join(offer.id, "ann", 1, "k")
+    assert refused(answer) == "internal"
+    assert place(await join(hub, offer, "ann", 1, "k")) == 1
+    assert len(await waiting(hub, offer)) == 1
+
+
+async def test_a_hold_under_the_key_of_a_promoted_entry_goes_back(shop: Shop, hub: Hub) -> None:
+    """A buy under way with an entry's key, which is promoted meanwhile: one order, no unit lost."""
+    offer, (first, _) = await sold_out(shop, hub, 2, per_viewer=4)
+    await join(hub, offer, "ann", 2, "k")
+    await hub.changes.cancel(first.id, by_host=False, reason=None)
+    admit, held, go = hub.ledger.admit, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: object) -> object:
+        held.set()
+        await go.wait()
+        return await admit(*args)  # type: ignore[arg-type]
+
+    hub.ledger.admit = slow  # type: ignore[method-assign,assignment]
+    buying = hub.start_buy(offer.id, "ann", 1, "k")
+    await held.wait()
+    await hub.changes.restock(offer.id, "r1", 3)
+    assert await orders_of(shop, offer, "ann") == [("k", "reserved")]
+    go.set()
+    assert why(await buying) == "key_reused"
+    hub.ledger.admit = admit  # type: ignore[method-assign]
+    await shop.rested(offer.id)
+    again = await join(hub, offer, "ann", 2, "k")
+    assert isinstance(again, Accepted)
+    assert again.replayed
+
+
+async def test_the_books_count_what_was_handed_over_once(shop: Shop, hub: Hub) -> None:
+    """`take` beside `release`: sums end at the counters, and never pass the quantity on the way."""
+    offer, (first,) = await sold_out(shop, hub)
+    for viewer in ("ann", "bob", "cem"):
+        await join(hub, offer, viewer)
+    await hub.changes.cancel(first.id, by_host=False, reason=None)
+    await hub.changes.restock(offer.id, "r1", 1)
+    await let_expire(shop, hub, offer, "ann")
+    books = hub.keeper.reconciler.books
+    entries = await books.entries(offer.id, None)
+    assert all(0 <= e.taken <= e.quantity for e in entries), entries
+    assert [e.what for e in entries].count("take") == 3
+    sums = await books.sums(offer.id)
+    assert sums is not None
+    assert sums.differences() == []
+    assert await hub.keeper.reconciler.differences(offer.id) == []
+
+
+async def test_a_gate_behind_a_promotion_is_not_called_wrong(shop: Shop, hub: Hub) -> None:
+    """An order that the gate has yet to be brought is no difference but the missing movement."""
+    offer, (first,) = await sold_out(shop, hub)
+    await join(hub, offer, "ann")
+    await hub.ledger.cancel(first.id, False, None)
+    limits = hub.keeper.reconciler.limits
+    hub.keeper.reconciler.limits = type(limits)(grace_s=0)
+    found = await hub.keeper.reconciler.differences(offer.id)
+    assert [one.kind for one in found] == ["movement"]
+    assert await hub.keeper.reconciler.mend(offer.id, found) == "follow"
+    assert await hub.keeper.reconciler.differences(offer.id) == []
+    await shop.at_rest(offer.id)
+
+
+async def test_many_join_buy_cancel_and_leave_at_once(shop: Shop, hub: Hub) -> None:
+    """At rest nothing is lost: nobody who fits waits beside a free unit, and all figures agree."""
+    offer, sold = await sold_out(shop, hub, 8, per_viewer=2)
+    hubs = [hub, await shop.hub()]
+
+    async def viewer(n: int) -> None:
+        mine = hubs[n % 2]
+        name, qty = f"v{n}", 1 + n % 2
+        await join(mine, offer, name, qty)
+        if n % 7 == 0:
+            await mine.selling.waitlist.leave(offer.id, name)
+        if n % 3 == 0:
+            await mine.buy_until_final(offer.id, name, 1, f"b-{name}")
+        for row in await shop.fetch(
+            "select id from orders where offer = $1 and viewer = $2 and status = 'reserved'",
+            offer.id, name,
+        ):  # fmt: skip
+            if n % 2:
+                await mine.changes.cancel(row[0], by_host=False, reason=None)
+
+    async def giving_back() -> None:
+        for order in sold:
+            await hub.changes.cancel(order.id, by_host=False, reason=None)
+        await hubs[1].changes.restock(offer.id, "r1", 3)
+
+    await asyncio.gather(*(viewer(n) for n in range(40)), giving_back())
+    for n in range(0, 40, 5):
+        await let_expire(shop, hub, offer, f"v{n}")
+    await until(lambda: all(c.idle for h in hubs for c in h.selling._counters.values()))
+    await hub.keeper.round()
+    await shop.rested(offer.id)
+    fits = await shop.fetch(
+        "select w.* from waitlist w join offers o on o.id = w.offer where w.left_at is null"
+        " and w.qty <= o.quantity - o.taken and w.qty + coalesce((select sum(r.qty) from orders r"
+        " where r.offer = o.id and r.viewer = w.viewer"
+        " and r.status in ('reserved', 'confirmed', 'shipped')), 0) <= o.per_viewer"
+    )
+    assert fits == []
+    now = (await hub.ledger.offers([offer.id]))[0]
+    assert now.waiting == len(await waiting(hub, offer))
