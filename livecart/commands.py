@@ -344,8 +344,9 @@ class Commands:
         await self._hosted(caller)
         _other(caller, command.user)
         await self._catalog.ban(caller.stream_id, command.user)
+        answer = self._controlled(caller, command.id, "ban", command.user)
         await self._selling.waitlist.drop(caller.stream_id, command.user)
-        return self._controlled(caller, command.id, "ban", command.user)
+        return answer
 
     def _controlled(self, caller: Caller, re: int, kind: ControlKind, user: str) -> Event:
         if self._crowd is not None:

@@ -37,8 +37,8 @@ def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
         keyword=record.keyword,
         extends=record.extends,
         waiting=record.waiting,
-        waitlist_max=record.waitlist_max,
-        waitlist_hold_s=record.waitlist_hold_s,
+        waitlist_max=_unless(record.waitlist_max, records.WAITLIST_MAX),
+        waitlist_hold_s=_unless(record.waitlist_hold_s, records.WAITLIST_HOLD_S),
     )
 
 
@@ -99,9 +99,14 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         keyword=row.keyword,
         extends=row.extends,
         waiting=row.waiting,
-        waitlist_max=row.waitlist_max,
-        waitlist_hold_s=row.waitlist_hold_s,
+        waitlist_max=_unless(row.waitlist_max, records.WAITLIST_MAX),
+        waitlist_hold_s=_unless(row.waitlist_hold_s, records.WAITLIST_HOLD_S),
     )
+
+
+def _unless(value: int, usual: int) -> int | None:
+    """Return a term that clients are told of only where it is not the usual one."""
+    return None if value == usual else value
 
 
 class OfferRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,6 @@ TOKEN_BYTES_MAX = 4096
 PINS_MAX = 3
 LINES_MAX = 20  # of a bundle
 ORDERS_IN_WELCOME_MAX = 50
-WAITLIST_MAX = 10_000  # entries of an offer that says nothing else, and
-WAITLIST_HOLD_S = 60  # how long who got units by waiting may pay
 
 JSON_SUBPROTOCOL = "livecart.v1.json"
 MSGPACK_SUBPROTOCOL = "livecart.v1.msgpack"
@@ -121,8 +119,8 @@ class Offer(Shape, kw_only=True):
     keyword: str | None = None
     extends: int = 0  # how often a viewer may move the deadline of an order
     waiting: int = 0  # viewers on the waitlist
-    waitlist_max: int = WAITLIST_MAX  # how many may be on it; 0: there is none
-    waitlist_hold_s: int = WAITLIST_HOLD_S  # how long one of them may pay once he got units
+    waitlist_max: int | None = None  # how many may be on it, 0: there is none; absent: 10,000
+    waitlist_hold_s: int | None = None  # how long who got units so may pay; absent: 60
 
 
 class Pin(Shape, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orders.keeper import KeeperLimits
+from orders.ledger.ledger import LedgerAway
 from orders.records import Accepted, Entry, Offer, Order, Outcome, Refused, Waitlisted
 from orders.stock.gate import Frozen
 from tests.shop import Hub, Shop, bought, done, until, why
@@ -506,12 +507,12 @@ async def test_a_lost_answer_is_found_by_its_key(shop: Shop, hub: Hub) -> None:
         found = await rows(sql, *args)
         if "join_waitlist" in sql:
             hub.ledger.rows = rows  # type: ignore[method-assign]
-            raise ConnectionResetError("planted")
+            raise LedgerAway("planted")
         return found
 
     hub.ledger.rows = lossy  # type: ignore[method-assign,assignment]
     answer = await hub.selling.waitlist.join(offer.id, "ann", 1, "k")
-    assert refused(answer) == "internal"
+    assert refused(answer) == "retry"
     assert place(await join(hub, offer, "ann", 1, "k")) == 1
     assert len(await waiting(hub, offer)) == 1
 

@@ -20,7 +20,7 @@ declare
     qtys integer[];
     units integer;
     paid integer;
-    now_at timestamptz := clock_timestamp();
+    now_at timestamptz;
 begin
     -- In sets: ten thousand orders may fall due in a second.
     with before as (
@@ -35,6 +35,7 @@ begin
       into units, paid, ids, qtys from ended e;
     o.taken := o.taken - units;
     o.confirmed := o.confirmed - paid;
+    now_at := clock_timestamp();
     if o.waiting > 0 then
         o := promote(o, now_at);
     end if;

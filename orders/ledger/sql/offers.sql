@@ -69,12 +69,11 @@ select greatest(o.fence_rank, coalesce((select max(w.rank) from waitlist w where
 
 -- name: brought_lately
 -- Orders of the waitlist whose viewers may not know of them: a lost gate leaves no trace of what it
--- had not applied.
+-- had not applied. Older ones are over, or were paid or extended by who knew of them.
 select m.order_id
-  from movements m
+  from movements m join offers o on o.id = m.offer
  where m.offer = $1 and m.kind = 'take'
-   and (m.at > clock_timestamp() - interval '1 minute'
-        or (select r.status from orders r where r.id = m.order_id) = 'reserved')
+   and m.at > clock_timestamp() - make_interval(secs => o.waitlist_hold_s + 60)
 
 -- name: rebuild_orders
 -- Every order of an offer, terminal ones too: their keys stay bound.
