@@ -1,9 +1,9 @@
 """The auditor: judges a sale by queries of its own, never by what the server says about itself.
 
 Owns the reading for the invariants I1-I6, I8, I10 and I11 from Postgres, Redis and, where one is
-given, a History of what buyers saw; judge says what it means. It imports nothing of `orders` or
-`livecart`: it knows the documented names in SQL and in Redis, and the public HTTP. Called by the
-scenarios and the demo.
+given, a History of what buyers saw; judge says what it means, and waiting judges the waitlist. It
+imports nothing of `orders` or `livecart`: it knows the documented names in SQL and in Redis, and
+the public HTTP. Called by the scenarios and the demo.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from loadtest.judge import (
     judge_history,
     judge_no_unit_lost,
 )
+from loadtest.waiting import judge_waitlist
 from loadtest.web import Api, ApiError
 
 POLL_S = 0.2
@@ -112,6 +113,7 @@ async def _always(
         twice = await connection.fetch(TWICE_SQL, offer)
         over = await connection.fetch(OVER_LIMIT_SQL, offer)
         ranks = await connection.fetch(RANK_SQL, offer)
+        waitlist = await judge_waitlist(connection, offer)
     findings = [
         Finding(
             "I1",
@@ -137,6 +139,7 @@ async def _always(
             not twice,
             examples(f"{r['viewer']} {r['key']} × {r['times']}" for r in twice),
         ),
+        *waitlist,
     ]
     if history is not None:
         findings += judge_history(rows, list(history.buys()), history.contradictions())

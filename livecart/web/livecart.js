@@ -116,6 +116,20 @@ export class LiveCart extends EventTarget {
     );
   }
 
+  /** Wait for units of a sold-out offer; resolves to {position, key}, or as `buy` does. */
+  wait(offer, qty) {
+    const key = freshKey();
+    return this.#persist(
+      { type: "waitlist", offer, qty, key },
+      (order) => order.offer === offer && order.key === key,
+    );
+  }
+
+  /** Wait no more; resolves to {} or {code, message}. */
+  leave(offer) {
+    return this.#persist({ type: "waitlist.leave", offer }, () => false);
+  }
+
   /** Speak; resolves to {message: Message} or {code, message: why}. */
   chat(text) {
     return this.#persist({ type: "chat", text, key: freshKey() }, () => false);
@@ -314,8 +328,9 @@ export class LiveCart extends EventTarget {
   #answered(task, frame) {
     if (!this.#tasks.has(task)) return;
     if (frame.type !== "reject") {
-      const { order, replayed = false, message } = frame;
-      this.#settle(task, order ? { order, replayed } : { message });
+      const { order, replayed = false, message, position } = frame;
+      const { key } = task.fields;
+      this.#settle(task, order ? { order, replayed } : { message, position, key });
       return;
     }
     const opening = frame.code === "not_open" && this.#justOpening(task.fields.offer);

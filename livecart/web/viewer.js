@@ -7,6 +7,7 @@ import { chatForm, showLine, showMessages } from "./chat.js";
 import { at, clockText, h, keyed, painter, say, tell, tokenOf } from "./dom.js";
 import { LiveCart } from "./livecart.js";
 import { money } from "./money.js";
+import { Places } from "./places.js";
 import { language, number, reason, t, timeText, translatePage } from "./text.js";
 
 const TOKEN_KEY = "livecart.viewer.token";
@@ -21,6 +22,7 @@ const token = tokenOf(TOKEN_KEY);
 const cart = new LiveCart({ stream: streamId, token });
 const room = () => cart.room;
 const buying = new Set(); // ids of offers whose buy is under way
+const places = new Places(cart, token, () => paint("offers"));
 const products = new Map(); // id -> Product, of everything seen; null while it is fetched
 
 // --- products and offers ---
@@ -60,6 +62,8 @@ function makeCard({ key, product }) {
     countdown: h("p", { class: "countdown", role: "timer" }),
     qty: h("output", { class: "qty" }, "1"),
     buy: h("button", { type: "button", class: "primary wide", onclick: () => buy(key) }),
+    wait: h("button", { type: "button", class: "wide", onclick: () => wait(key) }),
+    place: h("p", { class: "facts", role: "status" }),
     outcome: h("p", { class: "outcome", role: "status" }),
   };
   const step = (sign, by, label) =>
@@ -71,6 +75,7 @@ function makeCard({ key, product }) {
     h("p", { class: "facts" }, parts.stock, parts.limit),
     parts.countdown,
     h("div", { class: "row" }, parts.qtyBox, parts.buy),
+    h("div", { class: "row" }, parts.wait, parts.place),
     parts.outcome,
   );
   parts.image.addEventListener("error", () => (parts.image.hidden = true));
@@ -124,7 +129,8 @@ function updateBuy(parts, offer) {
   more.disabled = qty >= most;
   const busy = buying.has(offer.id);
   const why = busy ? "" : cannotBuy(offer, status, most);
-  parts.qtyBox.hidden = why !== "";
+  const waits = updateWait(parts, offer, status, most);
+  parts.qtyBox.hidden = why !== "" && !waits;
   // Not `disabled`: that would throw the keyboard's focus away in the middle of a purchase.
   parts.buy.setAttribute("aria-disabled", String(busy || why !== "" || cart.status !== "open"));
   const amount = money(offer.price_minor * qty, offer.currency, language);
@@ -133,6 +139,28 @@ function updateBuy(parts, offer) {
   // What the last purchase came to follows its order: cancelled, paid, expired.
   const order = busy ? undefined : room().orders.get(parts.outcome.dataset.order);
   if (order) tell(parts.outcome, gotText(order), order.status in GOT ? "good" : "");
+}
+
+/** The button to wait with, and the place on the list; tells whether a number may be chosen. */
+function updateWait(parts, offer, status, most) {
+  const may = status === "sold_out" && offer.waitlist_max !== 0 && !cannotBuy(offer, "open", most);
+  if (may || places.of(offer) !== null) places.refresh(offer);
+  const position = status === "closed" ? null : places.of(offer);
+  parts.wait.hidden = position === null && !may;
+  parts.wait.setAttribute("aria-disabled", String(cart.status !== "open"));
+  say(parts.wait, t(position === null ? "wait" : "leave_waitlist"));
+  say(parts.place, position === null ? "" : t("waitlisted", { n: number(position) }));
+  return may && position === null;
+}
+
+async function wait(offerId) {
+  const { parts } = cardOf(offerId);
+  if (parts.wait.getAttribute("aria-disabled") === "true") return;
+  const offer = room().offers.get(offerId);
+  const { order, ...answer } = await places.toggle(offer, Number(parts.qty.textContent));
+  if (order) parts.outcome.dataset.order = order.id;
+  else tell(parts.outcome, answer.code ? reason(answer) : "", answer.code ? "bad" : "");
+  paint("offers");
 }
 
 /** Status on server time: a scheduled offer opens at its second, on every screen at once. */

@@ -23,7 +23,12 @@ from loadtest.web import Api, ApiError
 
 TABLES = """
 create table offers (
-    id text, quantity int, taken int, per_viewer int, epoch int, status text);
+    id text, quantity int, taken int, per_viewer int, epoch int, status text, stream text,
+    closes_at timestamptz, waiting int default 0, waitlist_max int default 10);
+create table waitlist (
+    viewer text, key text, qty int, rank bigint, offer text default 'of_1', left_at timestamptz);
+create table movements (n bigint, kind text, units int, order_id text, offer text default 'of_1');
+create table standings (stream text, viewer text, banned boolean);
 create table orders (
     id text, offer text, viewer text, key text, qty int, status text, rank bigint,
     reserved_at timestamptz default now(), expires_at timestamptz);
@@ -167,6 +172,50 @@ async def test_an_unresolved_hold_is_found(books: Books) -> None:
     found = await books.judged()
     assert [finding.name for finding in found.findings if finding.passed is False] == ["I11"]
     assert found.rest_s is None
+
+
+async def test_a_right_waitlist_passes(books: Books) -> None:
+    """Who wants more than is free, has all he may have, is banned, or left, may wait."""
+    await books.database.execute(
+        "update offers set waiting = 3, stream = 'st_1';"
+        "insert into standings values ('st_1', 'v8', true);"
+        "insert into waitlist values ('v5', 'a', 8, 5), ('v0', 'b', 2, 6), ('v8', 'c', 1, 7);"
+        "insert into waitlist values ('v9', 'd', 1, 8, 'of_1', now());"
+        "insert into movements values (1, 'take', -1, 'or_2'), (2, 'release', 1, 'or_7')"
+    )
+    assert await books.broken() == set()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "insert into waitlist values ('v5', 'a', 2, 5); update offers set waiting = 1",
+        "update offers set waiting = 1",
+        "insert into waitlist values ('v5', 'a', 9, 5)",
+        "insert into waitlist values ('v5', 'a', 9, 5); update offers set waiting = 1,"
+        " waitlist_max = 0",
+        "insert into waitlist values ('v5', 'a', 9, 5); update offers set waiting = 1,"
+        " status = 'closed'",
+        "insert into waitlist values ('v5', 'a', 9, 5), ('v5', 'b', 9, 6);"
+        " update offers set waiting = 2",
+        "insert into waitlist values ('v5', 'a', 9, 2); update offers set waiting = 1",
+        "insert into waitlist values ('v5', 'a', 9, 5), ('v6', 'a', 9, 5);"
+        " update offers set waiting = 2",
+        "insert into waitlist values ('v0', 'run.0', 9, 5); update offers set waiting = 1",
+        "insert into movements values (1, 'take', -1, 'or_9')",
+        "insert into movements values (1, 'take', -2, 'or_1')",
+        "insert into movements values (1, 'take', -1, 'or_1'), (2, 'take', -1, 'or_1')",
+    ],
+    ids=[
+        "who fits beside free units", "counted and not there", "there and not counted",
+        "more than may be", "beyond the close", "twice", "rank of an order", "rank of another",
+        "key of his order", "handed to nobody", "another number", "handed over twice",
+    ],
+)  # fmt: skip
+async def test_a_wrong_waitlist_is_found(books: Books, wrong: str) -> None:
+    """R12: each thing that must not be true of entries and of what came of them."""
+    await books.database.execute(wrong)
+    assert await books.broken() == {"R12"}
 
 
 async def test_an_unknown_offer_is_found(books: Books) -> None:
