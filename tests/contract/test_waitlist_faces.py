@@ -59,6 +59,18 @@ async def test_who_waits_gets_what_comes_back(shop: Shop) -> None:
         assert not host.kinds("order.reserved")
 
 
+async def test_who_gives_back_what_he_waits_for_is_told_of_both(shop: Shop) -> None:
+    """The connection that cancels is answered, and hears of the order that its own entry got."""
+    stream = await shop.stream()
+    offer = await shop.offer(stream, quantity=1, per_viewer=2)
+    async with lines(shop, stream, ANN) as (ann,):
+        order = (await ann.ask("buy", offer=offer, qty=1, key="k"))["order"]["id"]
+        await ann.ask("waitlist", offer=offer, qty=1, key="w")
+        assert (await ann.ask("cancel", order=order))["type"] == "order.cancelled"
+        await ann.until(lambda m: m["type"] == "order.reserved" and m["order"]["key"] == "w")
+        assert len(ann.kinds("order.cancelled")) == 1
+
+
 async def test_a_join_may_buy_and_may_be_refused(shop: Shop) -> None:
     """An order where stock is free; else the words of a buy, for each of its reasons."""
     stream, offer, _ = await sold_out(shop)

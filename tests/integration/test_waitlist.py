@@ -191,15 +191,25 @@ async def test_the_end_of_a_stream_ends_its_lists(shop: Shop, hub: Hub) -> None:
 async def test_an_offer_that_begins_with_nothing_has_a_list(shop: Shop, hub: Hub) -> None:
     """Who joined before the keeper opened a due offer is served when it opens."""
     offer = await shop.offer(0, opened=False, opens_at=1)
-    await hub.keeper.look_after_gate()
-    await asyncio.gather(*hub.keeper._rebuilds.values())
-    await shop.fetch("update offers set status = 'scheduled' where id = $1", offer.id)
     assert place(await join(hub, offer, "ann")) == 1
     await hub.changes.restock(offer.id, "r1", 1)
-    assert (await status_of(hub, offer))[0] == "scheduled"
+    assert (await status_of(hub, offer)) == ("scheduled", 1, 1)
     await hub.keeper.round()
     assert await status_of(hub, offer) == ("sold_out", 0, 0)
     await shop.at_rest(offer.id)
+
+
+async def test_a_buyer_who_opens_an_offer_has_the_list_served(shop: Shop, hub: Hub) -> None:
+    """The first admission of a due offer opens it, and hands over what the list was kept from."""
+    offer = await shop.offer(1, opened=False, opens_at=1, per_viewer=2)
+    assert place(await join(hub, offer, "ann", 2)) == 1
+    await hub.changes.restock(offer.id, "r1", 2)
+    bought(await hub.buy_until_final(offer.id, "bob"))
+    assert await status_of(hub, offer) == ("sold_out", 0, 0)
+    assert await orders_of(shop, offer, "ann") == [("w-ann", "reserved")]
+    await hub.keeper.round()
+    assert told(hub.heard.changes, "ann") == ["reserved"]
+    await shop.rested(offer.id)
 
 
 # --- once, and bounded ---------------------------------------------------------------------------
