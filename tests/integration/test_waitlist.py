@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from orders.records import Accepted, Refused, Waitlisted
-from tests.shop import Hub, Shop, bought, done, why
+from tests.shop import Hub, Shop, bought, done, together, why
 from tests.waitlist_rig import (
     AT_ONCE,
     join,
@@ -320,4 +320,15 @@ async def test_a_buy_with_the_key_of_an_entry_ends_it(shop: Shop, hub: Hub) -> N
     assert bought(await hub.buy_until_final(offer.id, "ann", 1, "k")).qty == 1
     assert await status_of(hub, offer) == ("sold_out", 0, 0)
     assert refused(await join(hub, offer, "ann", 2, "k")) == "key_reused"
+    await shop.rested(offer.id)
+
+
+async def test_a_bundle_with_the_key_of_an_entry_ends_it(shop: Shop, hub: Hub) -> None:
+    """The same for an order that is part of a bundle."""
+    offer, (first, _) = await sold_out(shop, hub, 2, per_viewer=2)
+    other = await shop.offer(1, stream=offer.stream)
+    await join(hub, offer, "ann", 2, "k")
+    await hub.changes.cancel(first.id, by_host=False, reason=None)
+    together(await hub.bundle(offer.stream, "ann", [(offer.id, 1), (other.id, 1)], "k"))
+    assert await status_of(hub, offer) == ("sold_out", 0, 0)
     await shop.rested(offer.id)

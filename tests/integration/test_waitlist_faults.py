@@ -10,6 +10,7 @@ from loadtest.audit import audit
 from orders.ledger.ledger import LedgerAway
 from orders.records import Accepted, Refused
 from orders.stock.gate import Frozen
+from orders.stock.keys import keys_of
 from tests.shop import Hub, Shop, until, why
 from tests.waitlist_rig import (
     AT_ONCE,
@@ -112,6 +113,21 @@ async def test_a_rank_of_a_lost_gate_is_no_rank(shop: Shop, hub: Hub) -> None:
     assert epochs[0] < epochs[-1]
     ranks = [e.rank for e in await waiting(hub, offer)]
     assert len(set(ranks)) == len(ranks)
+
+
+async def test_a_gate_of_another_run_gives_no_ranks(shop: Shop, hub: Hub) -> None:
+    """A Redis that restarted between buy and rank may have lost ranks: nobody joins (R2)."""
+    offer, _ = await sold_out(shop, hub)
+    draw = hub.gate.draw
+
+    async def restarted(of: str, n: int) -> object:
+        await shop.redis.hset(keys_of(of).state, "run", "0123")
+        return await draw(of, n)
+
+    hub.gate.draw = restarted  # type: ignore[method-assign,assignment]
+    assert refused(await hub.selling.waitlist.join(offer.id, "ann", 1, "k")) == "retry"
+    assert await waiting(hub, offer) == []
+    assert await shop.redis.hget(keys_of(offer.id).state, "rank") == b"1"
 
 
 async def test_a_unit_that_comes_back_between_is_not_missed(shop: Shop, hub: Hub) -> None:
