@@ -13,7 +13,7 @@ DEV_STAMP := .venv/.ready-dev
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test bench bench-core lint format demo coverage clean
+.PHONY: help setup up test model bench bench-core lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ demo: setup ## play a short sale with simulated viewers
 
 test: $(DEV_STAMP) ## run every test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+model: $(DEV_STAMP) ## explore the small model whole, also where it is too large for every test run
+	$(BIN)/python -m tests.model
 
 bench: setup ## a full sale beside pgbench, and one pin to 5,000 viewers beside plain Starlette
 	$(BIN)/livecart-loadtest run flash --spawn --hot-row
