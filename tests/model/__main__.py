@@ -8,7 +8,7 @@ import time
 from tests.model.explorer import explore
 from tests.model.sales import IN_TEST, LARGE
 
-STATES_MAX = 2_000_000  # about 3 GB
+STATES_MAX = 1_000_000  # of one configuration; about 1 GB
 
 
 def main() -> int:

@@ -60,6 +60,7 @@ def _resolve(then: tuple[int, Stale], small: Small) -> Actor:
 
 
 def _raise(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """Rebuilder.rebuild: raise_epoch, committed before the snapshot."""
     if "rebuild_keeps_epoch" not in small.bugs:
         ledger = postgres.raise_epoch(ledger, cast(int, actor[1]))
     return (
@@ -71,26 +72,31 @@ def _raise(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
 
 
 def _snapshot(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """orders/ledger/snapshot.py: offer, fence and orders as of one moment."""
     now = ("stage", actor[1], postgres.snapshot(ledger, small))
     return "the keeper takes a rebuild's snapshot", now, ledger, gate
 
 
 def _snapshot_first(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """The bug: a snapshot that orders of the old epoch may follow."""
     now = ("raise late", actor[1], postgres.snapshot(ledger, small))
     return "the keeper takes a snapshot before it raises the epoch", now, ledger, gate
 
 
 def _raise_late(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """The rest of that bug."""
     ledger = postgres.raise_epoch(ledger, cast(int, actor[1]))
     now = ("stage", ledger.epoch, actor[2])
     return "the keeper raises the epoch after its snapshot", now, ledger, gate
 
 
 def _stage(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """stage.lua, all parts of it."""
     return "the keeper stages a rebuild", ("install", *actor[1:], True), ledger, gate
 
 
 def _install(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """install.lua, then Rebuilder.follow."""
     _, epoch, copy, whole = cast("tuple[str, int, Copy, bool]", actor)
     gate, done = redis.install(gate, small, epoch, copy, whole)
     word = "installs" if done else "may not install"
@@ -106,6 +112,7 @@ def _install(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
 
 
 def _follow(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """Rebuilder._follow: its probe.lua."""
     then = cast("tuple[int, Stale]", actor[1])
     if redis.frozen(gate, small):
         now = _resolve(then, small)
@@ -115,6 +122,7 @@ def _follow(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
 
 
 def _read(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """Rebuilder._follow: movements_after, and the offer's row."""
     _, epoch, at, then = cast("tuple[str, int, int, tuple[int, Stale]]", actor)
     moves = ledger.moves[at:]
     now = ("apply", epoch, at, moves, ledger.closed, then) if moves else _resolve(then, small)
@@ -122,6 +130,7 @@ def _read(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
 
 
 def _apply(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """Rebuilder._follow: apply.lua, and round again from where the gate stands."""
     _, epoch, at, moves, closed, then = cast(
         "tuple[str, int, int, tuple[tuple[int, int], ...], bool, tuple[int, Stale]]", actor
     )
@@ -136,6 +145,7 @@ def _apply(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
 
 
 def _fence(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """Keeper.resolve: fence, committed before the rows are read."""
     _, epoch, stale = cast("tuple[str, int, Stale]", actor)
     highest = max(rank for _, rank in stale)
     ledger, stands = postgres.fence(ledger, epoch, highest)
@@ -144,6 +154,7 @@ def _fence(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
 
 
 def _rows(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """Keeper.resolve: orders_by_id."""
     _, epoch, stale = cast("tuple[str, int, Stale]", actor)
     return (
         "the keeper reads the rows of stale holds",
@@ -163,17 +174,20 @@ def _sorted(ledger: Ledger, small: Small, epoch: int, stale: Stale) -> Actor:
 
 
 def _early_rows(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """The bug: rows that an admission may still follow."""
     _, epoch, stale = cast("tuple[str, int, Stale]", actor)
     now = ("late fence", epoch, stale, _sorted(ledger, small, epoch, stale))
     return "the keeper reads the rows before it fences", now, ledger, gate
 
 
 def _late_fence(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """The rest of that bug."""
     word, _, ledger, gate = _fence(ledger, gate, small, ("fence", actor[1], actor[2]))
     return word, cast(Actor, actor[3]), ledger, gate
 
 
 def _mark(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """Keeper.resolve: hold.lua with marks alone."""
     _, epoch, found, orphans = cast("tuple[str, int, tuple[int, ...], Stale]", actor)
     if not redis.frozen(gate, small):
         gate, _ = redis.hold(gate, small, found, ())
@@ -182,6 +196,7 @@ def _mark(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
 
 
 def _release(ledger: Ledger, gate: Gate, small: Small, actor: Actor) -> Done:
+    """Keeper.resolve: release.lua."""
     _, epoch, orphans = cast("tuple[str, int, Stale]", actor)
     gate = redis.release(gate, small, epoch, orphans)
     return f"the keeper releases {orphans}, (id, rank)", IDLE, ledger, gate

@@ -49,6 +49,10 @@ class Mutant:
         """Look for the shortest way to something broken."""
         return explore(replace(self.sale, bugs=frozenset(self.bugs)))
 
+    def told(self) -> str:
+        """Return the mutant's line in docs/model.md."""
+        return f"| {self.rule} | {self.what} | {self.broken} | {self.steps} |"
+
 
 MUTANTS = (
     Mutant("R1", "the keeper releases without a fence", ("fence_off",), PLAIN, "I1 second line", 6),

@@ -36,7 +36,7 @@ HUB_FAULTS: tuple[Fault, ...] = (
     "slow_admission",
     "lost_admission",
 )
-Event = Literal["expire", "cancel", "pay", "restock", "lower", "close"]
+Event = Literal["expire", "cancel", "pay", "restock", "lower", "close", "rebuild"]
 
 WANTS, WAITS, NEW = "wants", "waits", "new"  # a buyer without a final answer
 ACCEPTED, SOLD_OUT, LIMIT, CLOSED = "accepted", "sold_out", "limit_reached", "closed"

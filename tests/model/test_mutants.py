@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +22,9 @@ def test_a_rule_left_out_is_caught_on_the_shortest_way(mutant: Mutant) -> None:
 def test_every_rule_of_the_gate_and_the_ledger_has_a_mutant() -> None:
     """R1 to R8, each left out at least once."""
     assert {mutant.rule for mutant in MUTANTS} == {f"R{n}" for n in range(1, 9)}
+
+
+def test_the_documented_table_is_that_of_the_mutants() -> None:
+    """docs/model.md names each mutant, in order, with what caught it and after how many steps."""
+    told = (Path(__file__).parents[2] / "docs" / "model.md").read_text("utf-8")
+    assert "\n".join(mutant.told() for mutant in MUTANTS) in told

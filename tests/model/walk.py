@@ -78,8 +78,7 @@ class Walk:
     async def _hold(self) -> str:
         buys: list[Buy] = []
         for _ in range(self._some(3)):
-            self.ids += 1
-            buys.append(Buy(self.draw.randrange(len(self.small.buyers)), True, self.ids))
+            buys.append(self._buy(buys))
         rows = [row.id for row in self.ledger.rows]
         marks = tuple(self.draw.sample(rows, self.draw.randint(0, min(2, len(rows)))))
         real = await self.servers.hold(marks, tuple(buys))
@@ -95,6 +94,15 @@ class Walk:
                 self.lines.append(Line(buy.buyer, True, id_, rank, epoch, word == "held"))
                 self.named.append((epoch, id_, rank))
         return f"{said}: {answers}"
+
+    def _buy(self, buys: list[Buy]) -> Buy:
+        """A buy with an id of its own, or, as after a fence, with one that was held before."""
+        if self.lines and self.draw.random() < 0.3:
+            line = self.draw.choice(self.lines)
+            if line.id not in [buy.id for buy in buys]:
+                return Buy(line.buyer, True, line.id)
+        self.ids += 1
+        return Buy(self.draw.randrange(len(self.small.buyers)), True, self.ids)
 
     async def _admit(self) -> str:
         """Newer lines rather than old ones, but any may still come."""
@@ -114,11 +122,11 @@ class Walk:
         return said
 
     async def _release(self) -> str:
-        """Of one epoch, each id once; with or without a fence before."""
+        """Each id once; with or without a fence before, and of whatever epoch."""
         if not self.named:
             return ""
         epoch = self.draw.choice(self.named)[0]
-        pool = [(id_, rank) for at, id_, rank in self.named if at == epoch]
+        pool = [(id_, rank) for _, id_, rank in self.named[-6:]]
         named = tuple(dict(self.draw.sample(pool, min(len(pool), self._some(2)))).items())
         await self.servers.release(epoch, named)
         self.gate = redis.release(self.gate, self.small, epoch, named)

@@ -93,6 +93,11 @@ def _events(state: State, small: Small) -> Iterator[tuple[str, State]]:
         if not state.events[n]:
             continue
         spent = (*state.events[:n], state.events[n] - 1, *state.events[n + 1 :])
+        if event == "rebuild":  # reconcile, or a keeper who read the offer's row a while ago
+            if state.follower == IDLE:
+                begun = state._replace(follower=("raise", state.gate.epoch), events=spent)
+                yield "somebody has the gate built anew, well as it is", begun
+            continue
         for label, ledger in postgres.change(state.ledger, small, event):
             after = state._replace(ledger=ledger, events=spent)
             yield f"somebody {label}; its gate is left to the keeper", after
@@ -130,13 +135,15 @@ def _faults(state: State, small: Small) -> Iterator[Step]:
 
 def _unstaged(state: State) -> State:
     """Staged rebuilds go with the rest; of one without orders nothing is missed."""
-    keepers = []
-    for actor in state.keepers:
-        if actor[0] == "install":
-            phase, epoch, copy, whole = actor
-            actor = (phase, epoch, copy, whole and not cast(Copy, copy).keys)
-        keepers.append(actor)
-    return state._replace(keepers=tuple(keepers))
+    keepers = tuple(_without_stage(actor) for actor in state.keepers)
+    return state._replace(keepers=keepers, follower=_without_stage(state.follower))
+
+
+def _without_stage(actor: Actor) -> Actor:
+    if actor[0] != "install":
+        return actor
+    phase, epoch, copy, whole = actor
+    return (phase, epoch, copy, whole and not cast(Copy, copy).keys)
 
 
 def _unanswered(state: State, small: Small, i: int, buyer: int) -> Iterator[Step]:
