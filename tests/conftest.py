@@ -95,3 +95,11 @@ async def shop(database_url: str, redis_url: str) -> AsyncIterator[Shop]:
     """A shop with one hub on servers of the test's own."""
     async with open_shop(database_url, redis_url) as shop:
         yield shop
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what searches have covered: a count that falls is a search that lost its way."""
+    for report in terminalreporter.getreports("passed"):
+        for name, what in report.user_properties:
+            if name == "covered":
+                terminalreporter.write_line(f"{what}")

@@ -245,42 +245,32 @@ class Shop:
     async def at_rest(self, offer: str) -> None:
         """Assert I1 to I4, I6 and I11 of an offer, by queries of the test's own."""
         row = (await self.fetch("select * from offers where id = $1", offer))[0]
-        live = {
-            r["id"]: r["qty"]
-            for r in await self.fetch(
-                "select id, qty from orders where offer = $1"
-                " and status in ('reserved', 'confirmed', 'shipped')", offer,
-            )
-        }  # fmt: skip
-        assert sum(live.values()) == row["taken"] <= row["quantity"]
-        most = await self.fetch(
-            "select max(s) from (select sum(qty) s from orders where offer = $1 and status in"
-            " ('reserved', 'confirmed', 'shipped') group by viewer) x", offer,
+        orders = await self.fetch(
+            "select id, viewer, key, qty, rank, status in ('reserved', 'confirmed', 'shipped')"
+            " as live from orders where offer = $1", offer,
         )  # fmt: skip
-        assert (most[0][0] or 0) <= row["per_viewer"]
-        ranks = await self.fetch("select rank from orders where offer = $1", offer)
-        assert len({r[0] for r in ranks}) == len(ranks)
+        live = {r["id"]: r["qty"] for r in orders if r["live"]}
+        assert sum(live.values()) == row["taken"] <= row["quantity"]
+        per_viewer: dict[str, int] = {}
+        for r in orders:
+            if r["live"]:
+                per_viewer[r["viewer"]] = per_viewer.get(r["viewer"], 0) + r["qty"]
+        assert max(per_viewer.values(), default=0) <= row["per_viewer"]
+        assert len({r["rank"] for r in orders}) == len(orders)
         keys = keys_of(offer)
-        assert await self.redis.zcard(keys.unwritten) == 0
-        assert {_text(k) for k in await self.redis.hkeys(keys.holds)} == set(live)
-        assert await self.redis.hlen(keys.waiting) == 0
-        bound = {_text(k): _text(v) for k, v in (await self.redis.hgetall(keys.keys)).items()}
-        assert bound == {
-            key_field(r["viewer"], r["key"]): r["id"]
-            for r in await self.fetch("select id, viewer, key from orders where offer = $1", offer)
-        }
-        assert int(await self.redis.hget(keys.state, "mv") or -1) == row["last_movement"]
-        left = int(await self.redis.hget(keys.state, "left") or "nan")
-        assert left == row["quantity"] - row["taken"]
-        per_viewer = {_text(k): int(v) for k, v in (await self.redis.hgetall(keys.viewers)).items()}
-        in_rows: dict[str, int] = {
-            r[0]: r[1]
-            for r in await self.fetch(
-                "select viewer, sum(qty)::int from orders where offer = $1 and status in"
-                " ('reserved', 'confirmed', 'shipped') group by viewer", offer,
-            )
-        }  # fmt: skip
-        assert per_viewer == in_rows
+        pipe: Any = self.redis.pipeline(transaction=True)
+        pipe.hgetall(keys.state).hgetall(keys.holds).hgetall(keys.keys).hgetall(keys.viewers)
+        pipe.zcard(keys.unwritten).hlen(keys.waiting)
+        *hashes, unwritten, waiting = await pipe.execute()
+        state, holds, bound, viewers = (
+            {_text(k): _text(v) for k, v in found.items()} for found in hashes
+        )
+        assert (unwritten, waiting) == (0, 0)
+        assert set(holds) == set(live)
+        assert bound == {key_field(r["viewer"], r["key"]): r["id"] for r in orders}
+        assert int(state.get("mv", -1)) == row["last_movement"]
+        assert int(state.get("left", -1)) == row["quantity"] - row["taken"]
+        assert {viewer: int(n) for viewer, n in viewers.items()} == per_viewer
 
     async def close(self) -> None:
         for hub in self.hubs:
