@@ -233,6 +233,14 @@ async def restock_twice(world: World) -> None:
     world.start("b", lambda p: world.change(p.changes.restock(world.offer, "r", 1)))
 
 
+@scenario()
+async def restock_and_keeper(world: World) -> None:
+    """The keeper brings the gate a movement at the moment when its host does (R7)."""
+    await world.bought("ann")
+    world.start("host", lambda p: world.change(p.changes.restock(world.offer, "r", 1)))
+    world.start("keeper", world.look_after)
+
+
 @scenario(masked=True)
 async def close_and_buy(world: World) -> None:
     """The offer closes during a buy."""
