@@ -13,7 +13,7 @@ DEV_STAMP := .venv/.ready-dev
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test model bench bench-core lint format demo coverage clean
+.PHONY: help setup up test model bench bench-core lint format demo coverage clean proofs
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,17 @@ test: $(DEV_STAMP) ## run every test
 
 model: $(DEV_STAMP) ## explore the small model whole, also where it is too large for every test run
 	$(BIN)/python -m tests.model
+
+# Of `make proofs`: a failure names both, and repeats with them.
+ifndef SEED
+SEED := $(shell date +%s)
+endif
+DEPTH ?= 1
+
+proofs: $(DEV_STAMP) ## an hour of orders of steps and histories of the core; see docs/proofs.md
+	@echo "make proofs SEED=$(SEED) DEPTH=$(DEPTH)"
+	@PROOF_SEED=$(SEED) PROOF_DEPTH=$(DEPTH) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS) \
+		tests/property/test_interleavings.py tests/property/test_core_machine.py
 
 bench: setup ## a full sale beside pgbench, and one pin to 5,000 viewers beside plain Starlette
 	$(BIN)/livecart-loadtest run flash --spawn --hot-row

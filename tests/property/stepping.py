@@ -18,8 +18,9 @@ import asyncio
 import copy
 import functools
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from orders import deadline
+from orders.ids import Ids
 from orders.keeper import KeeperLimits
 from orders.ledger import books
 from orders.ledger.ledger import OUTBOX, SQL, Ledger, LedgerAway
@@ -51,6 +53,10 @@ READS = {"probe", "inspect", "scan", "snapshot", *SQL, *OUTBOX, *books.SQL} - {
 
 #: Sessions: a rebuild keeps one for its snapshot, everybody else's calls go one at a time.
 SESSIONS = 4
+SESSION = "set synchronous_commit = off; set idle_in_transaction_session_timeout = 0"
+
+#: How far the clocks of processes are off, in turn: they decide nothing (R8).
+CLOCKS_OFF_MS = (0, 3_600_000, -86_400_000)
 
 #: A parked buy looks again seldom: each look is a step.
 LIMITS = SellingLimits(poll_s=0.4, look_s=0.4)
@@ -93,6 +99,8 @@ class Process(Hub):
     def __init__(self, name: str, steps: Steps, keeper_limits: KeeperLimits) -> None:
         client = copy.copy(steps.client)  # of the same pool
         super().__init__(steps.pool, client, LIMITS, keeper_limits)
+        off_ms = CLOCKS_OFF_MS[len(steps.processes) % len(CLOCKS_OFF_MS)]
+        self.selling._ids = Ids(lambda: int(time.time() * 1000) + off_ms)
         self.name = name
         self.alive = True
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -266,15 +274,19 @@ class Steps:
 
     @classmethod
     async def open(cls, database_url: str, redis_url: str) -> Steps:
-        """Connect. No order of steps depends on the disk, so no session waits for it."""
+        """Connect. No order of steps depends on the disk, nor on how long somebody waited."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SteppedLoop)
         with loop.asking():
             pool = await open_pool(database_url, SESSIONS)
-            async with AsyncExitStack() as opened:
-                for _ in range(SESSIONS):
-                    session = await opened.enter_async_context(pool.acquire())
-                    await session.execute("set synchronous_commit = off")
+            settle = pool._init  # type: ignore[attr-defined]
+
+            async def settle_here(session: Any) -> None:
+                await settle(session)
+                await session.execute(SESSION)
+
+            pool._init = settle_here  # type: ignore[attr-defined]
+            await pool.expire_connections()
         client = redis.asyncio.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0))
         return cls(loop, pool, client)
 
