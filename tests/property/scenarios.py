@@ -229,15 +229,15 @@ async def lower_and_one_key_on_two_hubs(world: World) -> None:
 async def restock_twice(world: World) -> None:
     """A host's restock that was sent twice, to two hubs."""
     await world.bought("ann")
-    world.start("a", lambda p: world.change(p.changes.restock(world.offer, "r", 1)))
-    world.start("b", lambda p: world.change(p.changes.restock(world.offer, "r", 1)))
+    world.start("a", lambda p: world.restock(p, "r", 1))
+    world.start("b", lambda p: world.restock(p, "r", 1))
 
 
 @scenario()
 async def restock_and_keeper(world: World) -> None:
     """The keeper brings the gate a movement at the moment when its host does (R7)."""
     await world.bought("ann")
-    world.start("host", lambda p: world.change(p.changes.restock(world.offer, "r", 1)))
+    world.start("host", lambda p: world.restock(p, "r", 1))
     world.start("keeper", world.look_after)
 
 
@@ -296,7 +296,7 @@ async def restock_and_two_buyers(world: World) -> None:
     """A unit comes to an offer of one that two want: nobody is sent away who could have had it."""
     buyer(world, "a", "ann")
     buyer(world, "b", "bob")
-    world.start("host", lambda p: world.change(p.changes.restock(world.offer, "r", 1)))
+    world.start("host", lambda p: world.restock(p, "r", 1))
 
 
 @scenario(drawn=60)

@@ -223,6 +223,7 @@ class Core(HubRules):
                 return
             if what in ("wipe", "restore"):
                 await redis.flushall()
+                self.world.installed.clear()
             if what == "restore":
                 for key, dump in self.copy.items():
                     await redis.restore(key, 0, dump)
@@ -317,7 +318,7 @@ def test_any_history_of_the_core(
         run_state_machine_as_test(
             seed(SEED)(lambda: Counted(*stepped)),  # type: ignore[arg-type]
             settings=settings(
-                max_examples=3_000 * DEPTH or 150,
+                max_examples=3_000 * DEPTH or 180,
                 stateful_step_count=40,
                 database=None,
                 phases=phases,

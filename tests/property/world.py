@@ -72,6 +72,8 @@ class World:
         self.changed: list[Order | Refused | Offer] = []  # answers to changes
         self.masked: list[str] = []  # what the ledger alone refused
         self.broken: list[str] = []  # untrue answers
+        self.restocks: dict[str, int] = {}  # what a host asked for, by its key
+        self.installed: dict[str, int] = {}  # the epoch of each gate, while Redis keeps it
         self.mended: list[tuple[str, Sequence[Difference]]] = []  # by reconcile, and how
         self.actors: list[asyncio.Task[Any]] = []
 
@@ -215,9 +217,19 @@ class World:
         """Make a change and note what it was answered."""
         self.changed.append(await work)
 
+    async def restock(self, process: Process, key: str, add: int) -> None:
+        """Add units, once per key however often and wherever it is sent."""
+        self.restocks[key] = add
+        await self.change(process.changes.restock(self.offer, key, add))
+
     async def wipe(self, process: Process) -> None:
         """Have Redis forget everything."""
-        await process.befall("wipe", self.shop.redis.flushall)
+
+        async def flush() -> None:
+            await self.shop.redis.flushall()
+            self.installed.clear()
+
+        await process.befall("wipe", flush)
 
     async def restart(self, process: Process) -> None:
         """Have Redis come back with what it had, as another run of the server (R2)."""
@@ -258,6 +270,10 @@ class World:
         elif verb == "admit_bundle":
             words = [row["word"] for row in result]
             self.masked += [w for w in words if w in ("sold_out", "limit_reached")]
+        elif verb == "install" and result[0] == b"ok":
+            if args[1] < self.installed.get(args[0], 0):
+                self.broken.append(f"an older rebuild took the place of {self.installed}")
+            self.installed[args[0]] = args[1]
         elif verb == "hold" and {b"sold_out", b"limit_reached"} & set(result[5::3]):
             await self._judge_refusals(args[0], msgspec.msgpack.decode(args[2]), result[5::3])
 
@@ -365,9 +381,11 @@ class World:
         ended = sum(row["qty"] for row in found if row["status"] in ("cancelled", "expired"))
         moved = await self.fetch(
             "select coalesce(sum(units) filter"
-            " (where kind = 'release'), 0) as back from movements where offer = any ($1)",
+            " (where kind = 'release'), 0) as back, coalesce(sum(units) filter"
+            " (where reason = 'restock'), 0) as added from movements where offer = any ($1)",
             self.offers,
         )  # fmt: skip
+        assert moved[0]["added"] <= sum(self.restocks.values())
         assert moved[0]["back"] == ended
 
 
