@@ -149,6 +149,16 @@ async def restart_and_buy_and_keeper(world: World) -> None:
 
 
 @scenario()
+async def stale_copy_and_buy(world: World) -> None:
+    """Redis comes back as it was before the last unit was sold, at any moment of a buy."""
+    await world.copy()
+    await world.bought("bob")
+    buyer(world, "a", "ann")
+    world.start("fate", world.restore)
+    world.start("keeper", world.look_after)
+
+
+@scenario()
 async def buy_after_a_dead_rebuild(world: World) -> None:
     """The one who built anew died after he had raised the epoch."""
     await world.fetch("select raise_epoch($1, 1)", world.offer)

@@ -12,7 +12,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -20,7 +19,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
 from livecart.embedded import Running
-from orders.stock.keys import keys_of
 from tests.property.book import Book, Row
 from tests.property.choices import FAULTS, Choice
 from tests.property.core_hubs import KEYS, PICK, HubRules
@@ -39,7 +37,6 @@ class Core(HubRules):
     def __init__(self, runner: asyncio.Runner, world: World) -> None:
         super().__init__(runner, world)
         self.restocked: dict[str, int] = {}
-        self.copy: dict[str, bytes] = {}
         self.begun = 0
         self.calm = 0  # rules since Redis forgot something
 
@@ -214,22 +211,12 @@ class Core(HubRules):
         self.run(self._befall(what))
 
     async def _befall(self, what: str) -> None:
-        redis: Any = self.world.shop.redis
-        keys = [key for offer in self.world.offers for key in keys_of(offer)]
-        with self.world.steps.loop.asking():
-            if what == "copy":
-                found = {key: await redis.dump(key) for key in keys}
-                self.copy = {key: dump for key, dump in found.items() if dump is not None}
-                return
-            if what in ("wipe", "restore"):
-                await redis.flushall()
-                self.world.installed.clear()
-            if what == "restore":
-                for key, dump in self.copy.items():
-                    await redis.restore(key, 0, dump)
-            for offer in self.world.offers:
-                if await redis.exists(keys_of(offer).state):
-                    await redis.hset(keys_of(offer).state, "run", "0")
+        world = self.world
+        if what == "copy":
+            await world.copy()
+            return
+        with world.steps.loop.asking():
+            await {"wipe": world.flush, "restart": world.rerun, "restore": world.come_back}[what]()
 
     # --- what must be so -------------------------------------------------------------------------
 

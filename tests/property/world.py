@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -74,6 +74,7 @@ class World:
         self.broken: list[str] = []  # untrue answers
         self.restocks: dict[str, int] = {}  # what a host asked for, by its key
         self.installed: dict[str, int] = {}  # the epoch of each gate, while Redis keeps it
+        self._copy: dict[str, bytes] = {}  # of Redis, as it was
         self.mended: list[tuple[str, Sequence[Difference]]] = []  # by reconcile, and how
         self.actors: list[asyncio.Task[Any]] = []
 
@@ -224,17 +225,40 @@ class World:
 
     async def wipe(self, process: Process) -> None:
         """Have Redis forget everything."""
-
-        async def flush() -> None:
-            await self.shop.redis.flushall()
-            self.installed.clear()
-
-        await process.befall("wipe", flush)
+        await process.befall("wipe", self.flush)
 
     async def restart(self, process: Process) -> None:
         """Have Redis come back with what it had, as another run of the server (R2)."""
-        state = keys_of(self.offer).state
-        await process.befall("wipe", lambda: self.shop.redis.hset(state, "run", "0"))
+        await process.befall("wipe", self.rerun)
+
+    async def restore(self, process: Process) -> None:
+        """Have Redis come back from the copy that was made of it (R2)."""
+        await process.befall("wipe", self.come_back)
+
+    async def flush(self) -> None:
+        """Do what `wipe` does."""
+        await self.shop.redis.flushall()
+        self.installed.clear()
+
+    async def rerun(self) -> None:
+        """Do what `restart` does."""
+        for offer in self.offers:
+            if await self.shop.redis.exists(keys_of(offer).state):
+                await cast(Any, self.shop.redis.hset(keys_of(offer).state, "run", "0"))
+
+    async def come_back(self) -> None:
+        """Do what `restore` does."""
+        await self.flush()
+        for key, dump in self._copy.items():
+            await self.shop.redis.restore(key, 0, dump)
+        await self.rerun()
+
+    async def copy(self) -> None:
+        """Make a copy of what Redis has."""
+        with self.steps.loop.asking():
+            keys = [key for offer in self.offers for key in keys_of(offer)]
+            found = {key: await self.shop.redis.dump(key) for key in keys}
+        self._copy = {key: dump for key, dump in found.items() if dump is not None}
 
     async def rebuild(self, process: Process) -> None:
         """Build the gate anew."""
