@@ -13,7 +13,7 @@ DEV_STAMP := .venv/.ready-dev
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test model bench bench-core lint format demo coverage clean proofs
+.PHONY: help setup up test model bench bench-core lint format demo coverage clean proofs SEEDS ?= 1..200 SECONDS ?= 600 faults soak
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,12 @@ proofs: $(DEV_STAMP) ## an hour of orders of steps and histories of the core; se
 	@echo "make proofs SEED=$(SEED) DEPTH=$(DEPTH)"
 	@PROOF_SEED=$(SEED) PROOF_DEPTH=$(DEPTH) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS) \
 		tests/property/test_interleavings.py tests/property/test_core_machine.py
+
+faults: $(DEV_STAMP) ## whole sales with faults drawn from seeds: SEEDS=a..b; goes on where it stopped
+	$(BIN)/python -m tests.faults.seeded --seeds $(SEEDS) $(ARGS)
+
+soak: $(DEV_STAMP) ## selling for SECONDS=600 with a fault every few seconds, then exact rest
+	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(ARGS)
 
 bench: setup ## a full sale beside pgbench, and one pin to 5,000 viewers beside plain Starlette
 	$(BIN)/livecart-loadtest run flash --spawn --hot-row

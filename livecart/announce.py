@@ -19,6 +19,7 @@ import msgspec
 
 from livecart import views
 from livecart.catalog.store import Catalog
+from orders import failpoints
 from orders.ledger.ledger import Ledger, LedgerAway, Told
 from orders.metrics import STOCK_LEFT
 from orders.records import Buy, Figures, Order
@@ -202,6 +203,7 @@ class Announcer:
             if not facts:
                 return
             events = await self._events(facts)
+            await failpoints.reach("publish.read")
             highest = await self._log.append_facts(
                 stream, [Fact(n=f.n, event=e) for f, e in zip(facts, events, strict=True)]
             )
@@ -211,6 +213,7 @@ class Announcer:
                     raise RuntimeError(f"the log of {stream} stays at fact {highest}")
                 after = highest
                 continue
+            await failpoints.reach("publish.appended")
             await self._ledger.mark_published(stream, last)
             after = last
         log.warning("%s has more facts than one run publishes; the keeper goes on", stream)

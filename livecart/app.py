@@ -29,6 +29,7 @@ from livecart.commands import Commands
 from livecart.rooms import Rooms
 from livecart.services import Services, Site
 from livecart.settings import Settings, SettingsError, demand
+from orders import failpoints
 from orders.changes import Changes
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, transient
@@ -53,6 +54,7 @@ log = logging.getLogger("livecart.app")
 def build(settings: Settings) -> Starlette:
     """Return the application; raise `SettingsError` when something without a default is missing."""
     demand(settings, "redis", "database", "tokens")
+    arm_failpoints(settings)
     site = Site(settings)
 
     @contextlib.asynccontextmanager
@@ -68,6 +70,13 @@ def build(settings: Settings) -> Starlette:
             yield {"site": site, "hub": site, "selling": site.selling}
 
     return Application(lifespan)
+
+
+def arm_failpoints(settings: Settings) -> None:
+    """Have this process do to itself what a test wants done; nothing without such a setting."""
+    if settings.failpoints is not None:
+        urls = {"redis": settings.redis_url or "", "postgres": settings.database_url or ""}
+        failpoints.arm(settings.failpoints, urls)
 
 
 def open_redis(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Redis:

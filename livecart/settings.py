@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from orders import failpoints
 from orders.keeper import KeeperLimits
 from orders.limits import SellingLimits
 from streams.log import LogLimits
@@ -150,6 +151,10 @@ VARIABLES: tuple[Variable, ...] = (
              least=1, most=10_000_000, meaning="buys of one process that have no answer yet"),
     Variable(name="LIVECART_KEEPER_ROUND_S", kind="float", default=_KEEPER.round_s,
              least=0.02, most=60, meaning="how often the keeper looks at what is due"),
+    Variable(name="LIVECART_FAILPOINTS", kind="text", default=None,
+             meaning="for tests alone: faults that processes do to themselves at named points"),
+    Variable(name="LIVECART_TESTING", kind="word", default="no", words=("no", "yes"),
+             meaning="yes: this server is there to be broken, and failpoints are allowed"),
 )  # fmt: skip
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 
@@ -198,6 +203,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: LogLimits
     selling: SellingLimits
     keeper: KeeperLimits
+    failpoints: str | None = None
 
     def __repr__(self) -> str:
         return "Settings(…)"
@@ -250,7 +256,24 @@ def load(environ: Mapping[str, str]) -> Settings:
         ),
         selling=SellingLimits(waiting_max=_int(found, "BUYS_WAITING_MAX")),
         keeper=KeeperLimits(round_s=_float(found, "KEEPER_ROUND_S")),
+        failpoints=_failpoints(found),
     )
+
+
+def _failpoints(found: Mapping[str, Value]) -> str | None:
+    """Return the plan of failpoints; nobody has one by mistake."""
+    plan = _text(found, "FAILPOINTS")
+    if plan is None:
+        return None
+    if _text(found, "TESTING") != "yes":
+        raise SettingsError(
+            "LIVECART_FAILPOINTS does harm on purpose: it is refused unless LIVECART_TESTING=yes"
+        )
+    try:
+        failpoints.check(plan)
+    except ValueError as error:
+        raise SettingsError(f"LIVECART_FAILPOINTS: {error}") from error
+    return plan
 
 
 def demand(settings: Settings, *names: Literal["redis", "database", "tokens"]) -> None:

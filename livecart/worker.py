@@ -26,7 +26,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from livecart.announce import Announcer, BusTeller
-from livecart.app import check_postgres, close_pool, open_redis
+from livecart.app import arm_failpoints, check_postgres, close_pool, open_redis
 from livecart.catalog.store import Catalog
 from livecart.fleet import set_mark
 from livecart.serve import loop_factory, start_log
@@ -169,6 +169,7 @@ def keep(environ: Mapping[str, str], mark: Path | None = None) -> None:
     settings = load(environ)
     demand(settings, "redis", "database")
     start_log(settings.serve.log_level)
+    arm_failpoints(settings)
     if settings.serve.metrics_port:
         serve_metrics(settings.serve.host, settings.serve.metrics_port)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

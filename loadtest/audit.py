@@ -30,6 +30,7 @@ from loadtest.judge import (
     judge_history,
     judge_no_unit_lost,
 )
+from loadtest.judge_endings import Release, judge_acts, judge_endings, judge_releases
 from loadtest.waiting import judge_waitlist
 from loadtest.web import Api, ApiError
 
@@ -60,7 +61,24 @@ RANK_SQL = """
 select rank, count(*) as times from orders where offer = $1
 group by rank having count(*) > 1 or rank is null or rank < 1
 """
-ROWS_SQL = "select id, viewer, key, qty, status, rank from orders where offer = $1"
+ROWS_SQL = """
+select id, viewer, key, qty, status, rank,
+       (extract(epoch from reserved_at) * 1000)::bigint as reserved_ms,
+       (extract(epoch from expires_at) * 1000)::bigint as expires_ms
+from orders where offer = $1
+"""
+#: Orders whose deadline has passed for so long that the keeper should have ended them.
+OVERDUE_SQL = """
+select id from orders where offer = $1 and status = 'reserved'
+   and expires_at < clock_timestamp() - make_interval(secs => $2)
+"""
+OVERDUE_S = 1.0
+HAS_MOVEMENTS_SQL = "select to_regclass('movements') is not null"
+#: Movements that gave an order's units back.
+RELEASES_SQL = """
+select order_id as "order", units, (extract(epoch from at) * 1000)::bigint as at_ms
+from movements where offer = $1 and kind = 'release' order by n
+"""
 
 
 async def audit(
@@ -83,7 +101,7 @@ async def audit(
         if await _offer_row(connection, offer) is None:
             result.findings.append(Finding("I1", "the offer is a row", False, f"no {offer}"))
             return result
-        result.findings += await _always(connection, offer, history)
+        result.findings += await _always(connection, offer)
         started = time.monotonic()
         wrong = await _wait_for_rest(connection, offer, http_url, redis_url, rest_wait_s)
         rest_s = time.monotonic() - started
@@ -94,27 +112,44 @@ async def audit(
         assert row is not None
         result.rows, result.quantity, result.live = len(rows), row.quantity, row.live
         if history is not None:
-            result.findings.append(judge_no_unit_lost(row, rows, list(history.buys())))
+            result.findings += await _history_findings(connection, offer, row, rows, history)
     finally:
         await connection.close()
     return result
 
 
+async def _history_findings(
+    connection: asyncpg.Connection,
+    offer: str,
+    row: OfferRow,
+    rows: list[Row],
+    history: History,
+) -> list[Finding]:
+    """Hold the rows, as they are at rest, against what was said to those outside."""
+    buys, endings = list(history.buys()), history.endings
+    ever, _ = endings.quantities()
+    found = judge_history(rows, buys, history.contradictions())
+    found += judge_endings(rows, buys, endings)
+    found += judge_acts(row, buys, endings)
+    found.append(judge_no_unit_lost(row, rows, buys, min(ever, default=row.quantity)))
+    if await connection.fetchval(HAS_MOVEMENTS_SQL):
+        moved = await connection.fetch(RELEASES_SQL, offer)
+        found += judge_releases(rows, [Release(*release) for release in moved], buys)
+    return found
+
+
 # --- what holds always ---
 
 
-async def _always(
-    connection: asyncpg.Connection, offer: str, history: History | None
-) -> list[Finding]:
+async def _always(connection: asyncpg.Connection, offer: str) -> list[Finding]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         row = await _offer_row(connection, offer)
         assert row is not None
-        rows = await _rows(connection, offer)
         twice = await connection.fetch(TWICE_SQL, offer)
         over = await connection.fetch(OVER_LIMIT_SQL, offer)
         ranks = await connection.fetch(RANK_SQL, offer)
         waitlist = await judge_waitlist(connection, offer)
-    findings = [
+    return [
         Finding(
             "I1",
             "live quantity = taken ≤ quantity",
@@ -141,9 +176,6 @@ async def _always(
         ),
         *waitlist,
     ]
-    if history is not None:
-        findings += judge_history(rows, list(history.buys()), history.contradictions())
-    return findings
 
 
 # --- what holds at rest ---
@@ -187,19 +219,26 @@ async def _differences(
         else:
             if told != row.quantity - row.live:
                 wrong["I4"] = f"HTTP says left {told}, Postgres {row.quantity - row.live}"
+    overdue = await connection.fetch(OVERDUE_SQL, offer, OVERDUE_S)
+    if overdue:
+        wrong["I8"] = f"{len(overdue)} overdue: {examples(r['id'] for r in overdue)}"
     return wrong
 
 
 async def read_gate(redis: Redis, offer: str) -> Gate | None:
-    """Read the documented layout: `{offer}:o`, `{offer}:h` and `{offer}:u`, in one transaction."""
+    """Read the documented layout: `{offer}:o`, `{offer}:h` and `{offer}:u`, in one transaction.
+
+    A state that was made under another run of the server decides nothing: it is none.
+    """
     async with redis.pipeline(transaction=True) as pipe:
-        pipe.hmget(f"{{{offer}}}:o", "left", "quantity", "epoch")
+        pipe.info("server")
+        pipe.hmget(f"{{{offer}}}:o", "left", "quantity", "epoch", "run")
         pipe.hkeys(f"{{{offer}}}:h")
         pipe.zrange(f"{{{offer}}}:u", 0, -1)
-        state, held, unwritten = await pipe.execute()
-    if None in state:
+        server, state, held, unwritten = await pipe.execute()
+    if None in state or state[3] != server["run_id"]:
         return None
-    left, quantity, epoch = map(int, state)
+    left, quantity, epoch = map(int, state[:3])
     return Gate(left, quantity, epoch, frozenset(held), frozenset(unwritten))
 
 
@@ -207,6 +246,12 @@ def _rest_findings(wrong: dict[str, str], rest_s: float, with_redis: bool) -> li
     agreed = f"after {rest_s:.1f} s"
     holds = wrong.get("I11", agreed) if with_redis else "not judged: no Redis address"
     return [
+        Finding(
+            "I8",
+            f"no order is reserved {OVERDUE_S:g} s past its deadline",
+            "I8" not in wrong,
+            wrong.get("I8", agreed),
+        ),
         Finding(
             "I4",
             "left + live = quantity; Redis, Postgres and HTTP agree, id by id",

@@ -32,6 +32,8 @@ class OrderHeard(msgspec.Struct, gc=False):
     rank: int
     key: str
     status: str = ""
+    version: int = 0
+    expires_at: int | None = None
 
 
 class Heard(msgspec.Struct, gc=False):
@@ -47,6 +49,7 @@ class Heard(msgspec.Struct, gc=False):
     cseq: int = 0
     epoch: str = ""
     recovered: bool | None = None
+    orders: list[OrderHeard] | None = None
 
 
 @dataclass(slots=True, frozen=True)

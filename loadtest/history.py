@@ -2,15 +2,19 @@
 
 Owns what was sent, when, and what was answered; the audit judges it against Postgres. It knows no
 connection. A buy is `acknowledged` (an order was named), `refused` (a final reject) or `unknown`
-(no final answer); only an unknown one may end either way.
+(no final answer); only an unknown one may end either way. What was asked about orders afterwards
+is in `endings`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from loadtest.endings import Endings
 
 #: Not the end of a buy: the same key is sent again. `internal` too, since it says nothing about
 #: whether an order exists.
@@ -33,6 +37,10 @@ class Buy:
     order: str
     rank: int
     attempts: int
+    sent_ms: int = 0  # on the wall clock, which the servers of this machine share
+    answered_ms: int = 0
+    expires_ms: int | None = None  # as the buyer was told
+    open_attempts: int = 0  # sent and never answered: each may still have been carried out
 
     @property
     def verdict(self) -> str:
@@ -44,25 +52,33 @@ class Buy:
 class History:
     """Buys are numbered: viewer `v` owns `v * buys_each` up to `(v + 1) * buys_each`."""
 
-    def __init__(self, viewers: list[str], buys_each: int, qty: int, run: str) -> None:
-        """`run` keeps the keys of two runs against one offer apart."""
+    def __init__(
+        self, viewers: list[str], buys_each: int, qty: int | Sequence[int], run: str
+    ) -> None:
+        """`run` keeps the keys of two runs against one offer apart; `qty` is of all, or of each."""
         total = len(viewers) * buys_each
         self.viewers = viewers
         self.buys_each = buys_each
-        self.qty = qty
+        self.qtys = [qty] * total if isinstance(qty, int) else list(qty)
+        assert len(self.qtys) == total
         self.keys = [f"{run}.{n}" for n in range(total)]
         self.sent_ns = [0] * total  # first attempt; 0: never sent
+        self.written_ns = [0] * total  # first time on a connection; 0: there was none yet
+        self.asked_ns = [0] * total  # last time on a connection
         self.final_ns = [0] * total  # final answer; 0: none yet
         self.outcome = [""] * total
         self.order = [""] * total
         self.rank = [0] * total
+        self.expires_ms: list[int | None] = [None] * total
         self.attempts = [0] * total
         self.answers: list[Answer] = []  # every one that came, also late and double ones
+        self.endings = Endings()
         self.given_up: Counter[str] = Counter()
         self.tally: Counter[str] = Counter()  # final outcomes so far
         self.unanswered = total
         self.done = asyncio.Event()
         self._marks: list[tuple[int, asyncio.Event]] = []
+        self._wall_ns = time.time_ns() - time.perf_counter_ns()
         if total == 0:
             self.done.set()
 
@@ -80,7 +96,27 @@ class History:
         self._check_marks()
         return event
 
-    def note(self, buy: int, at_ns: int, what: str, order: str, rank: int) -> bool:
+    def wall_ms(self, at_ns: int) -> int:
+        """Turn a moment of this history into the wall clock's, in ms."""
+        return (at_ns + self._wall_ns) // 1_000_000
+
+    def in_flight(self, at_ms: int) -> int:
+        """Buys that were on a connection and had no final answer at a moment of the wall clock."""
+        at_ns = at_ms * 1_000_000 - self._wall_ns
+        return sum(
+            0 < written <= at_ns and not 0 < final <= at_ns
+            for written, final in zip(self.written_ns, self.final_ns, strict=True)
+        )
+
+    def note(
+        self,
+        buy: int,
+        at_ns: int,
+        what: str,
+        order: str,
+        rank: int,
+        expires_ms: int | None = None,
+    ) -> bool:
         """Record an answer; true when it is the first final one of that buy."""
         self.answers.append((buy, at_ns, what, order, rank))
         if self.final_ns[buy] or what in PASSING:
@@ -89,6 +125,7 @@ class History:
         self.outcome[buy] = what
         self.order[buy] = order
         self.rank[buy] = rank
+        self.expires_ms[buy] = expires_ms
         self.tally[what] += 1
         self._closed_one()
         return True
@@ -121,22 +158,28 @@ class History:
         told of it, so its row must exist.
         """
         late = {answer[0]: answer for answer in self.answers if answer[3]}
+        answered = Counter(answer[0] for answer in self.answers)
         for n, key in enumerate(self.keys):
             if not self.sent_ns[n]:
                 continue
             outcome, order, rank = self.outcome[n], self.order[n], self.rank[n]
             if not order and n in late:
                 _, _, outcome, order, rank = late[n]
+            answered_ns = max(self.final_ns[n], 0)
             yield Buy(
                 viewer=self.viewers[n // self.buys_each],
                 key=key,
-                qty=self.qty,
+                qty=self.qtys[n],
                 sent_ns=self.sent_ns[n],
-                answered_ns=max(self.final_ns[n], 0),
+                answered_ns=answered_ns,
                 outcome=outcome,
                 order=order,
                 rank=rank,
                 attempts=self.attempts[n],
+                sent_ms=self.wall_ms(self.sent_ns[n]),
+                answered_ms=self.wall_ms(answered_ns) if answered_ns else 0,
+                expires_ms=self.expires_ms[n],
+                open_attempts=max(0, self.attempts[n] - answered[n]),
             )
 
     def contradictions(self) -> list[str]:

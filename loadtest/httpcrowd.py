@@ -106,13 +106,13 @@ class HttpCrowd:
     def build(self, offer: str) -> None:
         """Build every request of the sale."""
         history = self.history
-        body = msgspec.json.encode({"qty": history.qty})
+        bodies = {qty: msgspec.json.encode({"qty": qty}) for qty in set(history.qtys)}
         self.requests = [
             self.address.request(
                 "POST",
                 f"/v1/offers/{offer}/orders",
                 self.tokens[n // history.buys_each],
-                body,
+                bodies[history.qtys[n]],
                 key,
             )
             for n, key in enumerate(history.keys)
@@ -137,6 +137,7 @@ class HttpCrowd:
             buyer.sent_ns = perf_counter_ns()
             if not history.sent_ns[buy]:
                 history.sent_ns[buy] = buyer.sent_ns
+            history.written_ns[buy] = history.written_ns[buy] or buyer.sent_ns
             history.attempts[buy] += 1
             assert buyer.transport is not None
             buyer.transport.write(self.requests[buy])
@@ -162,7 +163,9 @@ class HttpCrowd:
     def _take(self, buy: int, status: int, body: bytes, now_ns: int) -> None:
         if status in (200, 201):
             order = _order(body)
-            self.history.note(buy, now_ns, f"order.{order.status}", order.id, order.rank)
+            self.history.note(
+                buy, now_ns, f"order.{order.status}", order.id, order.rank, order.expires_at
+            )
             return
         problem = _problem(body)
         # A proxy's or a crash's answer carries no code: it says nothing about the order.

@@ -1,19 +1,23 @@
 """The judgements of the audit: pure functions from rows, answers and Redis to findings.
 
-Owns what each invariant means for the data at hand. No I/O: audit reads, and calls these.
+Owns what each invariant means for the data at hand; how orders end is judged by judge_endings. No
+I/O: audit reads, and calls these. A violation names the order, the key and the moment.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from loadtest.history import Buy
 
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 LIVE = ("reserved", "confirmed", "shipped")
 EXAMPLES_MAX = 3
+#: What two clocks of one machine, and rounding to milliseconds, may differ by.
+CLOCK_SLACK_MS = 20
 
 
 @dataclass(slots=True, frozen=True)
@@ -26,6 +30,8 @@ class Row:
     qty: int
     status: str
     rank: int
+    reserved_ms: int = 0
+    expires_ms: int | None = None  # kept when it expired; none once it is paid
 
 
 @dataclass(slots=True, frozen=True)
@@ -91,25 +97,31 @@ def judge_history(
     by_key: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         by_key.setdefault((row.viewer, row.key), []).append(row)
-    lost, ranks, ended, revived = [], [], [], []
+    at = moments(buys)
+    lost, ranks, revived = [], [], []
     for buy in buys:
         found = by_key.pop((buy.viewer, buy.key), [])
-        if buy.verdict == "refused" and found:
-            revived.append(f"{buy.key}: told {buy.outcome}, yet {found[0].id} {found[0].status}")
+        when = f"{buy.key} of {buy.viewer}, {at(buy.answered_ms)}"
+        # A refusal answers one attempt: another, cut off before its answer, may come later.
+        allowed = 1 if buy.open_attempts else 0
+        if buy.verdict == "refused" and len(found) > allowed:
+            revived.append(f"{when}: told {buy.outcome}, yet {found[0].id} {found[0].status}")
         if buy.verdict != "acknowledged":
             continue
         if len(found) != 1 or found[0].id != buy.order or found[0].qty != buy.qty:
-            lost.append(f"{buy.key}: told {buy.order}, rows {[row.id for row in found]}")
+            lost.append(f"{when}: told {buy.order} × {buy.qty}, rows {_named(found)}")
             continue
         if found[0].rank != buy.rank:
-            ranks.append(f"{buy.order}: told rank {buy.rank}, row {found[0].rank}")
-        if found[0].status not in LIVE:
-            ended.append(f"{buy.order} is {found[0].status}")
-    strays = [f"{row.id} for {viewer}" for (viewer, _), found in by_key.items() for row in found]
+            ranks.append(f"{buy.order} ({when}): told rank {buy.rank}, row {found[0].rank}")
+    strays = [
+        f"{row.id} {row.key} for {viewer}, {at(row.reserved_ms)}"
+        for (viewer, _), found in by_key.items()
+        for row in found
+    ]
     return [
         Finding("I2", "every acknowledged order is a row, once", not lost, examples(lost)),
         Finding("I6", "every rank told is its row's", not ranks, examples(ranks)),
-        Finding("I8", "no order ended that nobody ended", not ended, examples(ended)),
+        judge_admission_order(buys),
         Finding(
             "I10",
             "one key, one answer; a refused one has no order",
@@ -120,28 +132,87 @@ def judge_history(
     ]
 
 
-def judge_no_unit_lost(offer: OfferRow, rows: Sequence[Row], buys: Sequence[Buy]) -> Finding:
-    """No refusal stands that the state at rest contradicts."""
-    held: Counter[str] = Counter()
+def _named(rows: Sequence[Row]) -> list[str]:
+    return [f"{row.id} × {row.qty}" for row in rows]
+
+
+def judge_admission_order(buys: Sequence[Buy]) -> Finding:
+    """Who was told his rank before another sent his buy was admitted before him."""
+    ranked = sorted((buy for buy in buys if buy.order), key=lambda buy: buy.sent_ns)
+    told = sorted(ranked, key=lambda buy: buy.answered_ns or buy.sent_ns)
+    at, before, last, wrong = moments(buys), 0, None, []
+    for buy in ranked:
+        while before < len(told) and 0 < told[before].answered_ns < buy.sent_ns:
+            if last is None or told[before].rank > last.rank:
+                last = told[before]
+            before += 1
+        if last is not None and last.rank > buy.rank:
+            wrong.append(
+                f"{buy.order} ({buy.key}), sent {at(buy.sent_ms)}, has rank {buy.rank};"
+                f" {last.order} had {last.rank} by {at(last.answered_ms)}"
+            )
+    return Finding("I6", "ranks follow admission", not wrong, examples(wrong))
+
+
+def judge_no_unit_lost(
+    offer: OfferRow, rows: Sequence[Row], buys: Sequence[Buy], quantity_low: int | None = None
+) -> Finding:
+    """No refusal was said while rows could not yet have explained it.
+
+    "Sold out" is said only when every taken unit is a row (R6), and a row is born before its buyer
+    is told. So the units of all orders born until then, ended ones too, must leave less than what
+    was asked of the lowest quantity that the offer ever had. The same for each viewer's limit.
+    """
+    low = offer.quantity if quantity_low is None else quantity_low
+    born = Births(rows)
+    own: dict[str, Births] = {}
     for row in rows:
-        if row.status in LIVE:
-            held[row.viewer] += row.qty
-    left = offer.quantity - offer.live
-    wrong = []
+        own.setdefault(row.viewer, Births([])).add(row)
+    at, wrong = moments(buys), []
     for buy in buys:
-        if buy.verdict != "refused":
+        if buy.verdict != "refused" or buy.outcome not in ("sold_out", "limit_reached"):
             continue
-        room = held[buy.viewer] + buy.qty <= offer.per_viewer
-        if (buy.outcome == "sold_out" and left >= buy.qty and room) or (
-            buy.outcome == "limit_reached" and room
-        ):
-            wrong.append(f"{buy.key} told {buy.outcome}")
+        until = buy.answered_ms + CLOCK_SLACK_MS
+        mine = own[buy.viewer].units(until) if buy.viewer in own else 0
+        taken, most = born.units(until), low
+        if buy.outcome == "limit_reached":
+            taken, most = mine, offer.per_viewer
+        if taken + buy.qty <= most:
+            wrong.append(
+                f"{buy.key} of {buy.viewer} told {buy.outcome} of {buy.qty} {at(buy.answered_ms)},"
+                f" when orders of {taken} of {most} units were born"
+            )
     return Finding(
         "I5",
-        "no buy was refused for a unit, or a limit, that is free at rest",
+        "no buy was refused for a unit, or a limit, that was free",
         not wrong,
-        f"{left} left" + (f"; {len(wrong)} refused wrongly: {examples(wrong)}" if wrong else ""),
+        f"{offer.quantity - offer.live} left"
+        + (f"; {len(wrong)} refused wrongly: {examples(wrong)}" if wrong else ""),
     )
+
+
+class Births:
+    """How many units had been ordered by a moment, ended orders too."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._units: list[tuple[int, int]] = sorted((row.reserved_ms, row.qty) for row in rows)
+        self._sums: list[int] = []
+
+    def add(self, row: Row) -> None:
+        insort(self._units, (row.reserved_ms, row.qty))
+        self._sums = []
+
+    def units(self, until_ms: int) -> int:
+        if len(self._sums) != len(self._units):
+            self._sums = list(accumulate(qty for _, qty in self._units))
+        born = bisect_right(self._units, until_ms, key=lambda unit: unit[0])
+        return self._sums[born - 1] if born else 0
+
+
+def moments(buys: Sequence[Buy]) -> Callable[[int], str]:
+    """Return what says a moment as time since the first buy."""
+    first = min((buy.sent_ms for buy in buys), default=0)
+    return lambda ms: f"at {(ms - first) / 1000:+.3f} s" if ms else "never answered"
 
 
 def judge_gate(offer: OfferRow, live: frozenset[str], gate: Gate | None) -> dict[str, str]:

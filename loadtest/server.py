@@ -12,7 +12,8 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,12 +45,31 @@ class Ready(msgspec.Struct, kw_only=True):
     viewer_token: str = ""
     redis_url: str = ""
     database_url: str = ""
+    data_dir: str = ""
     pids: Pids = msgspec.field(default_factory=Pids)
+
+    def target(self, secret: str) -> Target:
+        """The server as the harness speaks to it."""
+        return Target(
+            http=self.http.rstrip("/"),
+            secret=secret,
+            host_token=self.host_token,
+            database_url=self.database_url,
+            redis_url=self.redis_url,
+            pids=self.pids,
+            data_dir=Path(self.data_dir) if self.data_dir else None,
+        )
+
+
+class State(msgspec.Struct):
+    """Of `up.json`, what changes while a server runs."""
+
+    pids: Pids
 
 
 @dataclass(slots=True, frozen=True)
 class Target:
-    """The server under test; `pids` only when it is our own."""
+    """The server under test; `pids` and `data_dir` only when it is our own."""
 
     http: str
     secret: str = field(repr=False)
@@ -57,6 +77,15 @@ class Target:
     database_url: str = ""
     redis_url: str = ""
     pids: Pids | None = None
+    data_dir: Path | None = None
+
+    def pids_now(self) -> Pids:
+        """The processes as they are by now: who was killed was started again under another pid."""
+        if self.pids is None:
+            raise ValueError("faults are only done to a server that was spawned for the run")
+        if self.data_dir is None:
+            return self.pids
+        return msgspec.json.decode((self.data_dir / "up.json").read_bytes(), type=State).pids
 
     @property
     def ws(self) -> str:
@@ -92,14 +121,7 @@ async def spawned(workers: int = 1, data_dir: Path | None = None) -> AsyncIterat
         loop.add_signal_handler(signal.SIGTERM, run.cancel)
         try:
             ready = await _ready(process, log)
-            yield Target(
-                http=ready.http.rstrip("/"),
-                secret=secret,
-                host_token=ready.host_token,
-                database_url=ready.database_url,
-                redis_url=ready.redis_url,
-                pids=ready.pids,
-            )
+            yield ready.target(secret)
         finally:
             await _stop(process)
             loop.remove_signal_handler(signal.SIGTERM)
@@ -147,6 +169,22 @@ def tree(pid: int) -> list[int]:
     for parent in found:  # grows while it is walked: breadth first
         found += children.get(parent, [])
     return found
+
+
+async def until(met: Callable[[], bool], timeout_s: float, every_s: float = 0.005) -> bool:
+    """Wait until a condition holds; tell whether it did in time."""
+    ends = time.monotonic() + timeout_s
+    while not met():
+        if time.monotonic() > ends:
+            return False
+        await asyncio.sleep(every_s)
+    return True
+
+
+def state_of(pid: int) -> str:
+    """The letter of a process's state: `T` stopped, `Z` dead and not buried; '' when gone."""
+    fields = _stat(pid)
+    return fields[0] if fields else ""
 
 
 def cpu_s(pid: int) -> float:

@@ -11,16 +11,16 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns
-from typing import Final
+from typing import Any, Final
 
-from loadtest.frames import Dialect, Handshake, Heard, handshake, masked
+from loadtest.frames import Dialect, Handshake, Heard, OrderHeard, handshake, masked
 from loadtest.history import PASSING, History
 from loadtest.patience import Patience
 from loadtest.viewer import READY, Viewer
 
-HELLO_ID: Final = 0  # buys are numbered from 1 on
+HELLO_ID: Final = 0  # buys are numbered from 1 on, other commands from behind the last buy
 SWEEP_S: Final = 0.25
 FAULTS_KEPT_MAX: Final = 20
 
@@ -46,7 +46,15 @@ class Swarm:
         self.frames: list[bytes] = []
         self.volleys: list[bytes] = []
         self.tally: Counter[str] = Counter()
+        self.slowest_ns = 0  # from a buy's last sending to its answer, `retry` too
         self.faults: list[str] = []  # the server broke the protocol; the first few
+        self.copies = 1  # how often each command is written; 2: a client that sends all twice
+        self.deaf: frozenset[int] = frozenset()  # viewers who never read once they are welcome
+        #: Called with the buy and its order when a buy is first answered with one.
+        self.on_order: Callable[[int, OrderHeard], None] = lambda buy, order: None
+        self._asked: dict[int, tuple[Viewer, Callable[[Heard | None], None]]] = {}
+        self._next_id = len(history) + 1
+        self._coming_back: dict[int, int] = {}  # buys that a timer sends again, on which connection
         self.ready = 0
         self.all_settled = asyncio.Event()  # each viewer is welcome, or gone for good
         self.closing = False
@@ -105,18 +113,35 @@ class Swarm:
 
     def lost(self, viewer: Viewer) -> None:
         """A connection ended, or never came about."""
+        for re in [re for re, (asker, _) in self._asked.items() if asker is viewer]:
+            self._asked.pop(re)[1](None)
         if self.closing or viewer.dialling:
             return
         if viewer.gone:
-            for buy in self.history.of_viewer(viewer.number):
-                self.history.give_up(buy, viewer.gone)
-            viewer.open_buys = 0
+            self._give_up(viewer)
             if not viewer.epoch:
                 self._settled_one()
             return
         self.tally["reconnects"] += 1
         self._dial_later(viewer, self.patience.back_off_s(viewer.failures))
         viewer.failures += 1
+
+    def _give_up(self, viewer: Viewer) -> None:
+        """A viewer will not come back: what became of its open buys it will never know."""
+        for buy in self.history.of_viewer(viewer.number):
+            if self.history.sent_ns[buy]:
+                self.history.give_up(buy, viewer.gone)
+        viewer.open_buys = 0
+
+    def leave(self, viewers: Iterable[int]) -> None:
+        """Have these viewers vanish for good, whatever they are waiting for."""
+        for number in viewers:
+            viewer = self.viewers[number]
+            viewer.gone = viewer.gone or "left"
+            if viewer.transport is None:
+                self._give_up(viewer)
+            else:
+                viewer.abort()
 
     def hello(self, viewer: Viewer) -> bytes:
         """The first frame of a connection, with the last position that was seen."""
@@ -146,9 +171,21 @@ class Swarm:
             return
         buy = heard.re - 1
         viewer.last_ns = now_ns
+        if buy >= len(self.history):
+            if heard.order is not None:
+                self._news(heard.order)
+            if asked := self._asked.pop(heard.re, None):
+                asked[1](heard)
+            return
+        self.slowest_ns = max(self.slowest_ns, now_ns - self.history.asked_ns[buy])
         order = heard.order
         if order is not None:
-            final = self.history.note(buy, now_ns, heard.type, order.id, order.rank)
+            final = self.history.note(
+                buy, now_ns, heard.type, order.id, order.rank, order.expires_at
+            )
+            self._news(order)
+            if final:
+                self.on_order(buy, order)
         elif heard.type == "reject":
             final = self.history.note(buy, now_ns, heard.code, "", 0)
             if heard.code in PASSING:
@@ -171,10 +208,15 @@ class Swarm:
             self.fault("recovered into another epoch")
         viewer.epoch = heard.epoch
         viewer.phase = READY
+        for order in heard.orders or ():
+            self._news(order)
         viewer.failures = 0
         viewer.settle(True)
         if first:
             self._settled_one()
+        if viewer.number in self.deaf and viewer.transport is not None:
+            viewer.transport.pause_reading()
+            self.tally["deaf"] += 1
         history = self.history
         wanted = [
             buy
@@ -189,6 +231,8 @@ class Swarm:
         """Hold the two sequences of every viewer to I7: contiguous, no gap, no repeat."""
         if heard.type == "resync":
             viewer.epoch, viewer.seq, viewer.cseq = heard.epoch, heard.seq, heard.cseq
+            for order in heard.orders or ():
+                self._news(order)
         elif heard.type == "chat.skipped":
             viewer.cseq = heard.cseq
         elif heard.seq:
@@ -199,8 +243,13 @@ class Swarm:
             if heard.cseq != viewer.cseq + 1:
                 self.fault(f"I7: cseq {heard.cseq} after {viewer.cseq} ({heard.type})")
             viewer.cseq = heard.cseq
+        elif heard.order is not None:
+            self._news(heard.order)
         elif heard.type == "reject":
             self.fault(f"an answer to nothing: {heard.code}")
+
+    def _news(self, order: OrderHeard) -> None:
+        self.history.endings.told(order.id, order.status, order.version)
 
     def fault(self, what: str) -> None:
         """The server broke the protocol: counted all, kept the first few."""
@@ -217,10 +266,10 @@ class Swarm:
             masked(
                 dialect.opcode,
                 dialect.encode(
-                    {"type": "buy", "id": n + 1, "offer": offer, "qty": history.qty, "key": key}
+                    {"type": "buy", "id": n + 1, "offer": offer, "qty": qty, "key": key}
                 ),
             )
-            for n, key in enumerate(history.keys)
+            for n, (key, qty) in enumerate(zip(history.keys, history.qtys, strict=True))
         ]
         self.volleys = [
             b"".join(self.frames[buys.start : buys.stop])
@@ -246,22 +295,39 @@ class Swarm:
                 viewer.open_buys += 1
         if viewer.phase != READY or viewer.transport is None:
             if viewer.gone:
-                for buy in buys:
-                    history.give_up(buy, viewer.gone)
+                self._give_up(viewer)
             return
         for buy in buys:
-            history.attempts[buy] += 1
-        viewer.transport.write(
-            self.volleys[viewer.number] if whole else b"".join(self.frames[buy] for buy in buys)
+            history.attempts[buy] += self.copies
+            history.written_ns[buy] = history.written_ns[buy] or now_ns
+            history.asked_ns[buy] = now_ns
+        frames = (
+            self.volleys[viewer.number] if whole else b"".join(map(self.frames.__getitem__, buys))
         )
+        viewer.transport.write(frames * self.copies)
+
+    def ask(
+        self, viewer: Viewer, command: dict[str, Any], done: Callable[[Heard | None], None]
+    ) -> None:
+        """Send any other command once; `done` gets its answer, or None when there will be none."""
+        if viewer.phase != READY or viewer.transport is None:
+            done(None)
+            return
+        re, self._next_id = self._next_id, self._next_id + 1
+        self._asked[re] = viewer, done
+        frame = masked(self.dialect.opcode, self.dialect.encode({**command, "id": re}))
+        viewer.transport.write(frame * self.copies)
 
     def _retry(self, viewer: Viewer, buy: int, heard: Heard) -> None:
         attempts = self.history.attempts[buy]
         self.tally[f"passing_{heard.code}"] += 1
+        if self.history.final_ns[buy] or self._coming_back.get(buy) == viewer.generation:
+            return
         if attempts >= self.patience.attempts_max:
             self.history.give_up(buy, heard.code)
             viewer.open_buys -= 1
             return
+        self._coming_back[buy] = viewer.generation
         asyncio.get_running_loop().call_later(
             self.patience.retry_s(attempts, heard.retry_after_ms),
             self._again,
@@ -271,6 +337,8 @@ class Swarm:
         )
 
     def _again(self, viewer: Viewer, buy: int, generation: int) -> None:
+        if self._coming_back.get(buy) == generation:
+            del self._coming_back[buy]
         # A newer connection has already sent everything that was open.
         if viewer.generation == generation and not self.history.final_ns[buy]:
             self.send(viewer, (buy,))
@@ -285,7 +353,8 @@ class Swarm:
 
     def _silent(self, deadline_ns: int) -> Iterable[Viewer]:
         for viewer in self.viewers:
-            if viewer.open_buys and viewer.last_ns < deadline_ns and viewer.phase == READY:
+            waits = viewer.open_buys and viewer.number not in self.deaf
+            if waits and viewer.last_ns < deadline_ns and viewer.phase == READY:
                 yield viewer
 
 

@@ -125,7 +125,11 @@ class _Call(Connection):
 
 
 class ApiError(Exception):
-    """The server refused a call that the harness needs."""
+    """The server refused a call that the harness needs; `code` is the refusal's, or ''."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Api:
@@ -157,21 +161,28 @@ class Api:
         return status, msgspec.json.decode(answer, type=dict[str, Any]) if answer else {}
 
     async def call(
-        self, method: str, path: str, body: Any = None, key: str = "", deadline_s: float = 15.0
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        key: str = "",
+        deadline_s: float = 15.0,
+        timeout_s: float = 10.0,
     ) -> dict[str, Any]:
         """One call that must succeed; 503 and lost connections are tried again until then."""
         ends = time.monotonic() + deadline_s
         pause_s = 0.05
         while True:
             try:
-                status, answer = await self.send(method, path, body, key)
+                status, answer = await self.send(method, path, body, key, timeout_s)
                 problem = f"{status} {answer.get('code')}: {answer.get('detail')}"
             except (OSError, TimeoutError) as error:
                 status, answer, problem = 503, {}, f"{type(error).__name__}: {error}"
             if status < 300:
                 return answer
             if status != 503 or time.monotonic() > ends:
-                raise ApiError(f"{method} {path} was answered {problem}")
+                code = str(answer.get("code", ""))
+                raise ApiError(f"{method} {path} was answered {problem}", code)
             await asyncio.sleep(pause_s)
             pause_s = min(1.0, pause_s * 2)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from orders import metrics
+from orders import failpoints, metrics
 from orders.coalesce import Coalesced
 from orders.deadline import within
 from orders.held import Held, Part
@@ -168,6 +168,7 @@ class Bundles:
             self._end(deal, selling.retry(), undo=True)  # sent to nobody yet
             return
         try:
+            await failpoints.reach("bundle.held")
             lines = [_line(part) for part in deal.held]
             call = loop.create_task(self.ledger.admit(selling.new_bundle_id(), lines))
             if not await within(call, selling.limits.answer_s):
@@ -192,6 +193,7 @@ class Bundles:
             log.error("admission of a bundle of %s failed: %r", deal.first.viewer, error)
             self._end(deal, Refused(Why.INTERNAL), undo=False)
         else:
+            await failpoints.reach("bundle.committed")
             self._settle(deal, judged)
 
     def _settle(self, deal: Deal, judged: list[Judged]) -> None:

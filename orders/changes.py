@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from orders import failpoints
 from orders.ledger.ledger import Ledger, LedgerAway
 from orders.rebuild import Rebuilder
 from orders.records import (
@@ -64,6 +65,7 @@ class Changes:
         if word in _WHY or order is None:
             return Refused(_WHY[word])
         if word == "ok":
+            await failpoints.reach("change.committed")
             self._listener.changed([order])
             try:
                 await self.settle(order.offer, order.stream, [order.id])
@@ -77,6 +79,7 @@ class Changes:
         `told`: the orders whose viewers were told already.
         """
         await self._tell_gate(offer, told=told)
+        await failpoints.reach("gate.told")
         for now in await self._ledger.offers([offer]):
             self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
         self._listener.told(stream)
@@ -146,6 +149,8 @@ class Changes:
     async def _offer(self, offer: str, word: str, figures: bool = True) -> Offer | Refused:
         if word in _WHY:
             return Refused(_WHY[word])
+        if word == "ok":
+            await failpoints.reach("host.committed")
         now = (await self._ledger.offers([offer]))[0]
         if word == "ok":
             if now.active or now.status == "closed":
@@ -159,6 +164,7 @@ class Changes:
         self, offer: str, install: bool = False, told: Collection[str] = ()
     ) -> None:
         """Bring the gate up to date; what fails here the keeper does, within a second."""
+        await failpoints.reach("gate.due")
         try:
             if not await self._rebuilder.follow(offer, told) and install:
                 await self._rebuilder.rebuild(offer)

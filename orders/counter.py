@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING
 
-from orders import metrics
+from orders import failpoints, metrics
 from orders.deadline import within
 from orders.held import Held, Part, order_of
 from orders.ledger.ledger import Admitted, LedgerAway, LedgerBusy, Line
@@ -116,6 +116,8 @@ class Counter:
         for buy in batch:
             if not buy.id:
                 buy.id = selling.new_order_id()
+        if written:
+            await failpoints.reach("mark.due")
         started = self._loop.time()
         poll = started - self._polled_at >= limits.poll_s
         if poll:
@@ -127,6 +129,7 @@ class Counter:
                 [(b.viewer, b.qty, b.id, key_field(b.viewer, b.key)) for b in batch],
             )
         )
+        await failpoints.reach("hold.sent")
         if not await within(call, limits.answer_s):
             selling.gate_health.failed("no answer to a hold call in time")
             self._answer_retry(batch)
@@ -146,6 +149,7 @@ class Counter:
             self._answer_all_retry()
             await asyncio.sleep(limits.poll_s * 5)
             return
+        await failpoints.reach("hold.replied")
         metrics.HOLD_S.observe(self._loop.time() - started)
         if isinstance(decided, Frozen):
             selling.frozen(self.offer.id, batch)
@@ -259,8 +263,10 @@ class Counter:
 
     async def _admit(self, batch: list[Held]) -> None:
         """Put one batch to the ledger; its buyers are answered in time, whatever it does."""
+        await failpoints.reach("admit.due")
         started = self._loop.time()
         call = self._call(batch)
+        await failpoints.reach("admit.sent")
         answered = not await within(call, self._limits.answer_s)
         metrics.ADMIT_S.observe(self._loop.time() - started)
         self._admitting -= 1
@@ -306,6 +312,7 @@ class Counter:
         except Exception as error:  # noqa: BLE001 - told to the buyers, one by one
             await self._bisect(batch, error, answered)
         else:
+            await failpoints.reach("admit.committed")
             metrics.ADMIT_BATCH.observe(len(batch))
             self._settle(batch, admitted, answered)
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import msgspec
 
-from orders import metrics
+from orders import failpoints, metrics
 from orders.changes import Changes
 from orders.ledger.ledger import Active, Ledger, LedgerAway
 from orders.rebuild import Rebuilder
@@ -163,6 +163,7 @@ class Keeper:
         if len(orders) == self.limits.expire_max:
             whole.append(offer)
         metrics.EXPIRED.inc(len(orders))
+        await failpoints.reach("expire.committed")
         self._listener.changed(orders)
         await self._changes.settle(offer, orders[0].stream, [order.id for order in orders])
 
@@ -226,6 +227,7 @@ class Keeper:
             self._lagging[offer.id] = standing.movement, now
             since = now
         if now - since >= self.limits.lag_grace_s:
+            await failpoints.reach("catch_up.due")
             await self._apply_left(offer.id)
 
     async def _apply_left(self, offer: str) -> None:
@@ -276,11 +278,14 @@ class Keeper:
         highest = max(rank for _, rank in standing.stale)
         if not await self._ledger.fence(offer, standing.epoch, highest):
             return False
+        await failpoints.reach("fence.raised")
         orders = await self._ledger.orders([id_ for id_, _ in standing.stale])
         rows = {order.id: order.viewer for order in orders}
         orphans = [(id_, rank) for id_, rank in standing.stale if id_ not in rows]
+        await failpoints.reach("fence.read")
         if rows:
             await self._gate.hold(offer, list(rows.items()), [])
+            await failpoints.reach("fence.marked")
         if orphans:
             released = await self._gate.release(offer, standing.epoch, orphans)
             if not isinstance(released, Frozen):

@@ -15,7 +15,7 @@ from itertools import islice
 
 from asyncpg import Record
 
-from orders import metrics
+from orders import failpoints, metrics
 from orders.ledger.ledger import Ledger
 from orders.ledger.snapshot import PAGE, snapshot
 from orders.records import Order
@@ -84,6 +84,7 @@ class Rebuilder:
                 if found[0].status == "closed":
                     await self._ledger.gate_told(offer, at)
                 return True
+            await failpoints.reach("follow.read")
             await self._tell_of_others(offer, [r["order_id"] for r in rows if r["order_id"]])
             now = await self._gate.apply(
                 offer,
@@ -131,6 +132,7 @@ class Rebuilder:
         commit after the snapshot are applied at the end, by whoever comes first.
         """
         epoch = await self._ledger.raise_epoch(offer, gate_epoch)
+        await failpoints.reach("rebuild.raised")
         stage = staged(offer, epoch, secrets.token_hex(4))
         viewers: dict[str, int] = {}
         rank = holds = bound = 0
@@ -149,6 +151,7 @@ class Rebuilder:
                         viewers[viewer] = viewers.get(viewer, 0) + qty
                 holds += len(records) // 2
                 bound += len(page)
+                await failpoints.reach("rebuild.read")
                 await self._gate.stage(offer, stage, records, keys, ())
         units = iter(viewers.items())
         while some := list(islice(units, PAGE)):
@@ -157,12 +160,14 @@ class Rebuilder:
         # waitlist got may be nobody else, since the gate that was to be brought them is lost.
         await self._tell_of(await self._ledger.brought_lately(offer))
         row = state.offer
+        await failpoints.reach("rebuild.staged")
         installed = await self._gate.install(
             offer, stage, epoch, State.of(row), row.quantity - sum(viewers.values()),
             max(rank, state.rank_floor), row.last_movement, (holds, bound, len(viewers)),
         )  # fmt: skip
         if installed:
             metrics.REBUILT.inc()
+            await failpoints.reach("rebuild.installed")
             log.info("rebuilt %s as epoch %d: %d orders", offer, epoch, bound)
             await self.follow(offer)
         return installed

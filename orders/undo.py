@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 
+from orders import failpoints
 from orders.stock.gate import Gate, GateAway, GateBroken
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Undo:
             self._task = None
 
     async def _release(self, epoch: int, holds: list[tuple[str, int]]) -> None:
+        await failpoints.reach("undo.due")
         try:
             await self._gate.release(self._offer, epoch, holds)
         except (GateAway, GateBroken) as error:

@@ -83,7 +83,13 @@ class Stage:
         await self.host.call("POST", f"/v1/offers/{self.offer}/open")
 
 
-async def set_up(target: Target, units: int, per_viewer: int) -> Stage:
+async def set_up(
+    target: Target,
+    units: int,
+    per_viewer: int,
+    hold_s: int = 600,
+    payment: Literal["required", "none"] = "required",
+) -> Stage:
     """Create a live stream, a product and a draft offer, as a host does."""
     host = Api(target.http, target.host_token or make_token(target.secret, SHOP, "host"))
     stream = (await host.call("POST", "/v1/streams", {"title": "Flash sale"}))["id"]
@@ -105,8 +111,8 @@ async def set_up(target: Target, units: int, per_viewer: int) -> Stage:
             "price_minor": 1999,
             "quantity": units,
             "per_viewer": per_viewer,
-            "hold_s": 600,
-            "payment": "required",
+            "hold_s": hold_s,
+            "payment": payment,
         },
     )
     await host.call("POST", f"/v1/streams/{stream}/start")
@@ -117,7 +123,7 @@ async def run_flash(
     flash: Flash,
     target: Target,
     announce: Announce = lambda line: None,
-    during: Callable[[Target], Awaitable[None]] | None = None,
+    during: Callable[[Target], Awaitable[object]] | None = None,
 ) -> Run:
     """Play one sale and judge it; `during` (or the named fault) strikes in its middle."""
     act = during or (FAULTS[flash.fault] if flash.fault else None)
@@ -170,7 +176,7 @@ async def _sell(
     target: Target,
     history: History,
     buyers: Crowd,
-    act: Callable[[Target], Awaitable[None]] | None,
+    act: Callable[[Target], Awaitable[object]] | None,
 ) -> Run:
     """The hot phase: nothing here but sending, hearing and the fault."""
     fault_at_s: list[float] = []
@@ -209,7 +215,7 @@ async def _sell(
 
 
 async def _strike(
-    act: Callable[[Target], Awaitable[None]] | None,
+    act: Callable[[Target], Awaitable[object]] | None,
     target: Target,
     mark: asyncio.Event,
     started: float,

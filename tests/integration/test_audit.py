@@ -54,8 +54,9 @@ class Books:
             await self.redis.hset(f"{{{OFFER}}}:h", f"or_{n}", "x")
             self.history.sent_ns[n] = 1
             self.history.note(n, 2, "order.reserved", f"or_{n}", n + 1)
+        run = str((await self.redis.info("server"))["run_id"])
         await self.redis.hset(
-            f"{{{OFFER}}}:o", mapping={"left": 7, "quantity": 10, "epoch": 1, "rank": 3}
+            f"{{{OFFER}}}:o", mapping={"left": 7, "quantity": 10, "epoch": 1, "rank": 3, "run": run}
         )
 
     async def insert(self, order: str, viewer: str, key: str, rank: int | None) -> None:
@@ -142,6 +143,15 @@ async def test_redis_that_forgot_everything_is_found(books: Books) -> None:
     """I4: an open offer without its gate."""
     await books.redis.flushdb()
     assert await books.broken() == {"I4"}
+
+
+async def test_a_state_of_another_run_is_none(books: Books) -> None:
+    """I4, R2: what an older run of the server left is nothing; a closed offer needs none."""
+    await books.redis.hset(f"{{{OFFER}}}:o", "run", "0" * 40)
+    await books.redis.zadd(f"{{{OFFER}}}:u", {"or_2": 1.0})
+    assert await books.broken() == {"I4"}
+    await books.database.execute("update offers set status = 'closed'")
+    assert await books.broken() == set()
 
 
 async def test_a_refusal_for_stock_that_is_there_is_found(books: Books) -> None:

@@ -51,6 +51,16 @@ def test_an_order_that_is_named_late_counts() -> None:
     assert verdicts(history)[0] == "acknowledged"
 
 
+def test_an_attempt_without_an_answer_stays_open() -> None:
+    """What was sent and cut off may still be carried out, whatever a later attempt was told."""
+    history = sent()
+    history.attempts[0] = 2
+    history.note(0, 2_000, "sold_out", "", 0)
+    assert next(iter(history.buys())).open_attempts == 1
+    history.note(0, 3_000, "sold_out", "", 0)
+    assert next(iter(history.buys())).open_attempts == 0
+
+
 def test_two_orders_for_one_key_are_a_contradiction() -> None:
     """A replay names the same order; any other is reported."""
     history = sent()

@@ -13,6 +13,7 @@ from loadtest.judge import (
     OfferRow,
     Row,
     examples,
+    judge_admission_order,
     judge_durability,
     judge_gate,
     judge_history,
@@ -27,7 +28,7 @@ BOUGHT = Buy("ann", "k1", 1, 1, 2, "order.reserved", "or_1", 1, 1)
 
 
 def refused(code: str, viewer: str = "bob", key: str = "k2", qty: int = 1) -> Buy:
-    return Buy(viewer, key, qty, 1, 2, code, "", 0, 1)
+    return Buy(viewer, key, qty, 1, 2, code, "", 0, 1, sent_ms=900, answered_ms=2_000)
 
 
 def broken(findings: list[Finding]) -> list[str]:
@@ -60,15 +61,32 @@ def test_a_rank_that_was_told_is_the_rows_rank() -> None:
     assert broken(judge_history([replace(ROW, rank=7)], [BOUGHT], [])) == ["I6"]
 
 
-def test_an_order_does_not_end_by_itself() -> None:
-    """I8: an acknowledged order that expired or was cancelled in its hold is found."""
-    assert broken(judge_history([replace(ROW, status="expired")], [BOUGHT], [])) == ["I8"]
+def test_who_was_served_first_has_the_lower_rank() -> None:
+    """I6: a rank below one that was told before the buy was sent is found, with both orders."""
+    first = replace(BOUGHT, order="or_1", rank=8, sent_ns=10, answered_ns=20)
+    second = replace(BOUGHT, key="k2", order="or_2", rank=7, sent_ns=30, answered_ns=40)
+    found = judge_admission_order([second, first])
+    assert found.passed is False
+    assert "or_2 (k2)" in found.detail
+    assert "or_1" in found.detail
+    at_once = replace(second, sent_ns=15)
+    assert judge_admission_order([at_once, first]).passed
+    assert judge_admission_order([replace(second, rank=9), first]).passed
 
 
 def test_a_refused_buy_has_no_order() -> None:
     """I10: a viewer who was told "sold out" must not own a unit."""
     row = Row("or_2", "bob", "k2", 1, "reserved", 2)
     assert broken(judge_history([row], [refused("sold_out")], [])) == ["I10"]
+
+
+def test_a_refusal_answers_one_attempt_only() -> None:
+    """I10: where another attempt under the key was cut off, one order may come of it, never two."""
+    row = Row("or_2", "bob", "k2", 1, "reserved", 2)
+    cut_off = replace(refused("sold_out"), attempts=2, open_attempts=1)
+    assert broken(judge_history([row], [cut_off], [])) == []
+    twice = [row, replace(row, id="or_3", rank=3)]
+    assert broken(judge_history(twice, [cut_off], [])) == ["I10"]
 
 
 def test_an_unknown_buy_may_end_either_way() -> None:
@@ -88,20 +106,46 @@ def test_contradicting_answers_are_found() -> None:
     assert broken(judge_history([ROW], [BOUGHT], ["k1: or_1 and or_2"])) == ["I10"]
 
 
+def rows(count: int, viewer: str = "", reserved_ms: int = 1_000) -> list[Row]:
+    """Orders of one unit each, all born at one moment."""
+    return [
+        Row(f"or_{n}", viewer or f"v{n}", f"b{n}", 1, "reserved", n, reserved_ms)
+        for n in range(1, count + 1)
+    ]
+
+
 def test_sold_out_stands_only_without_stock() -> None:
-    """I5: a refusal for lack of stock is wrong when the stock is there at rest."""
+    """I5: a refusal for lack of stock is wrong when orders had not taken that much by then."""
     assert judge_no_unit_lost(OFFER, [], [refused("sold_out")]).passed is False
-    gone = replace(OFFER, live=10, taken=10)
-    assert judge_no_unit_lost(gone, [], [refused("sold_out")]).passed is True
-    one_left = replace(OFFER, live=9, taken=9)
-    assert judge_no_unit_lost(one_left, [], [refused("sold_out", qty=2)]).passed is True
+    assert judge_no_unit_lost(OFFER, rows(9), [refused("sold_out")]).passed is False
+    assert judge_no_unit_lost(OFFER, rows(10), [refused("sold_out")]).passed is True
+    assert judge_no_unit_lost(OFFER, rows(9), [refused("sold_out", qty=2)]).passed is True
+
+
+def test_sold_out_is_judged_by_the_moment_at_which_it_was_said() -> None:
+    """I5: orders that were born afterwards excuse nothing, and ended ones were there once."""
+    late = rows(10, reserved_ms=5_000)
+    found = judge_no_unit_lost(OFFER, late, [refused("sold_out")])
+    assert found.passed is False
+    assert "k2 of bob" in found.detail
+    assert "0 of 10 units" in found.detail
+    ended = [replace(row, status="expired") for row in rows(10)]
+    assert judge_no_unit_lost(OFFER, ended, [refused("sold_out")]).passed is True
+
+
+def test_a_lowered_quantity_excuses_what_it_explains() -> None:
+    """I5: the lowest quantity that ever stood is what a refusal may be due to."""
+    assert judge_no_unit_lost(OFFER, rows(8), [refused("sold_out")], 8).passed is True
+    assert judge_no_unit_lost(OFFER, rows(7), [refused("sold_out")], 8).passed is False
 
 
 def test_limit_reached_stands_only_at_the_limit() -> None:
     """I5: a refusal for the viewer's limit is wrong when the viewer's rows leave room."""
-    full = [Row(f"or_{n}", "bob", f"b{n}", 1, "reserved", n) for n in (1, 2)]
+    full = rows(2, "bob")
     assert judge_no_unit_lost(OFFER, full, [refused("limit_reached")]).passed is True
     assert judge_no_unit_lost(OFFER, full[:1], [refused("limit_reached")]).passed is False
+    late = [full[0], replace(full[1], reserved_ms=9_000)]
+    assert judge_no_unit_lost(OFFER, late, [refused("limit_reached")]).passed is False
 
 
 def test_a_gate_that_agrees_is_at_rest() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,25 +76,61 @@ def test_processor_time_is_told_by_part(family: tuple[int, int]) -> None:
 
 async def test_killing_postgres_leaves_none_of_its_processes(family: tuple[int, int]) -> None:
     """No backend survives its first process to finish a commit."""
-    await faults.kill_postgres(target(postgres=family[0]))
+    assert "SIGKILL" in await faults.kill(target(postgres=family[0]), "postgres")
     assert ends(family[1])
     assert ends(family[0])
 
 
 async def test_killing_a_worker_kills_the_first(family: tuple[int, int]) -> None:
     """kill -9 of a worker ends that process and no other."""
-    await faults.kill_worker(target(worker=family[1]))
+    assert str(family[1]) in await faults.kill(target(worker=family[1]), "worker")
     assert ends(family[1])
     assert state(family[0]) not in ("", "Z")
 
 
-async def test_a_stopped_worker_goes_on(
+async def test_a_stopped_worker_goes_on(family: tuple[int, int]) -> None:
+    """SIGSTOP is always followed by SIGCONT, and that it stopped was seen."""
+    assert "stopped for 0.05 s" in await faults.stop(target(worker=family[1]), "worker", 0.05)
+    assert state(family[1]) not in ("", "Z", "T")
+
+
+async def test_a_fault_that_was_not_done_says_so(
     family: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGSTOP is always followed by SIGCONT."""
-    monkeypatch.setattr(faults, "STOPPED_S", 0.05)
-    await faults.stop_worker(target(worker=family[1]))
-    assert state(family[1]) not in ("", "Z", "T")
+    """No process of that kind, a process that outlives its end, a server that is not ours."""
+    monkeypatch.setattr(faults, "NOTICED_S", 0.05)
+    with pytest.raises(faults.NotDone, match="no keeper"):
+        await faults.kill(target(worker=family[1]), "keeper")
+    with pytest.raises(faults.NotDone, match="outlived"):
+        await faults.kill(target(worker=family[0]), "worker", signal.SIGCONT)
+    with pytest.raises(ValueError, match="spawned"):
+        await faults.kill(Target("http://127.0.0.1:9", "secret"), "worker")
+
+
+async def test_a_server_that_was_started_again_is_struck_under_its_new_pid(
+    family: tuple[int, int], tmp_path: Path
+) -> None:
+    """The pids are read when the fault is done, not when the run began."""
+    (tmp_path / "up.json").write_text(f'{{"pids": {{"workers": [{family[1]}], "redis": null}}}}')
+    ours = replace(target(worker=2**22), data_dir=tmp_path)
+    assert str(family[1]) in await faults.kill(ours, "worker")
+
+
+async def test_the_file_of_redis_is_changed_before_it_comes_back(tmp_path: Path) -> None:
+    """Its last bytes are cut, or an older copy restored, while it is stopped; then it is killed."""
+    folder = tmp_path / "redis" / "appendonlydir"
+    folder.mkdir(parents=True)
+    file = folder / "appendonly.aof.1.incr.aof"
+    for change, kept in ((faults.truncate_aof, b"x" * 904), (faults.stale_aof, b"x" * 5_000)):
+        file.write_bytes(b"x" * 5_000)
+        redis = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "import time; time.sleep(60)"
+        )
+        (tmp_path / "up.json").write_text(f'{{"pids": {{"redis": {redis.pid}}}}}')
+        what = await change(Target("http://127.0.0.1:9", "s", pids=Pids(), data_dir=tmp_path))
+        assert "ended by SIGKILL" in what
+        assert file.read_bytes() == kept
+        assert await redis.wait() == -signal.SIGKILL
 
 
 async def test_a_server_that_does_not_come_up_says_why(
