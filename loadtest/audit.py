@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from loadtest.history import History
+from loadtest.history import Asked, History
 from loadtest.judge import (
     DURABILITY,
     LIVE,
@@ -30,6 +31,7 @@ from loadtest.judge import (
     judge_history,
     judge_no_unit_lost,
 )
+from loadtest.judge_bundles import BundleRow, judge_bundles
 from loadtest.judge_endings import Release, judge_acts, judge_endings, judge_releases
 from loadtest.waiting import judge_waitlist
 from loadtest.web import Api, ApiError
@@ -73,6 +75,17 @@ select id from orders where offer = $1 and status = 'reserved'
    and expires_at < clock_timestamp() - make_interval(secs => $2)
 """
 OVERDUE_S = 1.0
+#: Orders under the keys of bundles, and all others that say they are of the same bundles.
+BUNDLE_ROWS_SQL = """
+with own as (
+    select r.* from orders r join unnest($1::text[], $2::text[]) as k (viewer, key)
+      on r.viewer = k.viewer and r.key = k.key
+)
+select id, viewer, key, offer, qty, bundle from own
+union
+select r.id, r.viewer, r.key, r.offer, r.qty, r.bundle from orders r
+ where r.bundle in (select bundle from own)
+"""
 HAS_MOVEMENTS_SQL = "select to_regclass('movements') is not null"
 #: Movements that gave an order's units back.
 RELEASES_SQL = """
@@ -116,6 +129,18 @@ async def audit(
     finally:
         await connection.close()
     return result
+
+
+async def audit_bundles(database_url: str, asked: Sequence[Asked]) -> Finding:
+    """Judge bundles as they are at rest; their offers are audited each by itself."""
+    connection = await _connect(database_url)
+    try:
+        rows = await connection.fetch(
+            BUNDLE_ROWS_SQL, [one.viewer for one in asked], [one.key for one in asked]
+        )
+    finally:
+        await connection.close()
+    return judge_bundles(asked, [BundleRow(**dict(row)) for row in rows])
 
 
 async def _history_findings(

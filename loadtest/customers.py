@@ -14,6 +14,7 @@ from typing import Literal
 from loadtest.endings import Ask, now_ms
 from loadtest.frames import Heard, OrderHeard
 from loadtest.swarm import Swarm
+from loadtest.viewer import Viewer
 from loadtest.web import Api
 
 AT_ONCE_MAX = 16  # calls of the host under way
@@ -37,10 +38,13 @@ class Customers:
     def got(self, buy: int, order: OrderHeard) -> None:
         """Take an order that a viewer was just told of."""
         choice = self._choose(buy)
+        self.act(self._swarm.viewers[buy // self._swarm.history.buys_each], order, choice)
+
+    def act(self, viewer: Viewer, order: OrderHeard, choice: Choice) -> None:
+        """Do what was chosen with an order, in its time."""
         if choice is None or order.status != "reserved":
             return
-        viewer = self._swarm.viewers[buy // self._swarm.history.buys_each]
-        task = asyncio.get_running_loop().create_task(self._do(choice, viewer.number, order.id))
+        task = asyncio.get_running_loop().create_task(self._do(choice, viewer.number, order))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -49,30 +53,33 @@ class Customers:
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
-    async def _do(self, choice: tuple[Literal["pay", "cancel"], float], by: int, id_: str) -> None:
+    async def _do(
+        self, choice: tuple[Literal["pay", "cancel"], float], by: int, order: OrderHeard
+    ) -> None:
         what, delay_s = choice
         await asyncio.sleep(delay_s)
         if what == "pay":
             async with self._slots:
-                await self._pay(id_)
+                await self._pay(order)
         else:
-            await self._cancel(by, id_)
+            await self._cancel(by, order)
 
-    async def _pay(self, order: str) -> None:
-        ask = self._swarm.history.endings.ask(order, "pay")
+    async def _pay(self, order: OrderHeard) -> None:
+        endings = self._swarm.endings_of(order.offer)
+        ask = endings.ask(order.id, "pay")
         try:
             status, answer = await self._host.send(
-                "POST", f"/v1/orders/{order}/pay", timeout_s=CALL_TIMEOUT_S
+                "POST", f"/v1/orders/{order.id}/pay", timeout_s=CALL_TIMEOUT_S
             )
         except (OSError, TimeoutError):
             return
         ask.answered_ms = now_ms()
         ask.answer = f"order.{answer['status']}" if status == 200 else str(answer.get("code", ""))
         if status == 200:
-            self._swarm.history.endings.told(order, answer["status"], answer["version"])
+            endings.told(order.id, answer["status"], answer["version"])
 
-    async def _cancel(self, viewer: int, order: str) -> None:
-        ask = self._swarm.history.endings.ask(order, "cancel")
+    async def _cancel(self, viewer: int, order: OrderHeard) -> None:
+        ask = self._swarm.endings_of(order.offer).ask(order.id, "cancel")
         answered = asyncio.Event()
 
         def done(heard: Heard | None) -> None:
@@ -80,7 +87,7 @@ class Customers:
                 _note(ask, heard)
             answered.set()
 
-        self._swarm.ask(self._swarm.viewers[viewer], {"type": "cancel", "order": order}, done)
+        self._swarm.ask(self._swarm.viewers[viewer], {"type": "cancel", "order": order.id}, done)
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await answered.wait()

@@ -11,6 +11,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+#: What a host may do to an offer.
+Deed = Literal["open", "restock", "quantity", "pause", "resume", "close"]
+
 #: Answers after which it is not known whether the change was made.
 UNKNOWN = frozenset({"", "retry", "internal", "rate_limited"})
 
@@ -50,7 +53,7 @@ class News(NamedTuple):
 class Act:
     """One thing that the host did; `answer` is `ok`, a code, or nothing."""
 
-    what: Literal["open", "restock", "quantity", "close"]
+    what: Deed
     units: int
     sent_ms: int
     answered_ms: int = 0
@@ -73,7 +76,7 @@ class Endings:
         self.asks.append(asked)
         return asked
 
-    def act(self, what: Literal["open", "restock", "quantity", "close"], units: int = 0) -> Act:
+    def act(self, what: Deed, units: int = 0) -> Act:
         """Note that the host is doing something."""
         done = Act(what, units, now_ms())
         self.acts.append(done)

@@ -31,6 +31,7 @@ class OrderHeard(msgspec.Struct, gc=False):
     id: str
     rank: int
     key: str
+    offer: str = ""
     status: str = ""
     version: int = 0
     expires_at: int | None = None
@@ -43,6 +44,8 @@ class Heard(msgspec.Struct, gc=False):
     re: int | None = None
     order: OrderHeard | None = None
     code: str = ""
+    field: str | None = None
+    bundle: str = ""
     retry_after_ms: int | None = None
     replayed: bool = False
     seq: int = 0

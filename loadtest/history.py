@@ -49,6 +49,17 @@ class Buy:
         return "refused" if self.outcome else "unknown"
 
 
+@dataclass(slots=True)
+class Asked:
+    """One bundle and its end: an id when it was acknowledged, a code when it was refused."""
+
+    viewer: str
+    key: str
+    lines: dict[str, int]  # units by offer
+    bundle: str = ""
+    code: str = ""
+
+
 class History:
     """Buys are numbered: viewer `v` owns `v * buys_each` up to `(v + 1) * buys_each`."""
 
@@ -73,6 +84,7 @@ class History:
         self.attempts = [0] * total
         self.answers: list[Answer] = []  # every one that came, also late and double ones
         self.endings = Endings()
+        self.beside: list[History] = []  # of other buyers of the same offer, judged with these
         self.given_up: Counter[str] = Counter()
         self.tally: Counter[str] = Counter()  # final outcomes so far
         self.unanswered = total
@@ -152,7 +164,7 @@ class History:
             self._marks.remove(mark)
 
     def buys(self) -> Iterator[Buy]:
-        """Every buy that was sent, with its end.
+        """Every buy that was sent, with its end, and those beside them.
 
         An order named late, after the buy had been given up or refused, counts: the viewer was
         told of it, so its row must exist.
@@ -181,6 +193,8 @@ class History:
                 expires_ms=self.expires_ms[n],
                 open_attempts=max(0, self.attempts[n] - answered[n]),
             )
+        for other in self.beside:
+            yield from other.buys()
 
     def contradictions(self) -> list[str]:
         """Buys that were answered with two different orders."""
@@ -189,4 +203,4 @@ class History:
         for buy, _, _, order, _ in self.answers:
             if order and named.setdefault(buy, order) != order:
                 wrong.append(f"{self.keys[buy]}: {named[buy]} and {order}")
-        return wrong
+        return wrong + [what for other in self.beside for what in other.contradictions()]

@@ -18,6 +18,9 @@ TERMINAL = ("expired", "cancelled", "refunded")
 #: What an order may be once its buyer was told that it was paid: nobody here refunds.
 PAID = ("confirmed", "shipped")
 
+#: How long the gate may not know yet, when it was away, that a pause is over.
+LAG_MS = 5_000
+
 
 @dataclass(slots=True, frozen=True)
 class Release:
@@ -170,11 +173,24 @@ def judge_acts(offer: OfferRow, buys: Sequence[Buy], endings: Endings) -> list[F
     opened = min(
         (a.answered_ms for a in endings.acts if a.what == "open" and a.answer == "ok"), default=0
     )
+    pauses = [act for act in endings.acts if act.what in ("pause", "resume")]
+
+    def paused(buy: Buy) -> bool:
+        """Whether a pause may have been on, as far as the gate knew, while the buy was."""
+        begun = [act for act in pauses if act.what == "pause" and act.sent_ms <= buy.answered_ms]
+        over = [act.answered_ms for act in pauses if act.what == "resume" and act.answer == "ok"]
+        return bool(begun) and buy.sent_ms <= max(over, default=buy.sent_ms) + LAG_MS
+
     wrong = []
     for buy in buys:
         if buy.outcome == "closed" and (closing is None or buy.answered_ms < closing):
             wrong.append(f"{buy.key} told closed {at(buy.answered_ms)}")
-        elif buy.outcome in ("not_open", "not_live") and opened and buy.sent_ms > opened:
+        elif (
+            buy.outcome in ("not_open", "not_live")
+            and opened
+            and buy.sent_ms > opened
+            and not (buy.outcome == "not_open" and paused(buy))
+        ):
             wrong.append(f"{buy.key}, sent {at(buy.sent_ms)}, told {buy.outcome}")
     closed_ok = [a for a in endings.acts if a.what == "close" and a.answer not in UNKNOWN]
     if closed_ok and offer.status != "closed":

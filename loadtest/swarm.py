@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns
 from typing import Any, Final
 
+from loadtest.endings import Endings
 from loadtest.frames import Dialect, Handshake, Heard, OrderHeard, handshake, masked
 from loadtest.history import PASSING, History
 from loadtest.patience import Patience
@@ -50,6 +51,7 @@ class Swarm:
         self.faults: list[str] = []  # the server broke the protocol; the first few
         self.copies = 1  # how often each command is written; 2: a client that sends all twice
         self.deaf: frozenset[int] = frozenset()  # viewers who never read once they are welcome
+        self.beside: dict[str, Endings] = {}  # where news of other offers' orders go, by offer
         #: Called with the buy and its order when a buy is first answered with one.
         self.on_order: Callable[[int, OrderHeard], None] = lambda buy, order: None
         self._asked: dict[int, tuple[Viewer, Callable[[Heard | None], None]]] = {}
@@ -172,6 +174,8 @@ class Swarm:
         buy = heard.re - 1
         viewer.last_ns = now_ns
         if buy >= len(self.history):
+            for of_bundle in heard.orders or ():
+                self._news(of_bundle)
             if heard.order is not None:
                 self._news(heard.order)
             if asked := self._asked.pop(heard.re, None):
@@ -249,7 +253,11 @@ class Swarm:
             self.fault(f"an answer to nothing: {heard.code}")
 
     def _news(self, order: OrderHeard) -> None:
-        self.history.endings.told(order.id, order.status, order.version)
+        self.endings_of(order.offer).told(order.id, order.status, order.version)
+
+    def endings_of(self, offer: str) -> Endings:
+        """Where it is noted how orders of this offer end."""
+        return self.beside.get(offer, self.history.endings)
 
     def fault(self, what: str) -> None:
         """The server broke the protocol: counted all, kept the first few."""

@@ -93,6 +93,20 @@ async def set_up(
     """Create a live stream, a product and a draft offer, as a host does."""
     host = Api(target.http, target.host_token or make_token(target.secret, SHOP, "host"))
     stream = (await host.call("POST", "/v1/streams", {"title": "Flash sale"}))["id"]
+    offer = await add_offer(host, stream, units, per_viewer, hold_s, payment)
+    await host.call("POST", f"/v1/streams/{stream}/start")
+    return Stage(stream, offer, host)
+
+
+async def add_offer(
+    host: Api,
+    stream: str,
+    units: int,
+    per_viewer: int,
+    hold_s: int,
+    payment: Literal["required", "none"],
+) -> str:
+    """Create a product and a draft offer of it; return the offer's id."""
     product = await host.call(
         "POST",
         "/v1/products",
@@ -115,8 +129,7 @@ async def set_up(
             "payment": payment,
         },
     )
-    await host.call("POST", f"/v1/streams/{stream}/start")
-    return Stage(stream, offer["id"], host)
+    return str(offer["id"])
 
 
 async def run_flash(

@@ -6,7 +6,7 @@ fault goes round, so that any stretch of seeds as long as KINDS has each kind on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Literal
@@ -67,7 +67,11 @@ class Plan:
     copies: int = 1  # of each command
     restock: tuple[float, int] | None = None  # seconds after the opening, units
     lower: tuple[float, int] | None = None  # seconds after the opening, the new quantity
+    pause: tuple[float, float] | None = None  # seconds after the opening, and for how long
     close: float | None = None  # seconds after the opening; None: it stays open
+    bundlers: int = 20  # viewers beside the others, who send bundles of both offers
+    bundles: int = 2  # of each in each burst
+    beside: int = 100  # units of the other offer
 
     @property
     def buys_each(self) -> int:
@@ -80,9 +84,24 @@ class Plan:
         return " ".join(f"{name}={_short(value)}" for name, value in shown.items()) + f": {strikes}"
 
     def qtys(self) -> list[int]:
-        """Units of each buy."""
+        """Units of each buy; who sends bundles sends no others."""
         random = Random(f"qty {self.seed}")
-        return [random.randint(1, self.qty_max) for _ in range(self.viewers * self.buys_each)]
+        buys = self.viewers * self.buys_each
+        return [random.randint(1, self.qty_max) for _ in range(buys)] + [1] * (
+            self.bundlers * self.buys_each
+        )
+
+    @property
+    def bundles_each(self) -> int:
+        return self.bundles * len(self.bursts)
+
+    def lines(self, offers: Sequence[str]) -> list[dict[str, int]]:
+        """Units by offer of each bundle."""
+        random = Random(f"lines {self.seed}")
+        return [
+            {offer: random.randint(1, self.qty_max) for offer in offers}
+            for _ in range(self.bundlers * self.bundles_each)
+        ]
 
     def chooser(self) -> Callable[[int], Choice]:
         """What happens to the order of each buy."""
@@ -141,6 +160,11 @@ def plan_of(seed: int) -> Plan:
     if random.random() < 0.2:
         lowered = int(plan.units * random.uniform(0.5, 1.0))
         plan = replace(plan, lower=(round(random.uniform(0.1, 1.0), 2), lowered))
+    bundles, pauses = plan.bundlers * plan.bundles_each, random.random() < 0.15
+    plan = replace(plan, beside=int(bundles * (1 + qty_max) / 2 * random.uniform(0.3, 1.2)))
+    if pauses and kind not in POINTS:
+        paused = round(random.uniform(0.05, 0.6), 2), round(random.uniform(0.05, 0.25), 2)
+        plan = replace(plan, pause=paused)
     plan = _at_point(plan, random) if kind in POINTS else _from_outside(plan, random)
     if random.random() < 0.25:
         second = drawn(random.choice([*FaultName]), random, burst=1)
@@ -182,8 +206,21 @@ def _at_point(plan: Plan, random: Random) -> Plan:
     return arrange(plan, shot, random) if arrange else replace(plan, strikes=(shot,))
 
 
+def _bundled(plan: Plan, shot: Strike, random: Random) -> Plan:
+    """Many bundles in the middle of single buys, and enough for most of them."""
+    return replace(plan, bundlers=60, beside=int(240 * random.uniform(0.5, 1.5)), strikes=(shot,))
+
+
 #: Points that each burst reaches several times.
-_OFTEN = ("hold.sent", "hold.replied", "admit.due", "admit.sent", "admit.committed")
+_OFTEN = (
+    "bundle.held",
+    "bundle.committed",
+    "hold.sent",
+    "hold.replied",
+    "admit.due",
+    "admit.sent",
+    "admit.committed",
+)
 
 
 def _paid_soon(plan: Plan, shot: Strike, random: Random) -> Plan:
@@ -254,4 +291,5 @@ _ARRANGED: dict[str, Callable[[Plan, Strike, Random], Plan]] = {
     "fence": _orphaned,
     "catch_up": _lagging,
     "rebuild": _rebuilt,
+    "bundle": _bundled,
 }

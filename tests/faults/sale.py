@@ -12,20 +12,21 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Literal
 
 import msgspec
 
 from loadtest import faults
+from loadtest.bundles import BundleBuyers
 from loadtest.customers import Customers
-from loadtest.endings import now_ms
+from loadtest.endings import Deed, Endings, now_ms
 from loadtest.faults import FAULTS, FaultName, NotDone
-from loadtest.frames import DIALECTS
+from loadtest.frames import DIALECTS, OrderHeard
 from loadtest.history import History
 from loadtest.patience import Patience
-from loadtest.scenarios.flash import set_up
+from loadtest.scenarios.flash import add_offer, set_up
 from loadtest.server import until
 from loadtest.swarm import Swarm
+from loadtest.viewer import Viewer
 from loadtest.web import ApiError, make_token
 from tests.faults.plan import NEVER_READS, TWICE, Plan, Strike
 from tests.faults.tree import Tree
@@ -62,9 +63,9 @@ class Sale:
         self.tree = tree
         self.target = tree.target
         tag = f"{plan.seed}-{secrets.token_hex(2)}"
-        self.history = History(
-            [f"v{tag}-{n}" for n in range(plan.viewers)], plan.buys_each, plan.qtys(), tag
-        )
+        names = [f"v{tag}-{n}" for n in range(plan.viewers + plan.bundlers)]
+        self.history = History(names, plan.buys_each, plan.qtys(), tag)
+        self.tag = tag
         self.history.endings.payment = plan.payment
         self.history.endings.quantity = plan.units
         self.struck: list[Struck] = []
@@ -95,11 +96,31 @@ class Sale:
         swarm.copies = plan.copies
         swarm.deaf = frozenset(self.deaf)
         swarm.build(self.stage.offer)
+        await self._set_up_bundles()
         await swarm.connect(CONNECT_S)
+
+    async def _set_up_bundles(self) -> None:
+        """A second offer, which only bundles are bought of, and who buys them."""
+        plan, stage, swarm = self.plan, self.stage, self.swarm
+        other = await add_offer(
+            stage.host, stage.stream, plan.beside, plan.per_viewer, plan.hold_s, plan.payment
+        )
+        self.offers = (stage.offer, other)
+        numbers = range(plan.viewers, plan.viewers + plan.bundlers)
+        self.bundles = BundleBuyers(
+            swarm, numbers, plan.bundles_each, plan.lines(self.offers), f"{self.tag}b"
+        )
+        self.history.beside.append(self.bundles.histories[stage.offer])
+        self.other = self.bundles.histories[other]
+        self.other.endings.payment, self.other.endings.quantity = plan.payment, plan.beside
+        swarm.beside[other] = self.other.endings
+        opening = partial(stage.host.call, "POST", f"/v1/offers/{other}/open")
+        await self._act("open", 0, opening, self.other.endings)
 
     async def sell(self) -> None:
         """Open, and run to the last answer; raises TimeoutError when that does not come."""
         customers = Customers(self.swarm, self.stage.host, self.plan.chooser())
+        self._react(customers)
         await self._act("open", 0, self.stage.open)
         self.opened = time.monotonic()
         self._spawn(self._leave())
@@ -109,8 +130,22 @@ class Sale:
         await customers.rest()
         await self._faults_end()
 
+    def _react(self, customers: Customers) -> None:
+        """Orders of bundles are paid, cancelled or left alone as others are, each by itself."""
+        draws = random.Random(f"react {self.plan.seed}")
+
+        def got(viewer: Viewer, order: OrderHeard) -> None:
+            draw, delay_s = draws.random(), draws.random() * self.plan.react_s
+            if draw < self.plan.pay:
+                customers.act(viewer, order, ("pay", delay_s))
+            elif draw < self.plan.pay + self.plan.cancel:
+                customers.act(viewer, order, ("cancel", delay_s))
+
+        self.bundles.on_order = got
+
     async def close(self) -> None:
         """End what is under way; the crowd goes home."""
+        await self.bundles.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -125,6 +160,7 @@ class Sale:
             await self._until(at_s)
             unanswered = self.history.unanswered
             due = [strike for strike in self.plan.strikes if strike.burst == number]
+            self.bundles.send(number * self.plan.bundles, self.plan.bundles)
             await self._send(first, buys, [strike for strike in due if strike.point])
             for strike in due:
                 if not strike.point:
@@ -138,10 +174,10 @@ class Sale:
         Shots are laid when a third has: a crowd is on the wire, and most of it is still to come.
         """
         swarm, each = self.swarm, self.plan.buys_each
-        for viewer in swarm.viewers:
+        for viewer in swarm.viewers[: self.plan.viewers]:
             start = viewer.number * each + first
             swarm.send(viewer, range(start, start + buys))
-            if viewer.number == len(swarm.viewers) // 3:
+            if viewer.number == self.plan.viewers // 3:
                 for shot in shots:
                     self._spawn(self._strike(shot))
             if viewer.number % 50 == 49:
@@ -163,6 +199,7 @@ class Sale:
         listening = [viewer for viewer in self.swarm.viewers if viewer.number not in silent]
         if not await until(lambda: not any(v.open_buys for v in listening), ANSWERS_S):
             raise TimeoutError
+        await self.bundles.rest()
         for viewer in self.deaf:
             for buy in history.of_viewer(viewer):
                 history.give_up(buy, "deaf")
@@ -181,15 +218,26 @@ class Sale:
             at_s, units = plan.lower
             lower = partial(call, "PATCH", path, {"quantity": units})
             self._spawn(self._act_at(at_s, "quantity", units, lower))
+        if plan.pause:
+            self._spawn(self._pause(*plan.pause, call, path))
         if plan.close is not None:
             self._spawn(
                 self._act_at(plan.close, "close", 0, partial(call, "POST", f"{path}/close"))
             )
 
+    async def _pause(
+        self, at_s: float, seconds: float, call: Callable[..., Awaitable[object]], path: str
+    ) -> None:
+        await self._until(at_s)
+        async with self._host_turn:
+            await self._act("pause", 0, partial(call, "POST", f"{path}/pause"))
+            await asyncio.sleep(seconds)
+            await self._act("resume", 0, partial(call, "POST", f"{path}/resume"))
+
     async def _act_at(
         self,
         at_s: float,
-        what: Literal["open", "restock", "quantity", "close"],
+        what: Deed,
         units: int,
         call: Callable[[], Awaitable[object]],
     ) -> None:
@@ -199,11 +247,12 @@ class Sale:
 
     async def _act(
         self,
-        what: Literal["open", "restock", "quantity", "close"],
+        what: Deed,
         units: int,
         call: Callable[[], Awaitable[object]],
+        endings: Endings | None = None,
     ) -> None:
-        act = self.history.endings.act(what, units)
+        act = (endings or self.history.endings).act(what, units)
         try:
             await call()
             act.answer = "ok"

@@ -56,7 +56,8 @@ def run_seed(seed: int, garden: Garden) -> Result:
         result.uncounted = uncounted
         say(
             f"  {result.verdict} {result.why}: {result.buys:,} buys, {result.orders:,} orders,"
-            f" {result.seconds:.1f} s, slowest answer {result.slowest_s:.2f} s"
+            f" {result.bundles:,} bundles, {result.seconds:.1f} s,"
+            f" slowest answer {result.slowest_s:.2f} s"
         )
         for struck in result.struck:
             say(f"    {struck.what}: {struck.evidence or '-'}; {struck.in_flight:,} in flight")

@@ -44,7 +44,7 @@ def plan_of(seed: int, seconds: float) -> Plan:
     return Plan(
         seed=seed, kind="soak", workers=2, viewers=VIEWERS, bursts=((0.0, buys),), units=UNITS,
         per_viewer=60, qty_max=3, payment="required", hold_s=3, pay=0.05, cancel=0.2, react_s=4.0,
-        strikes=(),
+        strikes=(), bundlers=10, bundles=int(seconds) + 1, beside=200,
     )  # fmt: skip
 
 
@@ -61,6 +61,7 @@ class Soak(Sale):
     async def sell(self) -> None:
         """Sell until time is up, then to the last answer."""
         customers = Customers(self.swarm, self.stage.host, self._choose)
+        self._react(customers)
         await self._act("open", 0, self.stage.open)
         self.opened = time.monotonic()
         self._spawn(self._restock())
@@ -81,7 +82,7 @@ class Soak(Sale):
 
     async def _buy(self) -> None:
         """A steady crowd, each viewer one buy after the other, with a rush now and then."""
-        each, sent = self.plan.buys_each, 0
+        each, sent, bundles = self.plan.buys_each, 0, 0
         total = each * VIEWERS
         while sent < total and time.monotonic() < self.ends:
             due = int((time.monotonic() - self.opened) * BUYS_A_SECOND)
@@ -89,6 +90,9 @@ class Soak(Sale):
                 viewer = self.swarm.viewers[sent % VIEWERS]
                 self.swarm.send(viewer, (viewer.number * each + sent // VIEWERS,))
                 sent += 1
+            if bundles < min(self.plan.bundles, time.monotonic() - self.opened):
+                self.bundles.send(bundles)
+                bundles += 1
             await asyncio.sleep(self.random.choice((0.02, 0.02, 0.5)))
 
     async def _restock(self) -> None:
@@ -148,9 +152,11 @@ async def soak(seed: int, seconds: float, tree: Tree) -> tuple[str, bool]:
     history = run.history
     buys = sum(1 for written in history.written_ns if written)
     orders = sum(1 for order in history.order if order)
+    bundles = sum(1 for asked in run.bundles.asked if asked.bundle)
     lines = [
         f"seed {seed}, {time.monotonic() - started:.0f} s, {buys:,} buys,"
-        f" {orders:,} orders, {len(history.endings.asks):,} payments and cancellations,"
+        f" {orders:,} orders, {bundles:,} bundles,"
+        f" {len(history.endings.asks):,} payments and cancellations,"
         f" {sum(run.done.values())} faults: "
         + ", ".join(f"{kind} {n}" for kind, n in sorted(run.done.items())),
         f"points that were not reached in {POINT_WAIT_S:g} s: {sum(run.missed.values())}",

@@ -11,13 +11,14 @@ import asyncio
 import re
 import secrets
 import time
+from dataclasses import replace
 from typing import Literal
 
 import asyncpg
 import msgspec
 from redis.asyncio import Redis
 
-from loadtest.audit import audit, read_gate
+from loadtest.audit import audit, audit_bundles, read_gate
 from loadtest.history import History
 from loadtest.httpcrowd import HttpCrowd
 from loadtest.judge import Audit, Finding, examples
@@ -45,6 +46,7 @@ class Result(msgspec.Struct):
     verdict: Literal["held", "broken", "not counted"]
     buys: int
     orders: int
+    bundles: int  # that became orders
     seconds: float
     resolved_s: float  # from all processes being back to no hold without a row
     slowest_s: float  # from a buy to its answer, `retry` too
@@ -83,6 +85,7 @@ async def play(plan: Plan, tree: Tree) -> Result:
         verdict="broken" if broken else "not counted" if why else "held",
         buys=sum(1 for written in sale.history.written_ns if written),
         orders=sum(1 for order in sale.history.order if order),
+        bundles=sum(1 for asked in sale.bundles.asked if asked.bundle),
         seconds=round(time.monotonic() - started, 2),
         resolved_s=sale.resolved_s,
         slowest_s=round(sale.swarm.slowest_ns / 1e9, 2),
@@ -124,13 +127,18 @@ def _uncounted(plan: Plan, struck: list[Struck], tree: Tree) -> str:
 
 async def findings_of(sale: Sale) -> list[Finding]:
     """The audit at rest, what viewers know, and a last crowd that buys what is left."""
-    target, offer = sale.target, sale.stage.offer
+    target = sale.target
     sale.resolved_s = resolved_s = await _resolved(sale)
     await _all_ended(sale)
-    found = await audit(
-        target.database_url, offer, sale.history,
-        http_url=target.http, redis_url=target.redis_url, rest_wait_s=REST_S,
-    )  # fmt: skip
+    found, other = [
+        await audit(
+            target.database_url, offer, history,
+            http_url=target.http, redis_url=target.redis_url, rest_wait_s=REST_S,
+        )
+        for offer, history in zip(sale.offers, (sale.history, sale.other), strict=True)
+    ]  # fmt: skip
+    found.findings += [replace(f, claim=f"{f.claim} (the offer beside)") for f in other.findings]
+    found.findings.append(await audit_bundles(target.database_url, sale.bundles.asked))
     found.findings.append(
         Finding(
             "I11",
@@ -149,10 +157,11 @@ async def _resolved(sale: Sale) -> float:
     """How long it takes until the gate has no hold without a row."""
     started = time.monotonic()
     async with Redis.from_url(sale.target.redis_url, decode_responses=True) as redis:
-        while (gate := await read_gate(redis, sale.stage.offer)) and gate.unwritten:
-            if time.monotonic() - started > REST_S:
-                break
-            await asyncio.sleep(POLL_S)
+        for offer in sale.offers:
+            while (gate := await read_gate(redis, offer)) and gate.unwritten:
+                if time.monotonic() - started > REST_S:
+                    break
+                await asyncio.sleep(POLL_S)
     return round(time.monotonic() - started, 2)
 
 
@@ -161,10 +170,10 @@ async def _all_ended(sale: Sale) -> None:
     if sale.plan.payment == "none" or sale.plan.hold_s > LONG_HOLD_S:
         return
     connection = await asyncpg.connect(sale.target.database_url)
-    open_sql = "select count(*) from orders where offer = $1 and status = 'reserved'"
+    open_sql = "select count(*) from orders where offer = any($1) and status = 'reserved'"
     ends = time.monotonic() + sale.plan.hold_s + REST_S
     try:
-        while await connection.fetchval(open_sql, sale.stage.offer):
+        while await connection.fetchval(open_sql, sale.offers):
             if time.monotonic() > ends:
                 return  # the audit says which
             await asyncio.sleep(POLL_S)
@@ -175,14 +184,15 @@ async def _all_ended(sale: Sale) -> None:
 async def _told(sale: Sale) -> list[Finding]:
     """Viewers who are there know their orders, and are at the same place of the event log."""
     connection = await asyncpg.connect(sale.target.database_url)
-    rows_sql = "select id, viewer, status from orders where offer = $1"
+    rows_sql = "select id, viewer, status from orders where offer = any($1)"
     try:
-        rows = await connection.fetch(rows_sql, sale.stage.offer)
+        rows = await connection.fetch(rows_sql, sale.offers)
     finally:
         await connection.close()
     ends = time.monotonic() + TOLD_S
     asked: dict[str, list[str]] = {}
-    for ask in sale.history.endings.asks:
+    endings = (sale.history.endings, sale.other.endings)
+    for ask in (ask for one in endings for ask in one.asks):
         took_ms = ask.answered_ms - ask.sent_ms if ask.answered_ms else None
         asked.setdefault(ask.order, []).append(f"{ask.what}: {ask.answer or None} in {took_ms} ms")
     while True:
@@ -193,7 +203,7 @@ async def _told(sale: Sale) -> list[Finding]:
         ]
         names = {sale.history.viewers[viewer.number] for viewer in viewers}
         latest: dict[str, tuple[int, str]] = {}
-        for news in sale.history.endings.news:
+        for news in (news for one in endings for news in one.news):
             latest[news.order] = max(latest.get(news.order, (0, "")), (news.version, news.status))
         unknown = [
             f"{row['id']} of {row['viewer']} is {row['status']},"

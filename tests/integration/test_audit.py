@@ -15,8 +15,8 @@ import pytest
 from redis.asyncio import Redis
 
 from livecart.embedded import Running
-from loadtest.audit import audit
-from loadtest.history import History
+from loadtest.audit import audit, audit_bundles
+from loadtest.history import Asked, History
 from loadtest.hotrow import find_pgbench, hot_row
 from loadtest.judge import Audit
 from loadtest.web import Api, ApiError
@@ -31,7 +31,7 @@ create table movements (n bigint, kind text, units int, order_id text, offer tex
 create table standings (stream text, viewer text, banned boolean);
 create table orders (
     id text, offer text, viewer text, key text, qty int, status text, rank bigint,
-    reserved_at timestamptz default now(), expires_at timestamptz);
+    reserved_at timestamptz default now(), expires_at timestamptz, bundle text);
 """
 OFFER = "of_1"
 
@@ -152,6 +152,19 @@ async def test_a_state_of_another_run_is_none(books: Books) -> None:
     assert await books.broken() == {"I4"}
     await books.database.execute("update offers set status = 'closed'")
     assert await books.broken() == set()
+
+
+async def test_half_a_bundle_is_found(books: Books) -> None:
+    """I2: of two lines one has a row, or another row says that it is of the same bundle."""
+    asked = [Asked("v0", "run.0", {OFFER: 1, "of_2": 1}), Asked("v9", "run.9", {OFFER: 1})]
+    await books.database.execute("update orders set bundle = 'bu_1' where id = 'or_0'")
+    found = await audit_bundles(books.database_url, asked)
+    assert found.passed is False
+    assert "run.0 of v0" in found.detail
+    whole = [Asked("v0", "run.0", {OFFER: 1}, bundle="bu_1")]
+    assert (await audit_bundles(books.database_url, whole)).passed
+    await books.database.execute("update orders set bundle = 'bu_1' where id = 'or_1'")
+    assert (await audit_bundles(books.database_url, whole)).passed is False
 
 
 async def test_a_refusal_for_stock_that_is_there_is_found(books: Books) -> None:

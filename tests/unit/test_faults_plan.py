@@ -22,8 +22,8 @@ def result(seed: int, verdict: str = "held", kind: str = "kill-worker") -> Resul
     return msgspec.convert(
         {
             "seed": seed, "kind": kind, "plan": "…", "verdict": verdict, "buys": 2_000,
-            "orders": 1_000, "seconds": 2.0, "resolved_s": 0.1, "slowest_s": 0.9, "broken": [],
-            "uncounted": [],
+            "orders": 1_000, "bundles": 40, "seconds": 2.0, "resolved_s": 0.1, "slowest_s": 0.9,
+            "broken": [], "uncounted": [],
             "struck": [Struck(kind, kind, 1, 700, "pid 7 ended by SIGKILL"),
                        Struck("flushall", "flushall", 1, 20, "")],
         },
@@ -76,6 +76,9 @@ def test_results_are_kept_by_the_code_that_they_were_made_with(tmp_path: Path) -
     again.add(result(2))
     assert Book(path, "c0de", "abc").done(2)
     assert not Book(path, "0ther", "def").done(1)
+    with path.open("a") as file:
+        file.write('{"code": "0ld", "commit": "x", "result": {"seed": 1}}\n')
+    assert Book(path, "c0de", "abc").done(1)
 
 
 def test_the_code_is_every_file_that_decides_a_run(tmp_path: Path) -> None:

@@ -168,3 +168,16 @@ def test_an_open_offer_is_not_refused_as_shut() -> None:
     opened = Act("open", 0, 500, 600, "ok")
     not_open = replace(closed, outcome="not_open")
     assert "told not_open" in broken(judge_acts(OFFER, [not_open], acted(opened)))["I5"]
+
+
+def test_a_paused_offer_is_not_open() -> None:
+    """I5: told `not_open` while a pause was on, or just over, but not before and not long after."""
+    opened = Act("open", 0, 500, 600, "ok")
+    pause, resume = Act("pause", 0, 1_400, 1_450, "ok"), Act("resume", 0, 1_600, 1_700, "ok")
+    ends = acted(opened, pause, resume)
+    shut = replace(BUY, outcome="not_open", order="", answered_ms=1_500)
+    assert broken(judge_acts(OFFER, [shut], ends)) == {}
+    early = replace(shut, answered_ms=1_300)
+    late = replace(shut, sent_ms=8_000, answered_ms=8_100)
+    for buy in (early, late):
+        assert "told not_open" in broken(judge_acts(OFFER, [buy], ends))["I5"]
