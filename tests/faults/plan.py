@@ -224,10 +224,10 @@ _OFTEN = (
 
 
 def _paid_soon(plan: Plan, shot: Strike, random: Random) -> Plan:
-    """Orders of the first crowd are paid and cancelled while the second buys."""
+    """Orders of the first crowd are paid and cancelled while others buy."""
     return replace(
         plan, payment="required", pay=0.2, cancel=0.4, react_s=0.9, close=None,
-        bursts=((0.0, 2), (0.3, 8)), strikes=(replace(shot, burst=1),),
+        bursts=((0.0, 2), (0.3, 3), (0.7, 3), (1.1, 2)), strikes=(replace(shot, burst=1),),
     )  # fmt: skip
 
 
@@ -238,10 +238,11 @@ def _restocked(plan: Plan, shot: Strike, random: Random) -> Plan:
 
 def _expiring(plan: Plan, shot: Strike, random: Random) -> Plan:
     """The first orders' time is over when the second crowd comes."""
-    second = (round(1.0 + random.uniform(0.02, 0.15), 2), 8)
+    second = round(1.0 + random.uniform(0.02, 0.15), 2)
     return replace(
         plan, payment="required", hold_s=1, pay=0.1, cancel=0.0, close=None,
-        bursts=((0.0, 2), second), strikes=(replace(shot, burst=1),),
+        bursts=((0.0, 2), (second, 4), (round(second + 0.4, 2), 4)),
+        strikes=(replace(shot, burst=1),),
     )  # fmt: skip
 
 
@@ -249,18 +250,20 @@ def _orphaned(plan: Plan, shot: Strike, random: Random) -> Plan:
     """A worker dies with holds whose buyers never return; the keeper resolves them in a crowd."""
     died_at = "admit.committed" if shot.point == "fence.marked" else "hold.replied"
     first = Strike(f"{died_at}=kill@1", 0)
-    second = (round(2.0 + random.uniform(0.0, 0.1), 2), 6)
+    second = round(2.0 + random.uniform(0.0, 0.1), 2)
     return replace(
-        plan, leavers=0.35, close=None, bursts=((0.0, 2), second), strikes=(first, shot)
+        plan, leavers=0.35, close=None, strikes=(first, shot),
+        bursts=((0.0, 2), (second, 3), (round(second + 0.3, 2), 3)),
     )  # fmt: skip
 
 
 def _lagging(plan: Plan, shot: Strike, random: Random) -> Plan:
-    """A worker dies between a change's COMMIT and the gate."""
-    first = Strike("gate.due=kill@1", 0)
+    """A worker dies between a change's COMMIT and the gate, while a crowd waits for it."""
+    first, shot = Strike("gate.due=kill@1", 1), replace(shot, burst=1)
     return replace(
-        plan, workers=1, payment="required", pay=0.0, cancel=0.4, react_s=0.05, hold_s=600,
-        restock=None, lower=None, close=None, bursts=((0.0, 2), (0.65, 8)), strikes=(first, shot),
+        plan, workers=1, payment="required", pay=0.0, cancel=0.4, react_s=0.6, hold_s=600,
+        restock=None, lower=None, close=None, strikes=(first, shot),
+        bursts=((0.0, 2), (0.3, 6), (1.2, 2)),
     )  # fmt: skip
 
 
