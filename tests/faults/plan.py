@@ -167,7 +167,7 @@ def plan_of(seed: int) -> Plan:
         plan = replace(plan, pause=paused)
     plan = _at_point(plan, random) if kind in POINTS else _from_outside(plan, random)
     if random.random() < 0.25:
-        second = drawn(random.choice([*FaultName]), random, burst=1)
+        second = drawn(random.choice([*FaultName]), random, burst=len(plan.bursts) - 1)
         plan = replace(plan, strikes=(*plan.strikes, second))
     return plan
 
@@ -253,7 +253,7 @@ def _orphaned(plan: Plan, shot: Strike, random: Random) -> Plan:
     second = round(2.0 + random.uniform(0.0, 0.1), 2)
     return replace(
         plan, leavers=0.35, close=None, strikes=(first, shot),
-        bursts=((0.0, 2), (second, 3), (round(second + 0.3, 2), 3)),
+        bursts=((0.0, 2), (second, 2), (round(second + 0.2, 2), 2), (round(second + 0.4, 2), 2)),
     )  # fmt: skip
 
 
@@ -268,10 +268,10 @@ def _lagging(plan: Plan, shot: Strike, random: Random) -> Plan:
 
 
 def _rebuilt(plan: Plan, shot: Strike, random: Random) -> Plan:
-    """Redis forgets, and the gate is made anew while a second crowd comes."""
+    """Redis forgets, and the gate is made anew while others come and come."""
     lost = drawn(random.choice((FaultName.FLUSHALL, FaultName.KILL_REDIS)), random, 0, 0.2)
-    second = (round(random.uniform(0.3, 0.5), 2), 4)
-    return replace(plan, close=None, bursts=((0.0, 3), second), strikes=(shot, lost))
+    bursts = ((0.0, 3), (0.2, 2), (0.4, 2), (0.6, 2), (0.8, 1))
+    return replace(plan, close=None, bursts=bursts, bundles=1, strikes=(shot, lost))
 
 
 def _late(plan: Plan, shot: Strike, random: Random) -> Plan:

@@ -160,8 +160,8 @@ class Sale:
             await self._until(at_s)
             unanswered = self.history.unanswered
             due = [strike for strike in self.plan.strikes if strike.burst == number]
-            self.bundles.send(number * self.plan.bundles, self.plan.bundles)
             await self._send(first, buys, [strike for strike in due if strike.point])
+            self.bundles.send(number * self.plan.bundles, self.plan.bundles)
             for strike in due:
                 if not strike.point:
                     after = unanswered - int(strike.share * buys * self.plan.viewers)
