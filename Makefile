@@ -13,7 +13,9 @@ DEV_STAMP := .venv/.ready-dev
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test model bench bench-core lint format demo coverage clean proofs SEEDS ?= 1..200 SECONDS ?= 600 faults soak
+SEEDS ?= 1..200
+SECONDS ?= 600
+.PHONY: help setup up test model proofs faults soak bench bench-core lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12

@@ -245,7 +245,7 @@ class _Pages(Snapshot):
     """A snapshot whose pages are nobody's steps."""
 
     def __init__(self, state: Snapshot, asking: Callable[[], Any]) -> None:
-        super().__init__(state.offer, state.fence_rank, state._orders)
+        super().__init__(state.offer, state.rank_floor, state._orders)
         self._asking = asking
 
     async def pages(self) -> AsyncIterator[list[asyncpg.Record]]:
