@@ -39,6 +39,9 @@ def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
         waiting=record.waiting,
         waitlist_max=_unless(record.waitlist_max, records.WAITLIST_MAX),
         waitlist_hold_s=_unless(record.waitlist_hold_s, records.WAITLIST_HOLD_S),
+        mode=record.mode,
+        seed_hash=record.seed_hash,
+        seed=record.seed,
     )
 
 
@@ -101,6 +104,9 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         waiting=row.waiting,
         waitlist_max=_unless(row.waitlist_max, records.WAITLIST_MAX),
         waitlist_hold_s=_unless(row.waitlist_hold_s, records.WAITLIST_HOLD_S),
+        mode=row.mode,
+        seed_hash=row.seed_hash,
+        seed=row.seed,
     )
 
 
@@ -132,3 +138,6 @@ class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     waitlist_max: int = records.WAITLIST_MAX
     waitlist_hold_s: int = records.WAITLIST_HOLD_S
+    mode: records.OfferMode = "sale"
+    seed_hash: str | None = None
+    seed: str | None = None

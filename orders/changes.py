@@ -23,6 +23,7 @@ from orders.records import (
     Figures,
     Listener,
     Offer,
+    OfferMode,
     Order,
     Refused,
     Why,
@@ -103,11 +104,12 @@ class Changes:
         extends: int,
         waitlist_max: int = WAITLIST_MAX,
         waitlist_hold_s: int = WAITLIST_HOLD_S,
+        mode: OfferMode = "sale",
     ) -> Offer | Refused:
         """Make an offer, a draft or (with `opens_at`) scheduled; times in ms."""
         word = await self._ledger.create_offer(
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
-            payment, keyword, extends, waitlist_max, waitlist_hold_s,
+            payment, keyword, extends, waitlist_max, waitlist_hold_s, mode,
         )  # fmt: skip
         return await self._offer(offer, word)
 

@@ -14,10 +14,12 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 OfferStatus = Literal["draft", "scheduled", "open", "paused", "sold_out", "closed"]
+OfferMode = Literal["sale", "draw"]
 OrderStatus = Literal["reserved", "confirmed", "shipped", "expired", "cancelled", "refunded"]
 LIVE: tuple[OrderStatus, ...] = ("reserved", "confirmed", "shipped")
 WAITLIST_MAX = 10_000  # entries of an offer, and
 WAITLIST_HOLD_S = 60  # how long one that got units may pay, unless the offer says otherwise
+DRAW_ENTRIES_MAX = 50_000  # of an offer that is drawn: it is drawn under one lock
 
 
 class Why(StrEnum):
@@ -65,6 +67,9 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     waiting: int = 0  # entries of the waitlist
     waitlist_max: int = WAITLIST_MAX
     waitlist_hold_s: int = WAITLIST_HOLD_S  # for who got units by waiting
+    mode: OfferMode = "sale"  # `draw`: when it opens, units go to the lowest scores of who entered
+    seed_hash: str | None = None  # of a draw: hex of sha256(seed), from the start,
+    seed: str | None = None  # and the seed in hex, once it is drawn
 
     @property
     def left(self) -> int:
@@ -75,6 +80,11 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     def active(self) -> bool:
         """Tell whether buys are decided by the gate in Redis rather than by the row alone."""
         return self.status not in ("draft", "closed")
+
+    @property
+    def undrawn(self) -> bool:
+        """Tell whether this is a draw that has not been held, as far as this record knows."""
+        return self.mode == "draw" and self.seed is None
 
 
 class Order(msgspec.Struct, kw_only=True, frozen=True):

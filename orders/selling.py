@@ -253,6 +253,10 @@ class Selling:
         """Return an offer as it is now, or None; raises `LedgerAway`."""
         return await self._offer_reads.get(offer)
 
+    def known(self, offer: str) -> Offer | None:
+        """Return what is kept of an offer that buys came for: of it, what never changes holds."""
+        return self._offers.get(offer)
+
     def _remember(self, offer: Offer) -> None:
         """Keep what never changes of an offer that left its draft."""
         if len(self._offers) >= self.limits.offers_cached_max:

@@ -3,7 +3,8 @@
 Owns the order of steps of a join: the entry that is there, a buy like any other, and only when that
 finds the offer sold out for good, a rank from the gate and an entry in Postgres. Knows no sockets.
 Called by `livecart`; built by selling. Who gets what comes back is decided where it comes back, in
-Postgres (`promote`), and this process need not be there then.
+Postgres (`promote`), and this process need not be there then. The entries of a draw are such
+entries: until it is held, a buy finds the offer not open, and the ledger takes the entry.
 
 What makes each step safe when the process stops after it: a buy is what it always is; a rank that
 was drawn and not used is a gap; the entry is inserted under the offer's lock, where a unit that
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Words of the ledger after which the viewer asks for stock once more.
-_ANEW = ("free", "again", "epoch")
+_ANEW = ("free", "again", "epoch", "due")
 
 
 class _Try(Buy):
@@ -98,13 +99,24 @@ class Waitlist:
             return _as_it_stands(entry, ask, stream)
         for _ in range(selling.limits.wait_tries_max):
             bought = await self._buy(_Try(offer, ask, tag, stream))
-            if not (isinstance(bought, Refused) and bought.why is Why.SOLD_OUT):
+            if not (isinstance(bought, Refused) and self._may_wait(offer, bought.why)):
                 return bought
             entered = await selling.in_time(self._line(offer).get(ask))
             if entered is None or entered.word not in _ANEW:
                 return _answer(offer, entered)
             await asyncio.sleep(selling.limits.poll_s)  # the gate learns of it, or is rebuilt
         return selling.retry()
+
+    def _may_wait(self, offer: str, why: Why) -> bool:
+        """Tell whether who was refused so may be on the list; the ledger knows, under its lock.
+
+        Who comes before the opening is asked for only where a draw's entries gather meanwhile: a
+        crowd that is early for a sale must not reach the ledger.
+        """
+        if why is Why.NOT_OPEN:
+            known = self._selling.known(offer)
+            return known is None or known.mode == "draw"
+        return why is Why.SOLD_OUT
 
     async def _buy(self, buy: _Try) -> Outcome:
         self._selling.buy(buy)
@@ -163,7 +175,7 @@ def _answer(offer: str, entered: Entered | None) -> Waitlisted | Refused:
         case "waiting" | "waits":
             return Waitlisted(offer, entered.place, replayed=entered.word == "waits")
         case "full":
-            return Refused(Why.SOLD_OUT, message="Sold out, and the waitlist is full.")
+            return Refused(Why.SOLD_OUT, message="The list of who waits is full.")
         case "conflict":
             what = "You wait for another number of it, or left the list: take a new key."
             return Refused(Why.CONFLICT, message=what)

@@ -61,6 +61,7 @@ class Shape(msgspec.Struct, omit_defaults=True, kw_only=True):
 StreamStatus = Literal["scheduled", "live", "ended"]
 OfferStatus = Literal["draft", "scheduled", "open", "paused", "sold_out", "closed"]
 OrderStatus = Literal["reserved", "confirmed", "shipped", "expired", "cancelled", "refunded"]
+OfferMode = Literal["sale", "draw"]
 Payment = Literal["required", "none"]
 
 
@@ -121,6 +122,9 @@ class Offer(Shape, kw_only=True):
     waiting: int = 0  # viewers on the waitlist
     waitlist_max: int | None = None  # how many may be on it, 0: there is none; absent: 10,000
     waitlist_hold_s: int | None = None  # how long who got units so may pay; absent: 60
+    mode: OfferMode = "sale"  # `draw`: who entered by `waitlist` before it opens may win its units
+    seed_hash: str | None = None  # of a draw: hex of sha256(seed), before anybody enters,
+    seed: str | None = None  # and the seed in hex once it is drawn: lowest HMAC(seed, viewer) won
 
 
 class Pin(Shape, kw_only=True):
@@ -238,7 +242,7 @@ class Extend(Command, tag="extend", kw_only=True):
 
 
 class Waitlist(Command, tag="waitlist", kw_only=True):
-    """Wait for units of a sold-out offer; the order that comes of it has this key."""
+    """Wait for units of a sold-out offer, or enter a draw; the order to come has this key."""
 
     offer: Id
     qty: Qty
@@ -544,7 +548,10 @@ class Bundle(Event, tag="bundle", kw_only=True):
 
 
 class Waitlisted(Event, tag="waitlisted", kw_only=True):
-    """Answers `waitlist` where nothing is left; `position` is from 1."""
+    """Answers `waitlist` where nothing is left, or a draw is to come; `position` is from 1.
+
+    Before a draw it is that of the entry, which wins nothing by it.
+    """
 
     re: int | None
     offer: str

@@ -27,6 +27,7 @@ from streams.protocol import (
     Id,
     Keyword,
     Offer,
+    OfferMode,
     Payment,
     PriceMinor,
     Quantity,
@@ -56,6 +57,7 @@ class NewOffer(msgspec.Struct, kw_only=True):
     extends: Extends | None = None
     waitlist_max: WaitlistMax | None = None
     waitlist_hold_s: HoldS | None = None
+    mode: OfferMode | None = None
 
 
 class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -73,6 +75,7 @@ class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
     extends: Extends | None = None
     waitlist_max: WaitlistMax | None = None
     waitlist_hold_s: HoldS | None = None
+    mode: OfferMode | None = None
 
 
 class Restock(msgspec.Struct, kw_only=True):
@@ -86,6 +89,7 @@ async def create(call: Call, body: NewOffer) -> Offer:
     stream, shop = await hosted_stream(call)
     product = await shops_product(call, body.product, shop)
     _in_order(body.opens_at, body.closes_at)
+    mode, waitlist_max = body.mode or "sale", _waitlist_max(body, None)
     made = done(
         await call.services.changes.create_offer(
             call.services.ids.new("of"),
@@ -100,8 +104,9 @@ async def create(call: Call, body: NewOffer) -> Offer:
             payment=body.payment or "required",
             keyword=body.keyword,
             extends=body.extends or 0,
-            waitlist_max=_or(body.waitlist_max, records.WAITLIST_MAX),
+            waitlist_max=waitlist_max,
             waitlist_hold_s=_or(body.waitlist_hold_s, records.WAITLIST_HOLD_S),
+            mode=mode,
         )
     )
     return views.offer(made, product)
@@ -140,6 +145,10 @@ async def revise(call: Call, body: Revision) -> Offer:
     fields = msgspec.to_builtins(body)
     if not fields:
         return await _shown(call, offer)
+    if body.mode is not None or body.waitlist_max is not None:
+        waitlist_max = _waitlist_max(body, offer)
+        if waitlist_max != offer.waitlist_max:
+            fields["waitlist_max"] = waitlist_max
     return await _shown(call, done(await call.services.changes.revise_offer(offer.id, fields)))
 
 
@@ -177,6 +186,19 @@ async def restock(call: Call, body: Restock) -> Offer:
 
 async def _shown(call: Call, offer: records.Offer) -> Offer:
     return views.offer(offer, await product_of(call, offer))
+
+
+def _waitlist_max(body: NewOffer | Revision, offer: records.Offer | None) -> int:
+    """Return how many may wait; a draw takes more unless told otherwise, but never none."""
+    before = "sale" if offer is None else offer.mode
+    mode = body.mode or before
+    usual = records.DRAW_ENTRIES_MAX if mode == "draw" else records.WAITLIST_MAX
+    stands = usual if offer is None or mode != before else offer.waitlist_max
+    given = _or(body.waitlist_max, stands)
+    if mode == "draw" and not 1 <= given <= records.DRAW_ENTRIES_MAX:
+        what = f"Expected 1 to {records.DRAW_ENTRIES_MAX} of a draw"
+        raise Refused(Code.BAD_REQUEST, what, field="waitlist_max")
+    return given
 
 
 def _or(given: int | None, default: int) -> int:

@@ -16,7 +16,18 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from livecart.api import bundles, offers, openapi, ops, orders, pages, products, streams, waitlist
+from livecart.api import (
+    bundles,
+    draws,
+    offers,
+    openapi,
+    ops,
+    orders,
+    pages,
+    products,
+    streams,
+    waitlist,
+)
 from livecart.api.calls import answer_error
 from livecart.api.operations import Operation, Path
 from livecart.api.problems import Answer, problem
@@ -28,6 +39,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *bundles.OPERATIONS,
     *offers.OPERATIONS,
     *waitlist.OPERATIONS,
+    *draws.OPERATIONS,
     *streams.OPERATIONS,
     *products.OPERATIONS,
 )

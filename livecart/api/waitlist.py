@@ -81,7 +81,7 @@ async def listed(call: Call) -> dict[str, Any]:
     elif not hosts(identity, offer.shop, offer.stream):
         raise Refused(Code.FORBIDDEN)
     page = partial(call.services.selling.waitlist.ledger.page, offer.id, viewer)
-    found = await page(_after(query), limit + 1)
+    found = await page(after(query), limit + 1)
     shown = [
         Waiter(viewer=e.viewer, qty=e.qty, key=e.key, position=e.position, joined_at=e.joined_at)
         for e in found
@@ -89,8 +89,8 @@ async def listed(call: Call) -> dict[str, Any]:
     return listing(found, shown, limit)
 
 
-def _after(query: Page) -> int:
-    """Return the rank that a page comes after; raise `Refused` for a cursor of another list."""
+def after(query: Page) -> int:
+    """Return the number that a page comes after; raise `Refused` for a cursor of another list."""
     before = query.before or "0"
     if not (before.isascii() and before.isdigit() and len(before) <= 18):
         raise Refused(Code.BAD_REQUEST, "Not a cursor of this list", field="cursor")

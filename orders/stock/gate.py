@@ -108,7 +108,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             status=offer.status,
             live=offer.stream_status != "scheduled",  # an ended stream's offers are closed
-            opens_ms=offer.opens_at or 0,
+            # A draw opens when it is held, in Postgres: the gate must not by its own clock.
+            opens_ms=0 if offer.mode == "draw" else offer.opens_at or 0,
             closes_ms=offer.closes_at or 0,
             quantity=offer.quantity,
             per_viewer=offer.per_viewer,

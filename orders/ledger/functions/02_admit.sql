@@ -9,8 +9,9 @@ begin
         when p_offer.epoch <> p_epoch then 'epoch'
         when not stream_live then 'not_live'
         -- The gate opens by its own clock and opening latches (R8); two seconds is more than two
-        -- well-kept clocks differ by.
-        when p_offer.status = 'scheduled' and p_offer.opens_at <= p_now + interval '2 s' then null
+        -- well-kept clocks differ by. A draw opens by being drawn, here.
+        when p_offer.status = 'scheduled' and p_offer.mode = 'sale'
+             and p_offer.opens_at <= p_now + interval '2 s' then null
         when p_offer.status in ('draft', 'paused', 'scheduled') then 'not_open'
     end;
 end $$;

@@ -18,29 +18,37 @@ begin
 end $$;
 
 -- open_offer: open an offer now, or, with p_if_due, only when its time has come. A paused one is
--- resumed.
+-- resumed; one of mode `draw` that has not been drawn is drawn with it. Past its end nothing is.
 create or replace function open_offer(p_offer text, p_if_due boolean) returns text
 language plpgsql as $$
 declare
     o offers;
     stream_status text;
     why text;
+    now_at timestamptz;
 begin
     select * into o from offers where id = p_offer for update;
     if not found then
         return 'not_found';
     end if;
+    now_at := clock_timestamp();
     select s.status into stream_status from streams s where s.id = o.stream;
     if o.status in ('open', 'sold_out') then
         return 'again';
     elsif o.status = 'closed' or stream_status = 'ended' then
         return 'conflict';
-    elsif p_if_due and (o.status <> 'scheduled' or o.opens_at > clock_timestamp()) then
+    elsif p_if_due and (o.status <> 'scheduled' or o.opens_at > now_at) then
         return 'again';
+    elsif o.mode = 'draw' and o.seed is null and o.closes_at <= now_at then
+        return 'conflict';
     end if;
     why := case when o.status = 'paused' then 'resumed' end;
     o.status := 'open';
-    o := promote(o, clock_timestamp());  -- what came back while it was paused
+    if o.mode = 'draw' and o.seed is null then
+        o := hold_draw(o, now_at);
+    else
+        o := promote(o, now_at);  -- what came back while it was paused
+    end if;
     o := note_state(o, coalesce(why, 'opened'));
     perform tell(o.stream, 'offer.opened', o.id, why, offer_body(o));
     if o.taken = o.quantity then
@@ -237,7 +245,7 @@ create or replace function create_offer(
     p_id text, p_stream text, p_product text, p_price_minor bigint, p_quantity integer,
     p_per_viewer integer, p_opens_at timestamptz, p_closes_at timestamptz, p_hold_s integer,
     p_payment text, p_keyword text, p_extends integer, p_waitlist_max integer,
-    p_waitlist_hold_s integer
+    p_waitlist_hold_s integer, p_mode text
 ) returns text language plpgsql as $$
 declare
     s streams;
@@ -257,6 +265,9 @@ begin
                 p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword,
                 p_extends, p_waitlist_max, p_waitlist_hold_s)
         returning * into o;
+    if p_mode = 'draw' then
+        o := commit_draw(o.id);
+    end if;
     -- Movement 0: what the offer begins with; no gate ever has to apply it.
     insert into movements (offer, n, kind, units, reason, epoch)
         values (o.id, 0, 'quantity', o.quantity, 'created', o.epoch);
@@ -284,6 +295,9 @@ begin
     end if;
     if o.status = 'draft' then
         before := o.quantity;
+        if p ->> 'mode' = 'sale' and o.mode = 'draw' then
+            perform forget_draw(o.id);
+        end if;
         update offers set
             product = coalesce(p ->> 'product', product),
             price_minor = coalesce((p ->> 'price_minor')::bigint, price_minor),
@@ -299,6 +313,9 @@ begin
             waitlist_hold_s = coalesce((p ->> 'waitlist_hold_s')::integer, waitlist_hold_s),
             version = version + 1
             where id = p_offer returning * into o;
+        if p ->> 'mode' = 'draw' and o.mode = 'sale' then
+            o := commit_draw(o.id);
+        end if;
         if o.quantity <> before then
             o.last_movement := move(o.id, o.last_movement, o.epoch, 'quantity',
                                     o.quantity - before, null, 'revised');

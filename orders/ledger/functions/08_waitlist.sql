@@ -122,6 +122,9 @@ $$;
 -- again (an order has this key); key_reused (with another qty); conflict (he waits for another
 -- number of units, or withdrew this very request); epoch; why the offer takes no order; forbidden;
 -- limit_reached; free; full.
+--
+-- An offer that will be drawn takes entries until its window closes; from then until it is drawn a
+-- line is `due`, and asks again.
 create or replace function join_waitlist(
     p_offer text, p_epoch integer, p_viewers text[], p_keys text[], p_qtys integer[],
     p_ranks bigint[]
@@ -141,13 +144,19 @@ declare
     seen boolean;
     have bigint;
     joined integer := 0;
+    gathering boolean;
 begin
     select * into o from offers where id = p_offer for update;
     if not found then
         raise exception 'join_waitlist: no offer %', p_offer using errcode = 'no_data_found';
     end if;
     now_at := clock_timestamp();
-    refused := coalesce(shut(o, p_epoch, now_at), case when o.closes_at <= now_at then 'closed' end);
+    gathering := gathers(o);
+    refused := shut(o, p_epoch, now_at);
+    if gathering and refused = 'not_open' then
+        refused := case when o.opens_at <= now_at then 'due' end;
+    end if;
+    refused := coalesce(refused, case when o.closes_at <= now_at then 'closed' end);
     for i in 1 .. cardinality(p_viewers) loop
         place := null;
         select * into e from waitlist w where w.offer = p_offer and w.viewer = p_viewers[i];
@@ -165,7 +174,7 @@ begin
             when exists (select 1 from standings s where s.stream = o.stream
                             and s.viewer = p_viewers[i] and s.banned) then 'forbidden'
             when coalesce(have, 0) + p_qtys[i] > o.per_viewer then 'limit_reached'
-            when o.taken + p_qtys[i] <= o.quantity then 'free'
+            when o.taken + p_qtys[i] <= o.quantity and not gathering then 'free'
             when o.waiting >= o.waitlist_max then 'full'
             else 'waiting' end;
         if word = 'waiting' then

@@ -3,7 +3,8 @@
 select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity, o.taken,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
-       o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s
+       o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
+       o.seed_hash, o.seed
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.id = any ($1::text[])
  order by o.id
@@ -13,7 +14,8 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
 select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity, o.taken,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
-       o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s
+       o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
+       o.seed_hash, o.seed
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.stream = $1
  order by o.id desc
@@ -68,12 +70,13 @@ select greatest(o.fence_rank, coalesce((select max(w.rank) from waitlist w where
   from offers o where o.id = $1
 
 -- name: brought_lately
--- Orders of the waitlist whose viewers may not know of them: a lost gate leaves no trace of what it
+-- Orders of the waitlist, or of a draw, whose viewers may not know of them: a lost gate leaves no trace of what it
 -- had not applied. Older ones are over, or were paid or extended by who knew of them.
 select m.order_id
   from movements m join offers o on o.id = m.offer
  where m.offer = $1 and m.kind = 'take'
-   and m.at > clock_timestamp() - make_interval(secs => o.waitlist_hold_s + 60)
+   and m.at > clock_timestamp() - make_interval(secs => 60 + greatest(
+           o.waitlist_hold_s, case o.mode when 'draw' then o.hold_s end))
 
 -- name: rebuild_orders
 -- Every order of an offer, terminal ones too: their keys stay bound.
