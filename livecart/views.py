@@ -39,7 +39,7 @@ def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
         waiting=record.waiting,
         waitlist_max=_unless(record.waitlist_max, records.WAITLIST_MAX),
         waitlist_hold_s=_unless(record.waitlist_hold_s, records.WAITLIST_HOLD_S),
-        mode=record.mode,
+        mode=None if record.mode == "sale" else record.mode,
         seed_hash=record.seed_hash,
         seed=record.seed,
     )
@@ -104,7 +104,7 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         waiting=row.waiting,
         waitlist_max=_unless(row.waitlist_max, records.WAITLIST_MAX),
         waitlist_hold_s=_unless(row.waitlist_hold_s, records.WAITLIST_HOLD_S),
-        mode=row.mode,
+        mode=None if row.mode == "sale" else row.mode,
         seed_hash=row.seed_hash,
         seed=row.seed,
     )

@@ -122,7 +122,9 @@ class Offer(Shape, kw_only=True):
     waiting: int = 0  # viewers on the waitlist
     waitlist_max: int | None = None  # how many may be on it, 0: there is none; absent: 10,000
     waitlist_hold_s: int | None = None  # how long who got units so may pay; absent: 60
-    mode: OfferMode = "sale"  # `draw`: who entered by `waitlist` before it opens may win its units
+    mode: OfferMode | None = (
+        None  # `draw`: who entered by `waitlist` in time may win; absent: `sale`
+    )
     seed_hash: str | None = None  # of a draw: hex of sha256(seed), before anybody enters,
     seed: str | None = None  # and the seed in hex once it is drawn: lowest HMAC(seed, viewer) won
 

@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 
 from orders import draws
-from orders.keeper import KeeperLimits
 from orders.ledger.draws import draw_entries, draw_of
 from orders.ledger.ledger import Line
-from orders.records import Accepted, Offer, Outcome, Refused, Waitlisted
+from orders.records import Accepted, Offer, Refused, Waitlisted
 from tests.shop import Hub, Shop, bought, done, why
+from tests.waitlist_rig import AT_ONCE, join, refused, status_of, waiting
 
 LATER = 4_000_000_000_000
 NAMES = [f"viewer-{n}" for n in range(12)]
@@ -27,7 +27,7 @@ NAMES = [f"viewer-{n}" for n in range(12)]
 def hub(shop: Shop) -> Hub:
     """A hub whose keeper waits for nobody."""
     hub = shop.hubs[0]
-    hub.keeper.limits = KeeperLimits(grace_ms=0, lag_grace_s=0, building_s=0)
+    hub.keeper.limits = AT_ONCE
     return hub
 
 
@@ -37,21 +37,9 @@ async def draw(shop: Shop, units: int = 3, **more: Any) -> Offer:
     return await shop.offer(units, opened=False, **(terms | more))
 
 
-async def enter(
-    hub: Hub, offer: Offer, viewer: str, qty: int = 1, key: str | None = None
-) -> Waitlisted | Outcome:
-    """Enter, sending the same key again while the answer is `retry`, as a client does."""
-    async with asyncio.timeout(30):
-        while True:
-            answer = await hub.selling.waitlist.join(offer.id, viewer, qty, key or f"e-{viewer}")
-            if not (isinstance(answer, Refused) and answer.why == "retry"):
-                return answer
-            await asyncio.sleep(0.02)
-
-
 async def entered(hub: Hub, offer: Offer, viewers: list[str], qty: int = 1) -> None:
     """Have viewers enter at once."""
-    for answer in await asyncio.gather(*(enter(hub, offer, v, qty) for v in viewers)):
+    for answer in await asyncio.gather(*(join(hub, offer, v, qty) for v in viewers)):
         assert isinstance(answer, Waitlisted), answer
 
 
@@ -84,13 +72,7 @@ async def holders(shop: Shop, offer: Offer) -> list[str]:
 
 async def waiters(hub: Hub, offer: Offer) -> list[str]:
     """Return who waits, first come first."""
-    return [e.viewer for e in await hub.selling.waitlist.ledger.page(offer.id, None, 0, 1_000)]
-
-
-async def status_of(hub: Hub, offer: Offer) -> tuple[str, int, int]:
-    """Return (status, left, waiting)."""
-    now = (await hub.ledger.offers([offer.id]))[0]
-    return now.status, now.left, now.waiting
+    return [entry.viewer for entry in await waiting(hub, offer)]
 
 
 async def rewrite(shop: Shop, sql: str, *args: object) -> None:
@@ -151,10 +133,10 @@ async def test_the_lowest_win_and_the_unpaid_goes_to_the_next(shop: Shop, hub: H
     assert sorted(o.viewer for o in hub.heard.changes) == sorted(order[:3])
     await shop.at_rest(offer.id)
 
-    loser = await enter(hub, offer, order[4])
+    loser = await join(hub, offer, order[4])
     assert isinstance(loser, Waitlisted)
     assert (loser.position, loser.replayed) == (2, True)
-    winner = await enter(hub, offer, order[0])
+    winner = await join(hub, offer, order[0])
     assert isinstance(winner, Accepted)
     assert winner.replayed
     assert winner.order.expires_at == winner.order.reserved_at + 600_000
@@ -165,7 +147,7 @@ async def test_the_lowest_win_and_the_unpaid_goes_to_the_next(shop: Shop, hub: H
     )  # fmt: skip
     await hub.keeper.round()
     assert sorted(await holders(shop, offer)) == sorted([order[0], order[2], order[3]])
-    late = await enter(hub, offer, order[3])
+    late = await join(hub, offer, order[3])
     assert isinstance(late, Accepted)
     assert late.order.expires_at == late.order.reserved_at + 45_000
     await shop.at_rest(offer.id)
@@ -234,42 +216,36 @@ async def test_many_connections_of_one_viewer_are_one_entry(shop: Shop, hub: Hub
     offer = await draw(shop, 2, per_viewer=2)
     other = await shop.hub()
     answers = await asyncio.gather(
-        *(enter(which, offer, "ann", 1, f"k{n % 7}") for n in range(30) for which in (hub, other))
+        *(join(which, offer, "ann", 1, f"k{n % 7}") for n in range(30) for which in (hub, other))
     )
     assert all(isinstance(answer, Waitlisted) and answer.position == 1 for answer in answers)
-    assert why(await _outcome(enter(hub, offer, "bob", 3))) == "limit_reached"
-    assert why(await _outcome(enter(hub, offer, "ann", 2, "k0"))) in ("key_reused", "conflict")
+    assert refused(await join(hub, offer, "bob", 3)) == "limit_reached"
+    assert refused(await join(hub, offer, "ann", 2, "k0")) in ("key_reused", "conflict")
     assert await status_of(hub, offer) == ("scheduled", 2, 1)
     done(await hub.changes.open_offer(offer.id))
     assert await holders(shop, offer) == ["ann"]
     await shop.at_rest(offer.id)
 
 
-async def _outcome(entering: Any) -> Outcome:
-    answer: Waitlisted | Outcome = await entering
-    assert not isinstance(answer, Waitlisted)
-    return answer
-
-
 async def test_entries_are_bounded_and_taken_in_the_window_alone(shop: Shop, hub: Hub) -> None:
     """Not before the stream is live, not past `waitlist_max`, not once the window is closed."""
     early = await draw(shop, stream=await shop.stream("scheduled"))
-    assert why(await _outcome(enter(hub, early, "ann"))) == "not_live"
+    assert refused(await join(hub, early, "ann")) == "not_live"
     sale = await draw(shop, mode="sale")
-    assert why(await _outcome(enter(hub, sale, "ann"))) == "not_open"
+    assert refused(await join(hub, sale, "ann")) == "not_open"
     full = await draw(shop, waitlist_max=2)
     await entered(hub, full, ["ann", "bob"])
-    refused = await _outcome(enter(hub, full, "cem"))
-    assert isinstance(refused, Refused)
-    assert (refused.why.value, "full" in refused.message) == ("sold_out", True)
+    answer = await join(hub, full, "cem")
+    assert isinstance(answer, Refused)
+    assert (answer.why.value, "full" in answer.message) == ("sold_out", True)
 
     offer = await draw(shop, 1)
     await entered(hub, offer, ["ann"])
     await fall_due(shop, offer)
     late = await hub.selling.waitlist.join(offer.id, "bob", 1, "k")
-    assert why(late if isinstance(late, Refused) else None) == "retry"
+    assert refused(late) == "retry"
     await hub.keeper.round()
-    after = await enter(hub, offer, "bob", 1, "k")
+    after = await join(hub, offer, "bob", 1, "k")
     assert isinstance(after, Waitlisted)  # for what comes back, behind everybody who took part
     assert await holders(shop, offer) == ["ann"]
     await shop.rested(offer.id)
@@ -421,7 +397,7 @@ async def test_no_draw_is_held_past_the_end(shop: Shop, hub: Hub) -> None:
         assert await status_of(hub, offer) == ("closed", 2, 0)
         assert (await hub.ledger.offers([offer.id]))[0].seed is None
         assert await holders(shop, offer) == []
-        assert why(await _outcome(enter(hub, offer, "bob"))) == "closed"
+        assert refused(await join(hub, offer, "bob")) == "closed"
 
 
 async def test_a_pause_is_no_second_draw(shop: Shop, hub: Hub) -> None:
@@ -433,7 +409,7 @@ async def test_a_pause_is_no_second_draw(shop: Shop, hub: Hub) -> None:
     done(await hub.changes.pause_offer(offer.id))
     seed = await seed_of(hub, offer)
     assert await holders(shop, offer) == ["ann"]
-    assert why(await _outcome(enter(hub, offer, "bob"))) == "not_open"
+    assert refused(await join(hub, offer, "bob")) == "not_open"
     done(await hub.changes.resume_offer(offer.id))
     assert (await seed_of(hub, offer), await status_of(hub, offer)) == (seed, ("open", 1, 0))
     await shop.at_rest(offer.id)
