@@ -1,9 +1,9 @@
 """The auditor: judges a sale by queries of its own, never by what the server says about itself.
 
 Owns the reading for the invariants I1-I6, I8, I10 and I11 from Postgres, Redis and, where one is
-given, a History of what buyers saw; judge says what it means, and waiting judges the waitlist. It
-imports nothing of `orders` or `livecart`: it knows the documented names in SQL and in Redis, and
-the public HTTP. Called by the scenarios and the demo.
+given, a History of what buyers saw; judge says what it means, waiting judges the waitlist and
+draws a draw. It imports nothing of `orders` or `livecart`: it knows the documented names in SQL
+and in Redis, and the public HTTP. Called by the scenarios and the demo.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from loadtest.draws import judge_draw
 from loadtest.history import Asked, History
 from loadtest.judge import (
     DURABILITY,
@@ -174,6 +175,7 @@ async def _always(connection: asyncpg.Connection, offer: str) -> list[Finding]:
         over = await connection.fetch(OVER_LIMIT_SQL, offer)
         ranks = await connection.fetch(RANK_SQL, offer)
         waitlist = await judge_waitlist(connection, offer)
+        draw = await judge_draw(connection, offer)
     return [
         Finding(
             "I1",
@@ -200,6 +202,7 @@ async def _always(connection: asyncpg.Connection, offer: str) -> list[Finding]:
             examples(f"{r['viewer']} {r['key']} × {r['times']}" for r in twice),
         ),
         *waitlist,
+        *draw,
     ]
 
 

@@ -24,10 +24,14 @@ from loadtest.web import Api, ApiError
 TABLES = """
 create table offers (
     id text, quantity int, taken int, per_viewer int, epoch int, status text, stream text,
-    closes_at timestamptz, waiting int default 0, waitlist_max int default 10);
+    closes_at timestamptz, waiting int default 0, waitlist_max int default 10, seed_hash text,
+    seed text);
+create table draws (offer text, seed bytea, entries int, winners int, units int);
+create table facts (subject text, n bigint, body jsonb);
 create table waitlist (
     viewer text, key text, qty int, rank bigint, offer text default 'of_1', left_at timestamptz);
-create table movements (n bigint, kind text, units int, order_id text, offer text default 'of_1');
+create table movements (
+    n bigint, kind text, units int, order_id text, offer text default 'of_1', reason text);
 create table standings (stream text, viewer text, banned boolean);
 create table orders (
     id text, offer text, viewer text, key text, qty int, status text, rank bigint,

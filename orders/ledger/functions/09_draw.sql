@@ -94,10 +94,10 @@ begin
         end if;
     end loop;
 
-    insert into draw_entries (offer, place, viewer, qty, score, won)
-        select o.id, e.place, e.viewer, e.qty, e.score, e.id is not null
-          from unnest(ids, viewers, qtys, scores) with ordinality
-               as e (id, viewer, qty, score, place);
+    insert into draw_entries (offer, place, viewer, qty, score, rank, won)
+        select o.id, e.place, e.viewer, e.qty, e.score, e.rank, e.id is not null
+          from unnest(ids, viewers, qtys, scores, ranks) with ordinality
+               as e (id, viewer, qty, score, rank, place);
     insert into orders (id, offer, stream, viewer, key, qty, unit_price_minor, status, rank,
                         reserved_at, expires_at, confirmed_at, epoch)
         select e.id, o.id, o.stream, e.viewer, e.key, e.qty, o.price_minor,

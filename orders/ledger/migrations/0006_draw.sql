@@ -27,6 +27,7 @@ create table draw_entries (
     viewer text not null,
     qty    integer not null,
     score  bytea not null,  -- HMAC-SHA256(seed, viewer)
+    rank   bigint not null,  -- that was dealt to it
     won    boolean not null,
     primary key (offer, place),
     unique (offer, viewer)
