@@ -26,6 +26,7 @@ from livecart.api.table import Application
 from livecart.auth import TokenVerifier
 from livecart.catalog.store import Catalog
 from livecart.commands import Commands
+from livecart.eligibility import Eligibility, Hook, hook_of
 from livecart.rooms import Rooms
 from livecart.services import Services, Site
 from livecart.settings import Settings, SettingsError, demand
@@ -55,12 +56,13 @@ def build(settings: Settings) -> Starlette:
     """Return the application; raise `SettingsError` when something without a default is missing."""
     demand(settings, "redis", "database", "tokens")
     arm_failpoints(settings)
+    hook = hook_of(settings.auth.eligibility)
     site = Site(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with contextlib.AsyncExitStack() as stack:
-            opening = asyncio.create_task(_open(site, stack))
+            opening = asyncio.create_task(_open(site, stack, hook))
             opening.add_done_callback(lambda task: _opened(site, task))
             stack.push_async_callback(_end, opening)
             await asyncio.wait({opening}, timeout=FIRST_TRY_S)
@@ -121,7 +123,7 @@ async def check_postgres(pool: asyncpg.Pool[asyncpg.Record]) -> None:
         )
 
 
-async def _open(site: Site, stack: contextlib.AsyncExitStack) -> None:
+async def _open(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None) -> None:
     """Build the services as soon as Redis and Postgres answer."""
     settings = site.settings
     assert settings.database_url is not None
@@ -141,7 +143,8 @@ async def _open(site: Site, stack: contextlib.AsyncExitStack) -> None:
     site.waits_for = "Redis"
     await clock.start()
     stack.push_async_callback(clock.stop)
-    services = _compose(settings, redis, gate_redis, pool, selling_pool, clock)
+    screen = Eligibility(settings.auth.ticket_secret, clock.now_ms, hook)
+    services = _compose(settings, redis, gate_redis, pool, selling_pool, clock, screen)
     await services.hub.start()
     stack.push_async_callback(_end_services, services)
     stack.push_async_callback(site.changes.close)
@@ -191,6 +194,7 @@ def _compose(
     pool: asyncpg.Pool[asyncpg.Record],
     selling_pool: asyncpg.Pool[asyncpg.Record],
     clock: RedisClock,
+    screen: Eligibility,
 ) -> Services:
     """Tie everything together; nothing is asked of Redis or Postgres here."""
     ledger = Ledger(pool)
@@ -202,7 +206,7 @@ def _compose(
     announcer = Announcer(ledger, catalog, events)
     rebuilder = Rebuilder(gate, ledger)
     changes = Changes(ledger, rebuilder, announcer)
-    selling = Selling(gate, selling_ledger, announcer, ids, settings.selling)
+    selling = Selling(gate, selling_ledger, announcer, ids, settings.selling, screen)
     rooms = Rooms(catalog, ledger)
     verifier = TokenVerifier(settings.auth, clock.now_ms)
     commands = Commands(selling, changes, catalog, ids)

@@ -34,11 +34,11 @@ KEYS_TIMEOUT_S = 2.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 #: PyJWT decodes JSON of strangers before it looks at the signature; these are what odd input makes
 #: of that. All of them mean: not a token.
-_NOT_A_TOKEN = (
+NOT_A_TOKEN = (
     jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
 )  # fmt: skip
 #: What comes of a key server that is away, breaks off, or publishes something else than keys.
-_NO_KEYS = (OSError, HTTPException, *_NOT_A_TOKEN)
+_NO_KEYS = (OSError, HTTPException, *NOT_A_TOKEN)
 
 log = logging.getLogger("livecart.auth")
 
@@ -130,7 +130,7 @@ class TokenVerifier:
                     "verify_iss": settings.issuer is not None,
                 },
             )
-        except _NOT_A_TOKEN as error:
+        except NOT_A_TOKEN as error:
             log.debug("a token was refused: %r", error)
             raise _bad("The token is not valid.") from error
         return identity_of(claims)
@@ -303,7 +303,7 @@ class PublishedKeys:
         """Return the key that the token names; raise `Refused`."""
         try:
             kid = jwt.get_unverified_header(token).get("kid")
-        except _NOT_A_TOKEN as error:
+        except NOT_A_TOKEN as error:
             raise _bad("The token is not valid.") from error
         if kid is not None and not isinstance(kid, str):
             raise _bad("The token's `kid` is not text.")

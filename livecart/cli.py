@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -146,6 +147,23 @@ def token(
 
     secret = find_secret(load(environ_with(data_dir=data_dir)))
     typer.echo(issue(secret, role=role, sub=sub, shop=shop, streams=stream, ttl_s=ttl, name=name))
+
+
+@app.command()
+def ticket(
+    sub: Annotated[str, typer.Option(help="The viewer whom it is for.")],
+    good_for: Annotated[
+        list[str], typer.Option("--for", help="An offer or stream; may be repeated.")
+    ],
+    ttl: Annotated[int, typer.Option(min=1, help="Seconds that it is good for.")] = 600,
+) -> None:
+    """Print a ticket to buy with, signed with LIVECART_TICKET_SECRET."""
+    from livecart.eligibility import issue
+
+    secret = load(os.environ).auth.ticket_secret
+    if secret is None:
+        raise SettingsError("LIVECART_TICKET_SECRET is not set")
+    typer.echo(issue(secret, sub=sub, good_for=good_for, exp_s=int(time.time()) + ttl))
 
 
 @app.command()

@@ -88,6 +88,7 @@ class WireBuy(records.Buy):
             answer_buy,
             caller,
             caller.stream_id,
+            command.ticket,
         )
         self.re = command.id
 
@@ -105,6 +106,7 @@ class WireBundle(records.Bundle):
             command.key,
             answer_bundle,
             caller,
+            command.ticket,
         )
         self.re = command.id
 
@@ -131,7 +133,7 @@ def answer_buy(buy: records.Buy, outcome: records.Outcome) -> None:
         return
     if isinstance(outcome, records.Accepted):
         caller.send(views.order_event(outcome.order, buy.re, outcome.replayed))
-    elif outcome.retry_after_ms is None:
+    elif outcome.retry_after_ms is None and not outcome.message:
         caller.reject(buy.re, _REFUSED[outcome.why])
     else:
         caller.reject(buy.re, refusal(outcome))
@@ -236,7 +238,7 @@ class Commands:
     async def _wait(self, caller: Caller, command: Waitlist) -> Event:
         outcome = await self._selling.waitlist.join(
             command.offer, caller.identity.sub, command.qty, command.key,
-            tag=caller, stream=caller.stream_id,
+            tag=caller, stream=caller.stream_id, ticket=command.ticket,
         )  # fmt: skip
         if isinstance(outcome, records.Waitlisted):
             return Waitlisted(re=command.id, offer=outcome.offer, position=outcome.position)

@@ -109,6 +109,10 @@ VARIABLES: tuple[Variable, ...] = (
              meaning="`aud` that a token must have; not checked when not set"),
     Variable(name="LIVECART_JWT_ISSUER", kind="text", default=None,
              meaning="`iss` that a token must have; not checked when not set"),
+    Variable(name="LIVECART_TICKET_SECRET", kind="secret", default=None,
+             meaning="key that a shop's tickets are signed with (HS256); none by default"),
+    Variable(name="LIVECART_ELIGIBILITY", kind="text", default=None,
+             meaning="async function `package.module:name` that is asked who may buy"),
     Variable(name="LIVECART_REDIS_URL", kind="url", default=None,
              schemes=("redis", "rediss", "unix"), meaning="the Redis or Valkey server"),
     Variable(name="LIVECART_DATABASE_URL", kind="url", default=None,
@@ -166,6 +170,9 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
     jwks_url: str | None = None
     audience: str | None = None
     issuer: str | None = None
+
+    ticket_secret: str | None = None
+    eligibility: str | None = None
 
     def __repr__(self) -> str:
         return "AuthSettings(…)"  # the secret must not get into a log by way of a traceback
@@ -228,6 +235,8 @@ def load(environ: Mapping[str, str]) -> Settings:
             jwks_url=_text(found, "JWKS_URL"),
             audience=_text(found, "JWT_AUDIENCE"),
             issuer=_text(found, "JWT_ISSUER"),
+            ticket_secret=_text(found, "TICKET_SECRET"),
+            eligibility=_text(found, "ELIGIBILITY"),
         ),
         serve=ServeSettings(
             host=_text(found, "HOST") or "",

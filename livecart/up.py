@@ -25,6 +25,7 @@ import asyncpg
 
 from livecart import banner, demo_data
 from livecart.auth import issue
+from livecart.eligibility import hook_of
 from livecart.embedded import EmbeddedServers, Supervisor
 from livecart.embedded.folder import DataFolder
 from livecart.fleet import Fleet, Traces, listen, raise_open_files_max
@@ -67,6 +68,7 @@ def up(environ: Mapping[str, str], wishes: Wishes) -> None:
         raise SettingsError(
             "LIVECART_JWKS_URL is set: `up` makes its own tokens; use `livecart serve`"
         )
+    hook_of(settings.auth.eligibility)
     raise_open_files_max()
     with _servers(settings) as servers:
         given = settings.auth.secret
@@ -266,6 +268,7 @@ def serve(environ: Mapping[str, str]) -> None:
     """Run the workers alone, on servers that are there already, until a signal asks to stop."""
     settings = load(environ)
     demand(settings, "redis", "database", "tokens")
+    hook_of(settings.auth.eligibility)
     raise_open_files_max()
     with (
         listen(settings.serve.host, settings.serve.port) as listener,

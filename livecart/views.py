@@ -6,7 +6,7 @@ commands, rooms and the announcer.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -42,6 +42,7 @@ def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
         mode=None if record.mode == "sale" else record.mode,
         seed_hash=record.seed_hash,
         seed=record.seed,
+        eligibility=_ticket(record.eligibility),
     )
 
 
@@ -107,7 +108,12 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         mode=None if row.mode == "sale" else row.mode,
         seed_hash=row.seed_hash,
         seed=row.seed,
+        eligibility=_ticket(row.eligibility),
     )
+
+
+def _ticket(eligibility: records.Eligibility) -> Literal["ticket"] | None:
+    return "ticket" if eligibility == "ticket" else None
 
 
 def _unless(value: int, usual: int) -> int | None:
@@ -141,3 +147,4 @@ class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
     mode: records.OfferMode = "sale"
     seed_hash: str | None = None
     seed: str | None = None
+    eligibility: records.Eligibility = "anyone"

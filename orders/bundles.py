@@ -48,7 +48,8 @@ Same = tuple[str, str, str, tuple[tuple[str, int], ...]]
 
 #: Refusals that one line is the reason of, and that therefore name it.
 _OF_A_LINE = {
-    Why.NOT_FOUND, Why.NOT_LIVE, Why.NOT_OPEN, Why.CLOSED, Why.LIMIT_REACHED, Why.SOLD_OUT,
+    Why.NOT_FOUND, Why.FORBIDDEN, Why.NOT_LIVE, Why.NOT_OPEN, Why.CLOSED, Why.LIMIT_REACHED,
+    Why.SOLD_OUT,
 }  # fmt: skip
 #: Words of admission that say nothing for good: the same key may be sent again.
 _PASSING = ("epoch", "fenced")
@@ -126,7 +127,7 @@ class Bundles:
         """
         first, loop = deal.first, asyncio.get_running_loop()
         for offer, qty in deal.wanted.items():
-            part = Part(offer, first.viewer, qty, first.key, first.tag, first.stream)
+            part = Part(offer, first.viewer, qty, first.key, first.tag, first.stream, first.ticket)
             self._selling.buy(part)
             if not await within(part.judged, until - loop.time()):
                 part.left = True  # a hold that comes yet is given back where it comes

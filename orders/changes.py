@@ -20,6 +20,7 @@ from orders.rebuild import Rebuilder
 from orders.records import (
     WAITLIST_HOLD_S,
     WAITLIST_MAX,
+    Eligibility,
     Figures,
     Listener,
     Offer,
@@ -105,11 +106,12 @@ class Changes:
         waitlist_max: int = WAITLIST_MAX,
         waitlist_hold_s: int = WAITLIST_HOLD_S,
         mode: OfferMode = "sale",
+        eligibility: Eligibility = "anyone",
     ) -> Offer | Refused:
         """Make an offer, a draft or (with `opens_at`) scheduled; times in ms."""
         word = await self._ledger.create_offer(
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
-            payment, keyword, extends, waitlist_max, waitlist_hold_s, mode,
+            payment, keyword, extends, waitlist_max, waitlist_hold_s, mode, eligibility,
         )  # fmt: skip
         return await self._offer(offer, word)
 

@@ -37,9 +37,10 @@ class Part(Buy):
     __slots__ = ("holder", "judged", "left")
 
     def __init__(
-        self, offer: str, viewer: str, qty: int, key: str, tag: object, stream: str
-    ) -> None:
-        super().__init__(offer, viewer, qty, key, _answered, tag, stream)
+        self, offer: str, viewer: str, qty: int, key: str, tag: object, stream: str,
+        ticket: str | None,
+    ) -> None:  # fmt: skip
+        super().__init__(offer, viewer, qty, key, _answered, tag, stream, ticket)
         self.judged: asyncio.Future[Held | Accepted | Refused] = (
             asyncio.get_running_loop().create_future()
         )

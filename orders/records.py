@@ -16,6 +16,7 @@ import msgspec
 OfferStatus = Literal["draft", "scheduled", "open", "paused", "sold_out", "closed"]
 OfferMode = Literal["sale", "draw"]
 OrderStatus = Literal["reserved", "confirmed", "shipped", "expired", "cancelled", "refunded"]
+Eligibility = Literal["anyone", "ticket"]
 LIVE: tuple[OrderStatus, ...] = ("reserved", "confirmed", "shipped")
 WAITLIST_MAX = 10_000  # entries of an offer, and
 WAITLIST_HOLD_S = 60  # how long one that got units may pay, unless the offer says otherwise
@@ -70,6 +71,7 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     mode: OfferMode = "sale"  # `draw`: when it opens, units go to the lowest scores of who entered
     seed_hash: str | None = None  # of a draw: hex of sha256(seed), from the start,
     seed: str | None = None  # and the seed in hex, once it is drawn
+    eligibility: Eligibility = "anyone"  # `ticket`: who brings one of the shop's
 
     @property
     def left(self) -> int:
@@ -195,6 +197,16 @@ class Listener(Protocol):
         """The stream has facts to publish."""
 
 
+class Screen(Protocol):
+    """Who judges whether a viewer may buy at all; told nothing of stock."""
+
+    def concerns(self, offer: Offer) -> bool:
+        """Tell whether buys of this offer are to be judged."""
+
+    async def judge(self, offer: Offer, viewer: str, ticket: str | None) -> Refused | None:
+        """Return why he may not, None when he may; what is raised is told as `retry`."""
+
+
 class Buy:
     """One buy on its way; `done` is called exactly once, on the event loop, and must not raise.
 
@@ -212,6 +224,7 @@ class Buy:
         "rank",
         "stream",
         "tag",
+        "ticket",
         "viewer",
     )
 
@@ -224,6 +237,7 @@ class Buy:
         done: Callable[[Buy, Outcome], None],
         tag: Any = None,
         stream: str | None = None,
+        ticket: str | None = None,
     ) -> None:
         self.offer = offer
         self.viewer = viewer
@@ -232,6 +246,7 @@ class Buy:
         self.done = done
         self.tag = tag
         self.stream = stream  # when given, an offer of another stream is not found
+        self.ticket = ticket  # that the viewer may buy, in the words of who judges it
         self.id = ""  # the order id that this buy would make, or adopts
         self.rank = 0  # given by the gate; 0 while not held
         self.at = 0.0  # loop time of its arrival
@@ -243,7 +258,7 @@ class Bundle:
     called exactly once, and `tag` is the caller's own.
     """
 
-    __slots__ = ("done", "key", "lines", "stream", "tag", "viewer")
+    __slots__ = ("done", "key", "lines", "stream", "tag", "ticket", "viewer")
 
     def __init__(
         self,
@@ -253,9 +268,11 @@ class Bundle:
         key: str,
         done: Callable[[Bundle, BundleOutcome], None],
         tag: Any = None,
+        ticket: str | None = None,
     ) -> None:
         self.stream = stream
         self.viewer = viewer
+        self.ticket = ticket
         self.lines = lines  # (offer, qty) as they came; one offer may have several
         self.key = key
         self.done = done

@@ -23,7 +23,7 @@ from orders.held import Part
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, LedgerAway, LedgerBusy, LedgerSlow
 from orders.limits import SellingLimits
-from orders.records import Accepted, Buy, Listener, Offer, Order, Outcome, Refused, Why
+from orders.records import Accepted, Buy, Listener, Offer, Order, Outcome, Refused, Screen, Why
 from orders.stock.gate import Gate
 from orders.waitlist import Waitlist
 
@@ -37,12 +37,14 @@ class Selling:
     """Takes buys and answers each exactly once."""
 
     def __init__(
-        self, gate: Gate, ledger: Ledger, listener: Listener, ids: Ids, limits: SellingLimits
-    ) -> None:
+        self, gate: Gate, ledger: Ledger, listener: Listener, ids: Ids, limits: SellingLimits,
+        screen: Screen | None = None,
+    ) -> None:  # fmt: skip
         self.gate = gate
         self.ledger = ledger
         self.listener = listener
         self.limits = limits
+        self._screen = screen
         self._ids = ids
         self.gate_health = Health("Redis", gate.client.ping)
         self.ledger_health = Health("Postgres", ledger.ping)
@@ -101,7 +103,28 @@ class Selling:
         elif buy.stream is not None and buy.stream != offer.stream:
             self.answer(buy, Refused(Why.NOT_FOUND))
         else:
+            self._let_in(offer, buy)
+
+    def _let_in(self, offer: Offer, buy: Buy) -> None:
+        """Let a buy join the line of its offer, once it is known that the viewer may buy."""
+        if self._screen is None or not self._screen.concerns(offer):
             self._counter(offer).put(buy)
+        else:
+            self._spawn(self._screened(self._screen, offer, buy))
+
+    async def _screened(self, screen: Screen, offer: Offer, buy: Buy) -> None:
+        """Judge the viewer; one who may not buy is still told of the order that has his key."""
+        outcome: Outcome
+        try:
+            refused = await self.in_time(screen.judge(offer, buy.viewer, buy.ticket))
+            if refused is None:
+                self._counter(offer).put(buy)
+                return
+            order = await self.in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
+            outcome = refused if order is None else self._replayed(buy, order)
+        except Exception as error:  # noqa: BLE001 - told to the buyer
+            outcome = self.excuse(error)
+        self.answer(buy, outcome)
 
     def _counter(self, offer: Offer) -> Counter:
         counter = self._counters.get(offer.id)
@@ -212,7 +235,7 @@ class Selling:
             elif offer.active and frozen:
                 self.answer(buy, self.retry())
             elif offer.active:
-                self._counter(offer).put(buy)
+                self._let_in(offer, buy)
             else:
                 self._spawn(self._judge_shut(buy, offer))
 

@@ -41,8 +41,10 @@ class _Try(Buy):
 
     __slots__ = ("judged",)
 
-    def __init__(self, offer: str, ask: Ask, tag: object, stream: str | None) -> None:
-        super().__init__(offer, ask.viewer, ask.qty, ask.key, _judged, tag, stream)
+    def __init__(
+        self, offer: str, ask: Ask, tag: object, stream: str | None, ticket: str | None
+    ) -> None:
+        super().__init__(offer, ask.viewer, ask.qty, ask.key, _judged, tag, stream, ticket)
         self.judged: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
 
@@ -70,15 +72,16 @@ class Waitlist:
         *,
         tag: Any = None,
         stream: str | None = None,
+        ticket: str | None = None,
     ) -> Waitlisted | Outcome:
         """Wait for units, or buy them when they are there; never raises.
 
-        `tag` and `stream` are those of `Buy`: should it buy, this is the buyer.
+        `tag`, `stream` and `ticket` are those of `Buy`: should it buy, this is the buyer.
         """
         ask = Ask(viewer, key, qty)
         outcome: Waitlisted | Outcome
         try:
-            outcome = await self._join(offer, ask, tag, stream)
+            outcome = await self._join(offer, ask, tag, stream, ticket)
         except (GateAway, GateBroken) as error:
             if isinstance(error, GateAway):
                 self._selling.gate_health.failed(error)
@@ -89,7 +92,7 @@ class Waitlist:
         return outcome
 
     async def _join(
-        self, offer: str, ask: Ask, tag: object, stream: str | None
+        self, offer: str, ask: Ask, tag: object, stream: str | None, ticket: str | None
     ) -> Waitlisted | Outcome:
         selling = self._selling
         if not selling.well:
@@ -98,7 +101,7 @@ class Waitlist:
         if entry is not None:
             return _as_it_stands(entry, ask, stream)
         for _ in range(selling.limits.wait_tries_max):
-            bought = await self._buy(_Try(offer, ask, tag, stream))
+            bought = await self._buy(_Try(offer, ask, tag, stream, ticket))
             if not (isinstance(bought, Refused) and self._may_wait(offer, bought.why)):
                 return bought
             entered = await selling.in_time(self._line(offer).get(ask))

@@ -45,6 +45,7 @@ Extends = Annotated[int, Meta(ge=0, le=10)]
 Version = Annotated[int, Meta(ge=1, le=INT_MAX)]
 Gtin = Annotated[str, Meta(pattern=r"^[0-9]{8,14}\Z")]
 ChatText = Annotated[str, Meta(min_length=1, max_length=300, pattern=TEXT)]
+Ticket = Annotated[str, Meta(max_length=TOKEN_BYTES_MAX, pattern=LINE)]
 # For the specs alone: who judges tokens judges their length too, wherever they were sent.
 Token = Annotated[str, Meta(extra_json_schema={"maxLength": TOKEN_BYTES_MAX})]
 ReactionKind = Literal["like", "love", "laugh", "wow", "clap"]
@@ -127,6 +128,7 @@ class Offer(Shape, kw_only=True):
     )
     seed_hash: str | None = None  # of a draw: hex of sha256(seed), before anybody enters,
     seed: str | None = None  # and the seed in hex once it is drawn: lowest HMAC(seed, viewer) won
+    eligibility: Literal["ticket"] | None = None  # a buyer needs one of the shop's
 
 
 class Pin(Shape, kw_only=True):
@@ -223,6 +225,7 @@ class Buy(Command, tag="buy", kw_only=True):
     offer: Id | None = None
     qty: Qty | None = None
     lines: Lines | None = None
+    ticket: Ticket | None = None
 
     def __post_init__(self) -> None:
         """Hold the command to one of its two forms, in the words of msgspec."""
@@ -249,6 +252,7 @@ class Waitlist(Command, tag="waitlist", kw_only=True):
     offer: Id
     qty: Qty
     key: Key
+    ticket: Ticket | None = None
 
 
 class WaitlistLeave(Command, tag="waitlist.leave", kw_only=True):

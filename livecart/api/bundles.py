@@ -18,13 +18,14 @@ from livecart.services import Services
 from orders import records
 from streams.codes import Code
 from streams.ports import Identity, Refused
-from streams.protocol import Lines, Order
+from streams.protocol import Lines, Order, Ticket
 
 
 class NewBundle(msgspec.Struct, kw_only=True):
     """What to buy together; several lines of one offer are one sum."""
 
     lines: Lines
+    ticket: Ticket | None = None
 
 
 class Bundle(msgspec.Struct, kw_only=True):
@@ -54,7 +55,7 @@ async def buy(call: Call, body: NewBundle) -> Answer:
     future: asyncio.Future[records.BundleOutcome] = asyncio.get_running_loop().create_future()
     lines = [(line.offer, line.qty) for line in body.lines]
     services.selling.bundles.buy(
-        records.Bundle(stream, identity.sub, lines, call.key, _heard, future)
+        records.Bundle(stream, identity.sub, lines, call.key, _heard, future, body.ticket)
     )
     outcome = await future
     if isinstance(outcome, records.Refused):

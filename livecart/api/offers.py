@@ -58,6 +58,7 @@ class NewOffer(msgspec.Struct, kw_only=True):
     waitlist_max: WaitlistMax | None = None
     waitlist_hold_s: HoldS | None = None
     mode: OfferMode | None = None
+    eligibility: records.Eligibility | None = None
 
 
 class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -76,6 +77,7 @@ class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
     waitlist_max: WaitlistMax | None = None
     waitlist_hold_s: HoldS | None = None
     mode: OfferMode | None = None
+    eligibility: records.Eligibility | None = None
 
 
 class Restock(msgspec.Struct, kw_only=True):
@@ -107,6 +109,7 @@ async def create(call: Call, body: NewOffer) -> Offer:
             waitlist_max=waitlist_max,
             waitlist_hold_s=_or(body.waitlist_hold_s, records.WAITLIST_HOLD_S),
             mode=mode,
+            eligibility=body.eligibility or "anyone",
         )
     )
     return views.offer(made, product)

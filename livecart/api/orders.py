@@ -23,7 +23,7 @@ from livecart.services import Services
 from orders import records
 from streams.codes import Code
 from streams.ports import Identity, Refused
-from streams.protocol import LINE, Id, Order, OrderStatus, Qty, Version
+from streams.protocol import LINE, Id, Order, OrderStatus, Qty, Ticket, Version
 
 Reason = Annotated[str, Meta(max_length=300, pattern=LINE)]
 
@@ -32,6 +32,7 @@ class NewOrder(msgspec.Struct, kw_only=True):
     """How many units to buy."""
 
     qty: Qty
+    ticket: Ticket | None = None
 
 
 class Cancellation(msgspec.Struct, kw_only=True):
@@ -89,11 +90,11 @@ async def buy(call: Call, body: NewOrder) -> Answer:
     stream = await bounded(partial(_stream_of, services, identity, offer), ANSWER_S)
     future: asyncio.Future[records.Outcome] = asyncio.get_running_loop().create_future()
     services.selling.buy(
-        records.Buy(offer, identity.sub, body.qty, call.key, _heard, future, stream)
+        records.Buy(offer, identity.sub, body.qty, call.key, _heard, future, stream, body.ticket)
     )
     outcome = await future
     if isinstance(outcome, records.Refused):
-        if outcome.retry_after_ms is None:
+        if outcome.retry_after_ms is None and not outcome.message:
             return _REFUSED[outcome.why]
         raise refusal(outcome)
     return answer_json(views.order(outcome.order), 200 if outcome.replayed else 201)

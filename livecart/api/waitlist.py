@@ -17,13 +17,14 @@ from livecart.commands import refusal
 from orders import records
 from streams.codes import Code
 from streams.ports import Refused
-from streams.protocol import Order, Qty
+from streams.protocol import Order, Qty, Ticket
 
 
 class NewEntry(msgspec.Struct, kw_only=True):
     """How many units to wait for."""
 
     qty: Qty
+    ticket: Ticket | None = None
 
 
 class Joined(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -49,7 +50,7 @@ async def join(call: Call, body: NewEntry) -> Answer:
     offer = await seen_offer(call)
     await entered(call.services, call.caller, offer.stream)
     outcome = await call.services.selling.waitlist.join(
-        offer.id, call.caller.sub, body.qty, call.key, stream=offer.stream
+        offer.id, call.caller.sub, body.qty, call.key, stream=offer.stream, ticket=body.ticket
     )
     if isinstance(outcome, records.Refused):
         raise refusal(outcome)

@@ -44,7 +44,7 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
-       o.seed_hash, o.seed
+       o.seed_hash, o.seed, o.eligibility
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.stream = $1 and ($2::boolean or o.announced) and ($3::text is null or o.id < $3)
  order by o.id desc limit $4
@@ -73,7 +73,8 @@ select jsonb_build_object(
                  'closes_at', ms(o.closes_at), 'keyword', o.keyword,
                  'announced', o.announced, 'extends', o.extends, 'waiting', o.waiting,
                  'waitlist_max', o.waitlist_max, 'waitlist_hold_s', o.waitlist_hold_s,
-                 'mode', o.mode, 'seed_hash', o.seed_hash, 'seed', o.seed) order by o.id desc)
+                 'mode', o.mode, 'seed_hash', o.seed_hash, 'seed', o.seed,
+                 'eligibility', o.eligibility) order by o.id desc)
           from offers o join products p on p.id = o.product
          where o.stream = s.id and o.status not in ('draft', 'closed'))::text as offers,
        (select n from fact_heads where stream = s.id) as fact_n

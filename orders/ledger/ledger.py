@@ -183,13 +183,14 @@ class Ledger:
         waitlist_max: int,
         waitlist_hold_s: int,
         mode: str,
+        eligibility: str,
     ) -> str:
         """Make an offer's row; times in ms. Answers as the SQL function does."""
         rows = await self.rows(
             "select create_offer($1, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11,"
-            " $12, $13, $14, $15)",
+            " $12, $13, $14, $15, $16)",
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
-            payment, keyword, extends, waitlist_max, waitlist_hold_s, mode,
+            payment, keyword, extends, waitlist_max, waitlist_hold_s, mode, eligibility,
         )  # fmt: skip
         return cast(str, rows[0][0])
 

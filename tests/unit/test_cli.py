@@ -127,6 +127,34 @@ def test_token_makes_what_was_asked_for(
     }
 
 
+def test_ticket_makes_what_was_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is for a viewer and some ids; without the key of tickets there is none."""
+    asked = ["ticket", "--sub", "小美", "--for", "of_1", "--for", "st_1", "--ttl", "60"]
+    assert run(asked) == 2
+    assert "LIVECART_TICKET_SECRET" in capsys.readouterr().err
+    monkeypatch.setenv("LIVECART_TICKET_SECRET", SECRET)
+    assert run(asked) == 0
+    claims = jwt.decode(capsys.readouterr().out.strip(), SECRET, algorithms=["HS256"])
+    assert claims.pop("exp") > 0
+    assert claims == {"sub": "小美", "for": ["of_1", "st_1"]}
+
+
+@pytest.mark.parametrize("path", ["nowhere", "nowhere:at_all", "json:at_all", "json:loads"])
+def test_a_hook_that_is_none_is_named_before_anything_starts(
+    path: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be loaded, or is no async function, is one line."""
+    monkeypatch.setenv("LIVECART_SECRET", SECRET)
+    monkeypatch.setenv("LIVECART_ELIGIBILITY", path)
+    for command in ("up", "serve"):
+        monkeypatch.setenv("LIVECART_REDIS_URL", "redis://127.0.0.1:1")
+        monkeypatch.setenv("LIVECART_DATABASE_URL", "postgresql://127.0.0.1:1/x")
+        assert run([command]) == 2
+        assert f"LIVECART_ELIGIBILITY={path}" in capsys.readouterr().err
+
+
 def test_a_token_of_no_use_is_not_made(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

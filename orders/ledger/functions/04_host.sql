@@ -245,7 +245,7 @@ create or replace function create_offer(
     p_id text, p_stream text, p_product text, p_price_minor bigint, p_quantity integer,
     p_per_viewer integer, p_opens_at timestamptz, p_closes_at timestamptz, p_hold_s integer,
     p_payment text, p_keyword text, p_extends integer, p_waitlist_max integer,
-    p_waitlist_hold_s integer, p_mode text
+    p_waitlist_hold_s integer, p_mode text, p_eligibility text
 ) returns text language plpgsql as $$
 declare
     s streams;
@@ -259,11 +259,11 @@ begin
     end if;
     insert into offers (id, stream, product, price_minor, quantity, per_viewer, status, announced,
                         opens_at, closes_at, hold_s, payment, keyword, extends, waitlist_max,
-                        waitlist_hold_s)
+                        waitlist_hold_s, eligibility)
         values (p_id, p_stream, p_product, p_price_minor, p_quantity, p_per_viewer,
                 case when p_opens_at is null then 'draft' else 'scheduled' end,
                 p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword,
-                p_extends, p_waitlist_max, p_waitlist_hold_s)
+                p_extends, p_waitlist_max, p_waitlist_hold_s, p_eligibility)
         returning * into o;
     if p_mode = 'draw' then
         o := commit_draw(o.id);
@@ -311,6 +311,7 @@ begin
             extends = coalesce((p ->> 'extends')::integer, extends),
             waitlist_max = coalesce((p ->> 'waitlist_max')::integer, waitlist_max),
             waitlist_hold_s = coalesce((p ->> 'waitlist_hold_s')::integer, waitlist_hold_s),
+            eligibility = coalesce(p ->> 'eligibility', eligibility),
             version = version + 1
             where id = p_offer returning * into o;
         if p ->> 'mode' = 'draw' and o.mode = 'sale' then

@@ -4,7 +4,7 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
-       o.seed_hash, o.seed
+       o.seed_hash, o.seed, o.eligibility
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.id = any ($1::text[])
  order by o.id
@@ -15,7 +15,7 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
-       o.seed_hash, o.seed
+       o.seed_hash, o.seed, o.eligibility
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.stream = $1
  order by o.id desc
