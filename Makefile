@@ -15,7 +15,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup up test model proofs faults soak bench bench-core lint format demo coverage clean
+.PHONY: help setup up test model proofs faults soak mutations bench bench-core lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,9 @@ faults: $(DEV_STAMP) ## whole sales with faults drawn from seeds: SEEDS=a..b; go
 
 soak: $(DEV_STAMP) ## selling for SECONDS=600 with a fault every few seconds, then exact rest
 	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(ARGS)
+
+mutations: $(DEV_STAMP) ## plant each known bug in a copy, and see what of the suite finds it
+	$(BIN)/python -m tests.mutations.run $(ARGS)
 
 bench: setup ## a full sale beside pgbench, and one pin to 5,000 viewers beside plain Starlette
 	$(BIN)/livecart-loadtest run flash --spawn --hot-row

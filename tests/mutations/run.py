@@ -1,0 +1,162 @@
+"""Plant each bug in turn, and see whether the suite, which does not know which one it is, finds it.
+
+    python -m tests.mutations.run [--only NAME,NAME] [--write]
+
+Each bug gets a copy of the project of its own. It must apply, the server must start and sell, and
+then the same tests run in the same order for every bug until the first one fails. Results are kept
+in `.livecart-mutations/` with a digest of the code and of the patch, so that a run goes on where it
+stopped. Ends with 1 when a bug survives: that is a missing test. `--write` puts the table into
+docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.mutations.patches import DoesNotApply, Mutation, mutations
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("livecart", "streams", "orders", "loadtest", "tests", "docs")
+FILES = (
+    "pyproject.toml",
+    "docker-compose.yml",
+    "Dockerfile",
+    "Makefile",
+    "README.md",
+    "CHANGELOG.md",
+)
+RESULTS = ROOT / ".livecart-mutations" / "results.jsonl"
+TABLE = ROOT / "docs" / "reliability.md"
+#: What is asked, the quickest first; the tests of single words and shapes are not needed here.
+SUITE = ("tests/property", "tests/integration", "tests/contract", "tests/faults")
+SELLS_S, SUITE_S = 120, 900
+
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+_SAID = re.compile(r"^E\s+(\S.*)$", re.MULTILINE)
+
+Result = dict[str, str | float]
+
+
+def copy_to(folder: Path) -> None:
+    """Copy what is needed to run the project and its tests."""
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for part in PARTS:
+        shutil.copytree(ROOT / part, folder / part, ignore=ignore)
+    for name in FILES:
+        shutil.copy2(ROOT / name, folder / name)
+
+
+def digest() -> str:
+    """Return what stands for the code and the tests as they are."""
+    seen = hashlib.sha256()
+    for part in ("livecart", "streams", "orders", "loadtest", "tests"):
+        for path in sorted((ROOT / part).rglob("*")):
+            if path.is_file() and path.suffix in (".py", ".lua", ".sql"):
+                seen.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return seen.hexdigest()[:16]
+
+
+def judge(mutation: Mutation) -> Result:
+    """Plant one bug and return what came of it."""
+    with tempfile.TemporaryDirectory(prefix="lc-mutation-") as name:
+        folder = Path(name)
+        copy_to(folder)
+        try:
+            mutation.plant(folder)
+        except DoesNotApply as error:
+            return {"verdict": "does not apply", "by": str(error)}
+        environ = os.environ | {"PYTHONPATH": name, "PYTHONDONTWRITEBYTECODE": "1"}
+        sells = subprocess.run(
+            [sys.executable, "-m", "tests.mutations.sells"], cwd=folder, env=environ,
+            timeout=SELLS_S, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if sells.returncode != 0:
+            return {"verdict": "does not sell", "by": sells.stderr.strip()[-200:]}
+        started = time.monotonic()
+        suite = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "--maxfail=1", "-n", "2", "--dist", "loadfile",
+             "-p", "no:cacheprovider", *SUITE],
+            cwd=folder, env=environ, timeout=SUITE_S, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        took_s = round(time.monotonic() - started, 1)
+        failed, said = _FAILED.search(suite.stdout), _SAID.search(suite.stdout)
+        if suite.returncode == 0:
+            return {"verdict": "survived", "by": "", "s": took_s}
+        if failed is None:
+            return {"verdict": "no verdict", "by": suite.stdout[-300:] + suite.stderr[-300:]}
+        return {
+            "verdict": "caught",
+            "by": failed[1],
+            "said": said[1][:160] if said else "",
+            "s": took_s,
+        }
+
+
+def remembered(code: str) -> dict[str, Result]:
+    """Return the results that were made with this code, by name and patch."""
+    if not RESULTS.exists():
+        return {}
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return {f"{row['name']} {row['patch']}": row for row in rows if row["code"] == code}
+
+
+def write(rows: list[Result]) -> None:
+    """Put the table into the page on reliability."""
+    lines = ["| bug | caught by | after |", "|---|---|---|"]
+    for row in rows:
+        by = f"`{str(row['by']).partition('tests/')[2]}`" if row["verdict"] == "caught" else ""
+        lines.append(f"| {row['bug']} | {by or row['verdict']} | {row.get('s', '')} s |")
+    table = "\n".join(lines)
+    text = TABLE.read_text()
+    begin, end = "<!-- mutations: begin -->", "<!-- mutations: end -->"
+    head, _, rest = text.partition(begin)
+    TABLE.write_text(f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}")
+
+
+def say(line: str) -> None:
+    """Tell how it goes, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run what is asked for; see the module's docstring."""
+    parser = argparse.ArgumentParser(prog="tests.mutations.run")
+    parser.add_argument("--only", default="", help="names, with commas between")
+    parser.add_argument("--write", action="store_true", help="put the table into the docs")
+    options = parser.parse_args()
+    only = set(filter(None, options.only.split(",")))
+    code, rows = digest(), []
+    known = remembered(code)
+    RESULTS.parent.mkdir(exist_ok=True)
+    for mutation in mutations():
+        if only and mutation.name not in only:
+            continue
+        patch = hashlib.sha256(mutation.patch.encode()).hexdigest()[:16]
+        row = known.get(f"{mutation.name} {patch}")
+        if row is None:
+            row = {"name": mutation.name, "bug": mutation.bug, "code": code, "patch": patch}
+            row |= judge(mutation)
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        rows.append(row)
+        say(f"{mutation.name}: {row['verdict']} {row.get('s', '')} {row['by']}")
+    if options.write:
+        write(rows)
+    missed = [str(row["name"]) for row in rows if row["verdict"] != "caught"]
+    say(f"{len(rows) - len(missed)} of {len(rows)} caught" + "".join(f"; {m}" for m in missed))
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
