@@ -363,6 +363,33 @@ async def reconcile_and_cancel_and_buy(world: World) -> None:
     world.start("keeper", world.reconcile)
 
 
+@scenario(drawn=60)
+async def wait_and_cancel(world: World) -> None:
+    """Somebody joins the waitlist at the moment when the unit comes back (R12)."""
+    order = await world.bought("ann")
+    world.start("a", lambda p: world.change(p.changes.cancel(order, False, None)))
+    world.start("b", lambda p: world.wait(p, "bob"))
+
+
+@scenario(drawn=60)
+async def two_wait_and_one_buys(world: World) -> None:
+    """An order expires while two wait or begin to, and a third just buys."""
+    await world.bought("ann", due=True)
+    await world.wait(world.process("judge"), "bob")
+    world.start("a", lambda p: world.wait(p, "cat"))
+    buyer(world, "b", "dan")
+    world.start("keeper", world.expire)
+
+
+@scenario(drawn=60)
+async def served_and_rebuild(world: World) -> None:
+    """Who waits gets a unit while the gate is built anew: it has both orders, or is brought one."""
+    order = await world.bought("ann")
+    await world.wait(world.process("judge"), "bob")
+    world.start("a", lambda p: world.change(p.changes.cancel(order, False, None)))
+    world.start("keeper", world.rebuild)
+
+
 async def lower(world: World, process: Process, quantity: int) -> None:
     """Do what a host does who has fewer units than he said."""
     await world.change(process.changes.revise_offer(world.offer, {"quantity": quantity}))

@@ -33,7 +33,7 @@ from redis.backoff import NoBackoff
 from orders import deadline
 from orders.ids import Ids
 from orders.keeper import KeeperLimits
-from orders.ledger import books
+from orders.ledger import books, waitlist
 from orders.ledger.ledger import OUTBOX, SQL, Ledger, LedgerAway
 from orders.ledger.pool import open_pool
 from orders.ledger.snapshot import Snapshot, snapshot
@@ -47,7 +47,7 @@ from tests.shop import Hub
 T = TypeVar("T")
 
 #: Calls that change nothing: two of them may be swapped.
-READS = {"probe", "inspect", "scan", "snapshot", *SQL, *OUTBOX, *books.SQL} - {
+READS = {"probe", "inspect", "scan", "snapshot", *SQL, *OUTBOX, *books.SQL, *waitlist.SQL} - {
     "gate_told", "mark_published",
 }  # fmt: skip
 
@@ -61,7 +61,7 @@ CLOCKS_OFF_MS = (0, 3_600_000, -86_400_000)
 #: A parked buy looks again seldom: each look is a step.
 LIMITS = SellingLimits(poll_s=0.4, look_s=0.4)
 
-_NAMED = {text: name for name, text in (SQL | OUTBOX | books.SQL).items()}
+_NAMED = {text: name for name, text in (SQL | OUTBOX | books.SQL | waitlist.SQL).items()}
 _FUNCTION = re.compile(r"(?:from|select) (\w+)\(")
 
 
@@ -245,7 +245,7 @@ class _Pages(Snapshot):
     """A snapshot whose pages are nobody's steps."""
 
     def __init__(self, state: Snapshot, asking: Callable[[], Any]) -> None:
-        super().__init__(state.offer, state.rank_floor, state._orders)
+        vars(self).update(vars(state))
         self._asking = asking
 
     async def pages(self) -> AsyncIterator[list[asyncpg.Record]]:
