@@ -20,6 +20,7 @@ TWICE, NEVER_READS = "twice", "never-reads"
 #: Each kind once: from outside, by the clients, and at each named point.
 KINDS: tuple[str, ...] = (*FaultName, TWICE, NEVER_READS, *POINTS)
 ACTIONS = ("kill", "kill", "stop", "drop:redis", "drop:postgres", "sleep:2600")
+STEADY_S = 0.08  # between two buys of a viewer in a steady crowd
 SEEDS_A_TREE = 8  # how many seeds in a row share one server
 
 
@@ -208,7 +209,11 @@ def _at_point(plan: Plan, random: Random) -> Plan:
 
 def _bundled(plan: Plan, shot: Strike, random: Random) -> Plan:
     """Many bundles in the middle of single buys, and enough for most of them."""
-    return replace(plan, bundlers=60, beside=int(240 * random.uniform(0.5, 1.5)), strikes=(shot,))
+    return replace(
+        plan, bundlers=60, bundles=1, beside=int(240 * random.uniform(0.5, 1.5)), strikes=(shot,),
+        units=plan.viewers * 12, lower=None, close=None,
+        bursts=((0.0, 2), *_stream(0.1, 6)),
+    )  # fmt: skip
 
 
 #: Points that each burst reaches several times.
@@ -223,11 +228,16 @@ _OFTEN = (
 )
 
 
+def _stream(start_s: float, buys: int) -> tuple[tuple[float, int], ...]:
+    """A steady crowd: one buy of each viewer after the other, some of them always in flight."""
+    return tuple((round(start_s + n * STEADY_S, 2), 1) for n in range(buys))
+
+
 def _paid_soon(plan: Plan, shot: Strike, random: Random) -> Plan:
     """Orders of the first crowd are paid and cancelled while others buy."""
     return replace(
         plan, payment="required", pay=0.2, cancel=0.4, react_s=0.9, close=None,
-        bursts=((0.0, 2), (0.3, 3), (0.7, 3), (1.1, 2)), strikes=(replace(shot, burst=1),),
+        bundles=1, bursts=((0.0, 2), *_stream(0.3, 8)), strikes=(replace(shot, burst=1),),
     )  # fmt: skip
 
 
@@ -241,19 +251,18 @@ def _expiring(plan: Plan, shot: Strike, random: Random) -> Plan:
     second = round(1.0 + random.uniform(0.02, 0.15), 2)
     return replace(
         plan, payment="required", hold_s=1, pay=0.1, cancel=0.0, close=None,
-        bursts=((0.0, 2), (second, 4), (round(second + 0.4, 2), 4)),
-        strikes=(replace(shot, burst=1),),
+        bundles=1, bursts=((0.0, 2), *_stream(second, 8)), strikes=(replace(shot, burst=1),),
     )  # fmt: skip
 
 
 def _orphaned(plan: Plan, shot: Strike, random: Random) -> Plan:
     """A worker dies with holds whose buyers never return; the keeper resolves them in a crowd."""
     died_at = "admit.committed" if shot.point == "fence.marked" else "hold.replied"
-    first = Strike(f"{died_at}=kill@1", 0)
+    first = Strike(f"{died_at}=kill@{2 if shot.point == 'fence.marked' else 1}", 0)
     second = round(2.0 + random.uniform(0.0, 0.1), 2)
     return replace(
         plan, leavers=0.35, close=None, strikes=(first, shot),
-        bursts=((0.0, 2), (second, 2), (round(second + 0.2, 2), 2), (round(second + 0.4, 2), 2)),
+        bundles=1, bursts=((0.0, 2), *_stream(second, 6)),
     )  # fmt: skip
 
 
@@ -263,14 +272,14 @@ def _lagging(plan: Plan, shot: Strike, random: Random) -> Plan:
     return replace(
         plan, workers=1, payment="required", pay=0.0, cancel=0.4, react_s=0.6, hold_s=600,
         restock=None, lower=None, close=None, strikes=(first, shot),
-        bursts=((0.0, 2), (0.3, 6), (1.2, 2)),
+        bundles=1, bursts=((0.0, 2), (0.3, 4), *_stream(0.4, 6)),
     )  # fmt: skip
 
 
 def _rebuilt(plan: Plan, shot: Strike, random: Random) -> Plan:
     """Redis forgets, and the gate is made anew while others come and come."""
     lost = drawn(random.choice((FaultName.FLUSHALL, FaultName.KILL_REDIS)), random, 0, 0.2)
-    bursts = ((0.0, 3), (0.2, 2), (0.4, 2), (0.6, 2), (0.8, 1))
+    bursts = ((0.0, 2), *_stream(0.1, 8))
     return replace(plan, close=None, bursts=bursts, bundles=1, strikes=(shot, lost))
 
 

@@ -64,12 +64,12 @@ class Soak(Sale):
         self._react(customers)
         await self._act("open", 0, self.stage.open)
         self.opened = time.monotonic()
-        self._spawn(self._restock())
+        restocking = asyncio.ensure_future(self._restock())
         buying = asyncio.ensure_future(self._buy())
         while time.monotonic() < self.ends:
             await self._fault()
             await asyncio.sleep(self.random.uniform(*PAUSE_S))
-        await buying
+        await asyncio.gather(buying, restocking)
         await self.tree.well()
         await self._all_answered()
         await customers.rest()
@@ -96,10 +96,12 @@ class Soak(Sale):
             await asyncio.sleep(self.random.choice((0.02, 0.02, 0.5)))
 
     async def _restock(self) -> None:
-        """Bring back what was paid for, so that there is always something to sell."""
+        """Bring back what was paid for, so that there is always something to sell; not at rest."""
         host, path = self.stage.host, f"/v1/offers/{self.stage.offer}"
-        for turn in range(1_000_000):
-            await asyncio.sleep(RESTOCK_EVERY_S)
+        turn = 0
+        while (left_s := self.ends - time.monotonic()) > 0:
+            await asyncio.sleep(min(RESTOCK_EVERY_S, left_s))
+            turn += 1
             act = self.history.endings.act("restock", 200)
             key = f"s{self.plan.seed}-{turn}"
             try:

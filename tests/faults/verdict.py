@@ -243,6 +243,7 @@ async def _buy_the_rest(sale: Sale, found: Audit) -> list[Finding]:
     sold = sum(1 for order in history.order if order)
     due = min(buys, left // qty)
     others = sorted(set(history.tally) - {"order.reserved", "order.confirmed", "sold_out"})
+    lapsed = await _lapsed(sale, history.viewers)
     whole = await audit(
         target.database_url, sale.stage.offer, http_url=target.http, redis_url=target.redis_url,
         rest_wait_s=REST_S,
@@ -251,8 +252,19 @@ async def _buy_the_rest(sale: Sale, found: Audit) -> list[Finding]:
         Finding(
             "I5",
             "at rest exactly what is left is sold",
-            sold == due and not others,
-            f"{left} left, {buys} buys of {qty}: {sold} sold, {due} due {others or ''}",
+            due <= sold <= due + lapsed and not others,
+            f"{left} left, {buys} buys of {qty}: {sold} sold, {due} due,"
+            f" {lapsed} expired meanwhile {others or ''}",
         ),
         *(finding for finding in whole.findings if finding.passed is False),
     ]
+
+
+async def _lapsed(sale: Sale, viewers: list[str]) -> int:
+    """How many orders of these viewers have expired: their units could be sold once more."""
+    connection = await asyncpg.connect(sale.target.database_url)
+    expired_sql = "select count(*) from orders where viewer = any($1) and status = 'expired'"
+    try:
+        return int(await connection.fetchval(expired_sql, viewers))
+    finally:
+        await connection.close()

@@ -31,7 +31,8 @@ create table facts (subject text, n bigint, body jsonb);
 create table waitlist (
     viewer text, key text, qty int, rank bigint, offer text default 'of_1', left_at timestamptz);
 create table movements (
-    n bigint, kind text, units int, order_id text, offer text default 'of_1', reason text);
+    n bigint, kind text, units int, order_id text, offer text default 'of_1', reason text,
+    at timestamptz default now());
 create table standings (stream text, viewer text, banned boolean);
 create table orders (
     id text, offer text, viewer text, key text, qty int, status text, rank bigint,
