@@ -204,11 +204,15 @@ async def test_an_unresolved_hold_is_found(books: Books) -> None:
 
 async def test_a_right_waitlist_passes(books: Books) -> None:
     """Who wants more than is free, has all he may have, is banned, or left, may wait."""
+    books.history.sent_ns[3] = 1
+    books.history.note(3, 2, "order.reserved", "or_7", 4)
     await books.database.execute(
         "update offers set waiting = 3, stream = 'st_1';"
         "insert into standings values ('st_1', 'v8', true);"
         "insert into waitlist values ('v5', 'a', 8, 5), ('v0', 'b', 2, 6), ('v8', 'c', 1, 7);"
         "insert into waitlist values ('v9', 'd', 1, 8, 'of_1', now());"
+        "insert into orders values"
+        " ('or_7', 'of_1', 'v3', 'run.3', 1, 'expired', 4, now() - interval '1 s', now());"
         "insert into movements values (1, 'take', -1, 'or_2'), (2, 'release', 1, 'or_7')"
     )
     assert await books.broken() == set()
