@@ -34,6 +34,10 @@ class NotDone(Exception):
     """A fault could not be done; the message says why."""
 
 
+class NotThere(NotDone):
+    """What it would strike is not there now; it may come back."""
+
+
 # --- processes ---
 
 
@@ -187,7 +191,7 @@ def processes(target: Target, part: Part) -> list[int]:
         found = [pids.keeper if part == "keeper" else pids.redis]
     living = [pid for pid in found if pid is not None and state_of(pid)]
     if not living:
-        raise NotDone(f"there is no {part} process of ours")
+        raise NotThere(f"there is no {part} process of ours")
     return living[:1] if part == "worker" else living
 
 
