@@ -108,7 +108,7 @@ def stepped(servers: Running, template: str) -> Iterator[tuple[asyncio.Runner, W
         runner.run(world.steps.close())
 
 
-@pytest.mark.timeout(120 + 1_800 * DEPTH)
+@pytest.mark.timeout(240 + 1_800 * DEPTH)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 def test_every_order_of_steps(
     stepped: tuple[asyncio.Runner, World],
