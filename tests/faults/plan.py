@@ -256,12 +256,15 @@ def _expiring(plan: Plan, shot: Strike, random: Random) -> Plan:
 
 
 def _orphaned(plan: Plan, shot: Strike, random: Random) -> Plan:
-    """A worker dies with holds whose buyers never return; the keeper resolves them in a crowd."""
+    """A worker dies with holds whose buyers never return; the keeper resolves them in a crowd.
+
+    Orders live on until then: one that has expired has no hold that could be marked.
+    """
     died_at = "admit.committed" if shot.point == "fence.marked" else "hold.replied"
     first = Strike(f"{died_at}=kill@{2 if shot.point == 'fence.marked' else 1}", 0)
     second = round(2.0 + random.uniform(0.0, 0.1), 2)
     return replace(
-        plan, leavers=0.35, close=None, strikes=(first, shot),
+        plan, leavers=0.35, close=None, hold_s=600, strikes=(first, shot),
         bundles=1, bursts=((0.0, 2), *_stream(second, 6)),
     )  # fmt: skip
 
