@@ -271,6 +271,7 @@ async def _end_services(services: Services) -> None:
     """End in the order in which nothing is left to tell anybody."""
     services.selling.close()
     await services.commands.close()
+    await services.rebuilder.close()
     await services.announcer.close()
     await services.hub.stop()
 

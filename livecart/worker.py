@@ -78,8 +78,10 @@ async def composed(settings: Settings) -> AsyncIterator[Keeper]:
         bus.start(Deaf())
         stack.push_async_callback(bus.close)
         announcer.attach(BusTeller(bus))
+        stack.push_async_callback(announcer.close)
         gate = Gate(redis, settings.selling.unwritten_offer_max)
         rebuilder = Rebuilder(gate, ledger)
+        stack.push_async_callback(rebuilder.close)
         changes = Changes(ledger, rebuilder, announcer)
         yield Keeper(ledger, gate, changes, rebuilder, announcer, settings.keeper)
 

@@ -79,8 +79,10 @@ class Keeper:
                 for duty in (*self._duties, self.reconcile):
                     group.create_task(self._keep(duty), name=f"keeper:{duty.__name__}")
         finally:
-            for task in self._rebuilds.values():
-                task.cancel()
+            if rebuilds := set(self._rebuilds.values()):
+                for task in rebuilds:
+                    task.cancel()
+                await asyncio.wait(rebuilds)
 
     async def _keep(self, duty: Callable[[], Awaitable[bool]]) -> None:
         """Do one duty again and again."""

@@ -22,6 +22,7 @@ from orders.records import Order
 from orders.stock.gate import Frozen, Gate, State, Step
 from orders.stock.keys import key_field, record, staged
 
+END_S = 2.0  # how long a run may take that is under way when the process ends
 TOLD_MAX = 50_000  # orders remembered as told of while the gate cannot be; beyond, they are again
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,19 @@ class Rebuilder:
             self._following[offer] = task
             task.add_done_callback(lambda t: self._forget(offer, t))
         return await asyncio.shield(self._following[offer])
+
+    async def close(self) -> None:
+        """Let the runs under way end: they are nobody's who could be waited for instead.
+
+        One that takes longer is cut off; the keeper applies what it left. Nobody may ask for more
+        by then, and what a run works with is closed after this.
+        """
+        if running := set(self._following.values()):
+            _, late = await asyncio.wait(running, timeout=END_S)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
     def _forget(self, offer: str, task: asyncio.Task[bool]) -> None:
         if self._following.get(offer) is task:

@@ -276,6 +276,7 @@ class Shop:
         for hub in self.hubs:
             await hub.selling.drain(5)
             hub.selling.close()
+            await hub.rebuilder.close()
         for client in self._clients:
             await client.aclose()
         for pool in self._pools:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import pytest
 
+from orders import rebuild
 from orders.keeper import KeeperLimits
 from orders.ledger.ledger import Line
 from orders.ledger.pool import open_pool
-from orders.stock.gate import Decided, Standing
+from orders.stock.gate import Decided, Frozen, Standing
 from tests.shop import Hub, Shop, bought, until, why
 
 
@@ -57,6 +59,41 @@ async def test_what_another_process_committed_is_told_by_who_brings_it_to_the_ga
     assert sorted(told) == sorted([(paid.id, "confirmed"), (gone.id, "cancelled")])
     await hub.keeper.round()
     assert hub.heard.changes == []
+    await shop.at_rest(offer.id)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_no_run_outlives_the_process_that_it_belongs_to(
+    shop: Shop, hub: Hub, hangs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose asker left goes to its end before its connections do, or is cut off."""
+    monkeypatch.setattr(rebuild, "END_S", 0.1 if hangs else 30.0)
+    offer = await shop.offer(3)
+    order = bought(await hub.buy(offer.id, "ann"))
+    await hub.ledger.cancel(order.id, False, None)
+    probe, begun, go = hub.gate.probe, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any) -> Standing | Frozen:
+        begun.set()
+        await go.wait()
+        return await probe(*args)
+
+    hub.gate.probe = slow  # type: ignore[method-assign,assignment]
+    before = asyncio.all_tasks()
+    asker = asyncio.create_task(hub.changes.settle(offer.id, offer.stream))
+    await begun.wait()
+    asker.cancel()
+    await asyncio.wait({asker})
+    if not hangs:
+        asyncio.get_running_loop().call_soon(go.set)
+    await hub.rebuilder.close()
+    assert asyncio.all_tasks() <= before
+    hub.gate.probe = probe  # type: ignore[method-assign]
+    standing = await hub.gate.probe(offer.id, 0, 1)
+    assert isinstance(standing, Standing)
+    applied = (await shop.fetch("select last_movement from offers"))[0][0] == standing.movement
+    assert applied is not hangs  # the keeper's then
+    await hub.keeper.round()
     await shop.at_rest(offer.id)
 
 
