@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from livecart.api.bounds import hosts, seen_offer
+from livecart.api.bounds import seen_offer
 from livecart.api.calls import Call, Page, listing
 from livecart.api.operations import Operation
-from livecart.api.orders import entered
+from livecart.api.orders import only_viewer
 from livecart.api.waitlist import after
 from orders.ledger.draws import draw_entries, draw_of
 from streams.codes import Code
@@ -59,14 +59,9 @@ async def show(call: Call) -> Draw:
 async def listed(call: Call) -> dict[str, Any]:
     """List who took part, lowest score first: a viewer himself, a host everybody."""
     query: Page = call.query
-    limit, identity = query.size, call.caller
+    limit = query.size
     offer = await seen_offer(call)
-    viewer = None
-    if identity.role == "viewer":
-        await entered(call.services, identity, offer.stream)
-        viewer = identity.sub
-    elif not hosts(identity, offer.shop, offer.stream):
-        raise Refused(Code.FORBIDDEN)
+    viewer = await only_viewer(call, offer)
     found = await draw_entries(call.services.ledger, offer.id, viewer, after(query), limit + 1)
     shown = [DrawEntry(**msgspec.structs.asdict(entry)) for entry in found]
     return listing(found, shown, limit)

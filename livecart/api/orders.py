@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from livecart import views
-from livecart.api.bounds import own_order
+from livecart.api.bounds import hosts, own_order
 from livecart.api.calls import Call, Page, answer_json, listing
 from livecart.api.operations import Operation
 from livecart.api.problems import Answer, problem
@@ -82,6 +82,17 @@ async def entered(services: Services, identity: Identity, stream: str) -> None:
         raise Refused(Code.FORBIDDEN, "The token is for other streams.")
     if identity.sub in await services.rooms.banned(stream):
         raise Refused(Code.FORBIDDEN, "You are banned from this stream.")
+
+
+async def only_viewer(call: Call, offer: records.Offer) -> str | None:
+    """Return whose entries of an offer the caller may see: a viewer's own; None: the host, all."""
+    identity = call.caller
+    if identity.role == "viewer":
+        await entered(call.services, identity, offer.stream)
+        return identity.sub
+    if not hosts(identity, offer.shop, offer.stream):
+        raise Refused(Code.FORBIDDEN)
+    return None
 
 
 async def buy(call: Call, body: NewOrder) -> Answer:

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from livecart import views
-from livecart.api.bounds import hosts, seen_offer
+from livecart.api.bounds import seen_offer
 from livecart.api.calls import Call, Page, answer_json, listing
 from livecart.api.operations import Operation
-from livecart.api.orders import entered
+from livecart.api.orders import entered, only_viewer
 from livecart.api.problems import Answer
 from livecart.commands import refusal
 from orders import records
@@ -73,14 +73,9 @@ async def leave(call: Call) -> None:
 async def listed(call: Call) -> dict[str, Any]:
     """List who waits, first come first: a viewer himself, a host everybody."""
     query: Page = call.query
-    limit, identity = query.size, call.caller
+    limit = query.size
     offer = await seen_offer(call)
-    viewer = None
-    if identity.role == "viewer":
-        await entered(call.services, identity, offer.stream)
-        viewer = identity.sub
-    elif not hosts(identity, offer.shop, offer.stream):
-        raise Refused(Code.FORBIDDEN)
+    viewer = await only_viewer(call, offer)
     page = partial(call.services.selling.waitlist.ledger.page, offer.id, viewer)
     found = await page(after(query), limit + 1)
     shown = [
