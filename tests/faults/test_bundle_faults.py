@@ -9,21 +9,20 @@ I11).
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-import psutil
+import pytest
 
 from livecart.embedded import Running
 from orders.ledger.bundles import Judged
 from orders.ledger.ledger import LedgerAway
 from orders.ledger.migrate import migrate
 from orders.records import Accepted, BundleOutcome, Outcome, Refused
+from tests.faults.outages import OUTAGES, Outage
 from tests.faults.test_selling_faults import own_servers, watched
 from tests.shop import Hub, Shop, bought, until, why
 
@@ -148,46 +147,12 @@ async def a_sale(servers: Running) -> AsyncIterator[Sale]:
         await shop.close()
 
 
-async def test_bundles_without_a_fault(own_servers: Running) -> None:
-    """The sale itself, as the yardstick."""
-
-    async def nothing(sale: Sale) -> None:
-        return
-
-    async with a_sale(own_servers) as sale:
-        await sale.run(nothing)
-
-
-async def test_redis_is_killed_under_bundles(own_servers: Running) -> None:
-    """kill -9 of Redis in the middle: holds of half a bundle may be lost, or come back."""
+@pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
+async def test_bundles_survive_the_servers(own_servers: Running, outage: Outage) -> None:
+    """Whatever happens to the servers, each bundle is whole or not there (see `outages`)."""
 
     async def fault(sale: Sale) -> None:
-        os.kill(own_servers.supervisor.pids()["redis"], signal.SIGKILL)
-
-    async with a_sale(own_servers) as sale:
-        await sale.run(fault)
-
-
-async def test_redis_forgets_everything_under_bundles(own_servers: Running) -> None:
-    """FLUSHALL in the middle: each offer is rebuilt by itself, at its own moment."""
-
-    async def fault(sale: Sale) -> None:
-        await sale.shop.redis.flushall()
-
-    async with a_sale(own_servers) as sale:
-        await sale.run(fault)
-
-
-async def test_postgres_is_killed_under_bundles(own_servers: Running) -> None:
-    """kill -9 of the postmaster and all its backends in the middle of admissions."""
-
-    async def fault(sale: Sale) -> None:
-        parent = psutil.Process(own_servers.supervisor.pids()["postgres"])
-        for process in [parent, *parent.children(recursive=True)]:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+        await outage(own_servers, sale.shop.redis)
 
     async with a_sale(own_servers) as sale:
         await sale.run(fault)

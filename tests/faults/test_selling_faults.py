@@ -8,9 +8,7 @@ is sold twice; and at rest no unit is lost (I1 to I6, I10, I11).
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -24,6 +22,7 @@ from livecart.embedded import Running, running
 from orders.ledger.ledger import Admitted, LedgerAway, Line
 from orders.ledger.migrate import migrate
 from orders.records import Accepted, Offer, Outcome, Refused
+from tests.faults.outages import OUTAGES, Outage
 from tests.shop import Hub, Shop, until
 
 VIEWERS, EACH, UNITS, PER_VIEWER = 60, 6, 200, 4
@@ -148,46 +147,12 @@ async def a_sale(servers: Running) -> AsyncIterator[Sale]:
         await shop.close()
 
 
-async def test_a_sale_without_a_fault(own_servers: Running) -> None:
-    """The sale itself, as the yardstick: 240 admissible buys of 200 units sell exactly 200."""
-
-    async def nothing(sale: Sale) -> None:
-        return
-
-    async with a_sale(own_servers) as sale:
-        await sale.run(nothing)
-
-
-async def test_redis_is_killed(own_servers: Running) -> None:
-    """kill -9 of Redis in the middle: it comes back with its file, under another run id."""
+@pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
+async def test_a_sale_survives_the_servers(own_servers: Running, outage: Outage) -> None:
+    """Whatever happens to the servers, all units are sold, once each (see `outages`)."""
 
     async def fault(sale: Sale) -> None:
-        os.kill(own_servers.supervisor.pids()["redis"], signal.SIGKILL)
-
-    async with a_sale(own_servers) as sale:
-        await sale.run(fault)
-
-
-async def test_redis_forgets_everything(own_servers: Running) -> None:
-    """FLUSHALL in the middle: the same run id with nothing in it."""
-
-    async def fault(sale: Sale) -> None:
-        await sale.shop.redis.flushall()
-
-    async with a_sale(own_servers) as sale:
-        await sale.run(fault)
-
-
-async def test_postgres_is_killed(own_servers: Running) -> None:
-    """kill -9 of the postmaster and all its backends in the middle."""
-
-    async def fault(sale: Sale) -> None:
-        parent = psutil.Process(own_servers.supervisor.pids()["postgres"])
-        for process in [parent, *parent.children(recursive=True)]:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+        await outage(own_servers, sale.shop.redis)
 
     async with a_sale(own_servers) as sale:
         await sale.run(fault)
