@@ -32,6 +32,7 @@ from livecart.fleet import set_mark
 from livecart.serve import loop_factory, start_log
 from livecart.settings import Settings, SettingsError, demand, load
 from orders.changes import Changes
+from orders.deadline import end_if_cancelled
 from orders.keeper import Keeper
 from orders.ledger.ledger import Ledger
 from orders.ledger.pool import open_pool
@@ -95,6 +96,7 @@ async def lead(database_url: str, work: Work, standing: Callable[[], None]) -> N
     `standing` is called each time that our place is known: leader, or next in line.
     """
     while True:
+        end_if_cancelled()
         try:
             connection = await asyncpg.connect(database_url, timeout=CALL_TIMEOUT_S)
             try:
@@ -110,6 +112,7 @@ async def lead(database_url: str, work: Work, standing: Callable[[], None]) -> N
 async def _wait_for_lead(connection: Connection, standing: Callable[[], None]) -> None:
     """Return once this connection leads; a leader that has not been heard of is ended (R10)."""
     while not await _leads(connection):
+        end_if_cancelled()
         standing()
         await asyncio.sleep(STANDBY_EVERY_S)
     standing()
@@ -127,6 +130,7 @@ async def _work_while(connection: Connection, work: Work) -> None:
     try:
         while not working.done():
             await asyncio.wait({working}, timeout=STANDBY_EVERY_S)
+            end_if_cancelled()
             if not await _leads(connection):
                 return
         await working

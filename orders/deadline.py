@@ -1,6 +1,7 @@
 """Waiting with a deadline that a busy event loop does not mistake for a silent server.
 
-Called by selling for every answer of Redis and Postgres that a buyer waits for.
+Called by selling for every answer of Redis and Postgres that a buyer waits for. And how a loop ends
+that has no end of its own; called by the keeper and by whoever leads it.
 """
 
 from __future__ import annotations
@@ -27,3 +28,14 @@ async def within(call: asyncio.Future[Any], seconds: float) -> bool:
             break
         due = loop.time() + min(late, seconds)
     return call.done()
+
+
+def end_if_cancelled() -> None:
+    """Raise `CancelledError` when this task was cancelled and goes on nevertheless.
+
+    A client library below may have taken the cancellation for an outcome of its call; what runs for
+    ever would then never end, and whoever cancelled it would wait for as long.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -16,6 +16,7 @@ import msgspec
 
 from orders import failpoints, metrics
 from orders.changes import Changes
+from orders.deadline import end_if_cancelled
 from orders.ledger.ledger import Active, Ledger, LedgerAway
 from orders.rebuild import Rebuilder
 from orders.reconcile import Reconciler
@@ -89,6 +90,7 @@ class Keeper:
         loop = asyncio.get_running_loop()
         name, away = duty.__name__, False
         while True:
+            end_if_cancelled()
             started, more = loop.time(), False
             try:
                 more = await duty()

@@ -97,6 +97,26 @@ async def test_no_run_outlives_the_process_that_it_belongs_to(
     await shop.at_rest(offer.id)
 
 
+async def test_a_keeper_ends_though_a_duty_takes_its_cancellation(shop: Shop, hub: Hub) -> None:
+    """A library that swallows a cancellation, as happens, costs no keeper its end."""
+    begun = asyncio.Event()
+
+    async def swallow() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+    hub.keeper._rounds.step = swallow  # type: ignore[method-assign]
+    running = asyncio.create_task(hub.keeper.run())
+    await begun.wait()
+    running.cancel()
+    ended, _ = await asyncio.wait({running}, timeout=10)
+    assert ended
+    assert running.cancelled()
+
+
 async def test_one_look_opens_and_closes_what_is_due_before_the_next(shop: Shop, hub: Hub) -> None:
     """A scheduled moment is waited for, not noticed a round later; what is far off is left."""
     hub.keeper.limits = KeeperLimits(round_s=0.4)
