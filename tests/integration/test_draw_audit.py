@@ -52,7 +52,7 @@ async def test_a_right_draw_passes(shop: Shop) -> None:
         ("update draw_entries set score = sha256(score) where offer = $1", "scores"),
         ("update draw_entries set rank = 100 - rank where offer = $1", "scores"),
         ("update draw_entries set won = not won where offer = $1", "lowest"),
-        ("update draw_entries set qty = 1 where offer = $1", "lowest"),
+        ("update draw_entries set qty = qty + 1 where offer = $1", "lowest"),
         ("update orders set viewer = viewer || '!' where offer = $1", "lowest"),
         ("update draws set winners = winners + 1 where offer = $1", "told"),
     ],
