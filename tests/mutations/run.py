@@ -66,6 +66,7 @@ def judge(mutation: Mutation) -> Result:
     """Plant one bug and return what came of it."""
     with tempfile.TemporaryDirectory(prefix="lc-mutation-") as name:
         folder = Path(name)
+        folder.chmod(0o755)  # as a checkout has it: some tests run as another user
         copy_to(folder)
         try:
             if mutation is not NOTHING:
