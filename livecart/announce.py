@@ -138,14 +138,15 @@ class Announcer:
 
     # --- orders.records.Listener -----------------------------------------------------------------
 
-    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures) -> None:
+    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures | None) -> None:
         """Tell each buyer's other connections, and everybody what is left."""
         if self._teller is not None:
             self._teller.private(
-                figures.stream,
+                sales[0][1].stream,
                 [(order.viewer, views.order_event(order), _caller(buy)) for buy, order in sales],
             )
-        self.figures(figures)
+        if figures is not None:
+            self.figures(figures)
 
     def changed(self, orders: Sequence[Order]) -> None:
         """Tell each order's viewer."""

@@ -206,7 +206,7 @@ def _compose(
     announcer = Announcer(ledger, catalog, events)
     rebuilder = Rebuilder(gate, ledger)
     changes = Changes(ledger, rebuilder, announcer)
-    selling = Selling(gate, selling_ledger, announcer, ids, settings.selling, screen)
+    selling = Selling(gate, selling_ledger, announcer, ids, settings.selling, rebuilder, screen)
     rooms = Rooms(catalog, ledger)
     verifier = TokenVerifier(settings.auth, clock.now_ms)
     commands = Commands(selling, changes, catalog, ids)

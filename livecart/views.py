@@ -43,6 +43,7 @@ def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
         seed_hash=record.seed_hash,
         seed=record.seed,
         eligibility=_ticket(record.eligibility),
+        buckets=_unless(record.buckets, 1),
     )
 
 
@@ -109,6 +110,7 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         seed_hash=row.seed_hash,
         seed=row.seed,
         eligibility=_ticket(row.eligibility),
+        buckets=_unless(row.buckets, 1),
     )
 
 
@@ -148,3 +150,4 @@ class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
     seed_hash: str | None = None
     seed: str | None = None
     eligibility: records.Eligibility = "anyone"
+    buckets: int = 1

@@ -24,7 +24,7 @@ import msgspec
 from orders import failpoints, metrics
 from orders.coalesce import Coalesced
 from orders.deadline import within
-from orders.held import Held, Part
+from orders.held import Held, Holder, Part
 from orders.ledger.bundles import BundleLedger, BundleLine, Judged
 from orders.ledger.ledger import LedgerAway, LedgerBusy
 from orders.records import (
@@ -32,7 +32,6 @@ from orders.records import (
     Bundle,
     Bundled,
     BundleOutcome,
-    Figures,
     Order,
     Refused,
     Why,
@@ -221,10 +220,11 @@ class Bundles:
         try:
             for part, line in sales:
                 order = cast(Order, line.order)
-                figures = Figures(order.offer, order.stream, line.left, line.version)
+                figures = cast(Holder, part.holder).figures(line.left, line.version)
                 if late:
                     listener.changed([order])
-                    listener.figures(figures)
+                    if figures is not None:
+                        listener.figures(figures)
                 else:
                     listener.sold([(part, order)], figures)
             if any(line.told for _, line in sales):
@@ -300,7 +300,7 @@ def summed(lines: Sequence[tuple[str, int]], qty_max: int) -> dict[str, int] | R
 
 def _line(part: Part) -> BundleLine:
     held = cast(Held, part.judged.result())
-    return BundleLine(part.offer, held.epoch, held.line)
+    return BundleLine(cast(Holder, part.holder).home, held.epoch, held.line)
 
 
 def _told(bundle: Bundle, outcome: BundleOutcome, offer: str | None) -> BundleOutcome:

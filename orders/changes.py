@@ -30,6 +30,7 @@ from orders.records import (
     Why,
 )
 from orders.stock.gate import GateAway, GateBroken
+from orders.whole import sum_up
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Changes:
             await failpoints.reach("change.committed")
             self._listener.changed([order])
             try:
-                await self.settle(order.offer, order.stream, [order.id])
+                await self.settle(order.home, order.stream, [order.id])
             except LedgerAway as error:  # the change is committed: that is what is answered
                 log.warning("the rest of %s is left to the keeper: %s", order.id, error)
         return order
@@ -78,12 +79,16 @@ class Changes:
     async def settle(self, offer: str, stream: str, told: Collection[str] = ()) -> None:
         """Do what follows from changed orders: tell the gate, the figures and the facts.
 
-        `told`: the orders whose viewers were told already.
+        `offer`: whose gate it is, a bucket where the offer has any. `told`: the orders whose
+        viewers were told already.
         """
         await self._tell_gate(offer, told=told)
         await failpoints.reach("gate.told")
         for now in await self._ledger.offers([offer]):
-            self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
+            if now.parent is not None:
+                await sum_up(self._ledger, self._listener, now.parent)
+            else:
+                self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
         self._listener.told(stream)
 
     # --- offers ----------------------------------------------------------------------------------
@@ -107,11 +112,13 @@ class Changes:
         waitlist_hold_s: int = WAITLIST_HOLD_S,
         mode: OfferMode = "sale",
         eligibility: Eligibility = "anyone",
+        buckets: int = 1,
     ) -> Offer | Refused:
         """Make an offer, a draft or (with `opens_at`) scheduled; times in ms."""
         word = await self._ledger.create_offer(
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
             payment, keyword, extends, waitlist_max, waitlist_hold_s, mode, eligibility,
+            buckets,
         )  # fmt: skip
         return await self._offer(offer, word)
 
@@ -158,7 +165,8 @@ class Changes:
         now = (await self._ledger.offers([offer]))[0]
         if word == "ok":
             if now.active or now.status == "closed":
-                await self._tell_gate(offer, install=now.active)
+                for home in now.homes:
+                    await self._tell_gate(home, install=now.active)
             if figures and now.status != "draft":  # nobody outside the shop may know of one
                 self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
             self._listener.told(now.stream)
@@ -191,7 +199,8 @@ class Changes:
             return Refused(_WHY[word])
         if word == "ok":
             for offer in await self._ledger.offers_of_stream(stream):
-                await self._tell_gate(offer.id)
+                for home in offer.homes:
+                    await self._tell_gate(home)
             self._listener.told(stream)
         return None
 

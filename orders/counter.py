@@ -1,4 +1,4 @@
-"""The counter of one offer on this hub: holds and admissions in batches, parked buys between.
+"""The counter of an offer, or a bucket of it, on this hub: holds and admissions in batches.
 
 Owns the order of steps of a buy (hold, admission, answer, mark) and what is kept between them;
 knows no sockets. Called by selling alone. Batching is natural: while a hold call or an admission
@@ -18,6 +18,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING
 
 from orders import failpoints, metrics
+from orders.borrowing import Borrowing
 from orders.deadline import within
 from orders.held import Held, Part, order_of
 from orders.ledger.ledger import Admitted, LedgerAway, LedgerBusy, Line
@@ -38,8 +39,10 @@ _REFUSED = {why.value: Refused(why) for why in Why}
 class Counter:
     """Takes the buys of one offer; lives as long as it has work, then rests."""
 
-    def __init__(self, offer: Offer, selling: Selling) -> None:
+    def __init__(self, offer: Offer, home: str, selling: Selling) -> None:
         self.offer = offer
+        self.home = home  # whose lock and gate it is: the offer, or a bucket of it
+        self._bucket = offer.homes.index(home) + 1 if offer.spread else 0
         self._selling = selling
         self._limits = selling.limits
         self._loop = asyncio.get_running_loop()
@@ -47,7 +50,10 @@ class Counter:
         self._parking = Parking()
         self._written: dict[str, str] = {}  # id to viewer, of rows that the gate is not told of
         self._held: deque[Held] = deque()  # to be admitted next
-        self._undo = Undo(offer.id, selling.gate, self._limits.hold_batch_max)
+        self._undo = Undo(home, selling.gate, self._limits.hold_batch_max)
+        self._borrowing: Borrowing | None = None
+        if offer.spread:
+            self._borrowing = Borrowing(offer, home, selling, self._ask_again)
         self._unresolved = 0  # holds taken here whose admission has no answer yet
         self._admitting = 0  # admission calls under way that somebody waits for
         self._polled_at = 0.0
@@ -59,11 +65,18 @@ class Counter:
     @property
     def idle(self) -> bool:
         """Tell whether nothing is under way or waiting."""
-        return not (self._pump or self._tasks or self._unresolved or self._undo.busy)
+        return not (
+            self._pump or self._tasks or self._unresolved or self._undo.busy
+            or (self._borrowing is not None and self._borrowing.busy)
+        )  # fmt: skip
 
     def put(self, buy: Buy) -> None:
         """Take a buy; it is answered exactly once."""
         self._waiting.append(buy)
+        self._wake()
+
+    def _ask_again(self, buys: Sequence[Buy]) -> None:
+        self._waiting.extend(buys)
         self._wake()
 
     def _wake(self) -> None:
@@ -124,7 +137,7 @@ class Counter:
             self._polled_at = started
         call = self._loop.create_task(
             selling.gate.hold(
-                self.offer.id,
+                self.home,
                 written,
                 [(b.viewer, b.qty, b.id, key_field(b.viewer, b.key)) for b in batch],
             )
@@ -143,7 +156,7 @@ class Counter:
             if isinstance(error, GateAway):
                 selling.gate_health.failed(error)
             elif not isinstance(error, GateBroken):
-                log.error("a hold call of %s failed", self.offer.id, exc_info=error)
+                log.error("a hold call of %s failed", self.home, exc_info=error)
             self._written.update(written)
             self._answer_retry(batch)
             self._answer_all_retry()
@@ -173,7 +186,7 @@ class Counter:
         try:
             decided = await call
         except Exception as error:  # noqa: BLE001 - its holds are found by key, or by the keeper
-            log.warning("a late hold call of %s failed: %r", self.offer.id, error)
+            log.warning("a late hold call of %s failed: %r", self.home, error)
             if written:
                 self._written.update(written)
                 self._wake()
@@ -201,6 +214,10 @@ class Counter:
             elif word == "replay":
                 buy.id = id_
                 replays.append(buy)
+            elif self._borrowing is not None and (
+                word == "sold_out" or (word == "park_stock" and decided.left < buy.qty)
+            ):
+                self._borrowing.put(buy)
             elif word in ("park_own", "park_stock"):
                 if buy.parked_at and buy.parked_at < now - self._limits.park_s:
                     self._selling.answer(buy, self._selling.retry())
@@ -222,7 +239,8 @@ class Counter:
 
     def _answer_all_retry(self) -> None:
         """Fail closed and fast: nothing waits for a dependency that is away."""
-        gone = [*self._waiting, *self._parking.all()]
+        short = [] if self._borrowing is None else self._borrowing.all()
+        gone = [*self._waiting, *self._parking.all(), *short]
         self._waiting.clear()
         self._answer_retry(gone)
 
@@ -281,9 +299,7 @@ class Counter:
 
     def _call(self, batch: list[Held]) -> asyncio.Task[Admitted]:
         lines = [held.line for held in batch]
-        return self._loop.create_task(
-            self._selling.ledger.admit(self.offer.id, batch[0].epoch, lines)
-        )
+        return self._loop.create_task(self._selling.ledger.admit(self.home, batch[0].epoch, lines))
 
     def _drop_held(self) -> None:
         """Answer those whose admission did not begin; nothing waits for a ledger that is away."""
@@ -336,7 +352,7 @@ class Counter:
         for i, (buy, line, _, fresh) in enumerate(batch):
             word = "ok" if admitted.outcomes is None else admitted.outcomes[i]
             if word == "ok":
-                order = order_of(self.offer, line, admitted)
+                order = order_of(self.offer, self._bucket, line, admitted)
                 sales.append((buy, order))
                 self._written[line.id] = line.viewer
                 if not answered:
@@ -367,16 +383,24 @@ class Counter:
         listener, offer = self._selling.listener, self.offer
         try:
             if sales:
-                figures = Figures(offer.id, offer.stream, admitted.left, admitted.version)
+                figures = self.figures(admitted.left, admitted.version)
                 if answered:  # they were told `retry`: the news is for each of their connections
                     listener.changed([order for _, order in sales])
-                    listener.figures(figures)
+                    if figures is not None:
+                        listener.figures(figures)
                 else:
                     listener.sold(sales, figures)
             if admitted.told:
                 listener.told(offer.stream)
         except Exception:
             log.exception("what was sold of %s could not be told", offer.id)
+
+    def figures(self, left: int, version: int) -> Figures | None:
+        """Return the offer's figures after an admission; of a bucket's, have them summed up."""
+        if self.offer.spread:
+            self._selling.whole(self.offer).changed()
+            return None
+        return Figures(self.offer.id, self.offer.stream, left, version)
 
     def _found(self, held: Held, order: Order) -> None:
         """Deal with a hold whose key has a row: it is written, or the key is another order's.

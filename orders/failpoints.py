@@ -58,6 +58,9 @@ POINTS = {
     "rebuild.installed": "a rebuild is installed, and lacks what was committed since its snapshot",
     "bundle.held": "every line of a bundle is held, and none was sent to the ledger",
     "bundle.committed": "the rows of a bundle are committed, and nobody was answered",
+    "lend.held": "a bucket set units aside for another, and no row says so",
+    "transfer.committed": "units were moved to another bucket, and no gate knows",
+    "transfer.borrowed": "the gate that borrowed units has them, and the lender's does not know",
     "publish.read": "facts were read that the log does not have",
     "publish.appended": "facts are in the log, and the ledger does not know",
 }

@@ -9,7 +9,7 @@ import asyncio
 from typing import NamedTuple, Protocol
 
 from orders.ledger.ledger import Admitted, Line
-from orders.records import Accepted, Buy, Offer, Order, Outcome, Refused
+from orders.records import Accepted, Buy, Figures, Offer, Order, Outcome, Refused
 
 
 class Held(NamedTuple):
@@ -23,6 +23,11 @@ class Held(NamedTuple):
 
 class Holder(Protocol):
     """Whose hold it is until it is resolved (`orders.counter.Counter`)."""
+
+    home: str
+
+    def figures(self, left: int, version: int) -> Figures | None:
+        """Return the offer's figures after an admission, where they are known."""
 
     def resolve(self, held: Held, written: bool, undo: bool) -> None:
         """Be told what became of a hold that was handed out."""
@@ -62,8 +67,8 @@ def _answered(buy: Buy, outcome: Outcome) -> None:
         buy.judged.set_result(outcome)
 
 
-def order_of(offer: Offer, line: Line, admitted: Admitted) -> Order:
-    """Return the order that an admitted line became."""
+def order_of(offer: Offer, bucket: int, line: Line, admitted: Admitted) -> Order:
+    """Return the order that an admitted line of this bucket (0: there is none) became."""
     confirmed = admitted.status == "confirmed"
     return Order(
         id=line.id,
@@ -82,4 +87,5 @@ def order_of(offer: Offer, line: Line, admitted: Admitted) -> Order:
         expires_at=None if confirmed else admitted.expires_ms,
         confirmed_at=admitted.reserved_ms if confirmed else None,
         extends_left=None if confirmed else offer.extends or None,
+        bucket=bucket,
     )

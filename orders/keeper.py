@@ -18,11 +18,13 @@ from orders import failpoints, metrics
 from orders.changes import Changes
 from orders.deadline import end_if_cancelled
 from orders.ledger.ledger import Active, Ledger, LedgerAway
+from orders.lending import PREFIX, Lending
 from orders.rebuild import Rebuilder
 from orders.reconcile import Reconciler
 from orders.records import Listener
 from orders.rounds import Rounds
 from orders.stock.gate import Frozen, Gate, GateAway, GateBroken, Standing
+from orders.whole import sum_up
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +69,15 @@ class Keeper:
             ledger, gate, rebuilder, resolve=self._resolve_stale, follow=self._apply_left
         )
         self._rounds = Rounds(self.reconciler)
+        self._lending = Lending(gate, ledger, rebuilder)
 
     @property
     def _duties(self) -> tuple[Callable[[], Awaitable[bool]], ...]:
         """What there is to do; each tells whether there is more of it at once."""
-        return (self.open_and_close, self.look_after_gate, self.expire, self.publish)
+        return (
+            self.open_and_close, self.look_after_gate, self.expire, self.look_after_buckets,
+            self.publish,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Look after the offers until cancelled; outages are waited out."""
@@ -170,6 +176,20 @@ class Keeper:
         await failpoints.reach("expire.committed")
         self._listener.changed(orders)
         await self._changes.settle(offer, orders[0].stream, [order.id for order in orders])
+
+    # --- buckets ---------------------------------------------------------------------------------
+
+    async def look_after_buckets(self) -> bool:
+        """Sum up the offers that have any, and bring units to where somebody waits (R12)."""
+        for offer in await self._ledger.apart_buckets():
+            await sum_up(self._ledger, self._listener, offer)
+        for bucket, units, offer in await self._ledger.waited_for():
+            free = await self._ledger.free_in_buckets(offer)
+            try:
+                await self._lending.borrow(bucket, free, units - free.get(bucket, 0))
+            except GateBroken as error:
+                log.error("a bucket of %s is frozen until the next round: %s", offer, error)
+        return False
 
     # --- the gate --------------------------------------------------------------------------------
 
@@ -285,7 +305,11 @@ class Keeper:
         await failpoints.reach("fence.raised")
         orders = await self._ledger.orders([id_ for id_, _ in standing.stale])
         rows = {order.id: order.viewer for order in orders}
-        orphans = [(id_, rank) for id_, rank in standing.stale if id_ not in rows]
+        lent = [id_ for id_, _ in standing.stale if id_.startswith(PREFIX)]
+        moved = await self._ledger.transfers(lent) if lent else set()  # a movement drops these
+        orphans = [
+            (id_, rank) for id_, rank in standing.stale if id_ not in rows and id_ not in moved
+        ]
         await failpoints.reach("fence.read")
         if rows:
             await self._gate.hold(offer, list(rows.items()), [])

@@ -57,6 +57,9 @@ PROMOTED = Counter(
     "livecart_waitlist_promotions_total", "Orders of the waitlist that were brought to the gate"
 )
 JOINS = Counter("livecart_waitlist_joins_total", "Requests to wait, by outcome", ["outcome"])
+LENT = Counter(
+    "livecart_bucket_units_lent_total", "Units moved from one bucket of an offer to another"
+)
 FENCED = Counter("livecart_holds_fenced_total", "Holds without a row, given back behind a fence")
 REBUILT = Counter("livecart_gate_rebuilds_total", "Offers rebuilt in the gate")
 DIFFERENCES = Gauge(

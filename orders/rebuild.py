@@ -99,13 +99,13 @@ class Rebuilder:
                     await self._ledger.gate_told(offer, at)
                 return True
             await failpoints.reach("follow.read")
-            await self._tell_of_others(offer, [r["order_id"] for r in rows if r["order_id"]])
+            await self._tell_of_others(offer, _orders_named(rows))
             now = await self._gate.apply(
                 offer,
                 standing.epoch,
                 (at, rows[-1]["n"]),
                 State.of(found[0]),
-                [_step(row) for row in rows],
+                [step for row in rows for step in _steps(row)],
             )
             if isinstance(now, Frozen):
                 return False
@@ -149,10 +149,11 @@ class Rebuilder:
         await failpoints.reach("rebuild.raised")
         stage = staged(offer, epoch, secrets.token_hex(4))
         viewers: dict[str, int] = {}
-        rank = holds = bound = 0
+        holds = bound = 0
         async with snapshot(self._ledger, offer) as state:
             if state is None:
                 return False
+            rank = state.rank_floor
             async for page in state.pages():
                 records: list[str] = []
                 keys: list[str] = []
@@ -177,7 +178,7 @@ class Rebuilder:
         await failpoints.reach("rebuild.staged")
         installed = await self._gate.install(
             offer, stage, epoch, State.of(row), row.quantity - sum(viewers.values()),
-            max(rank, state.rank_floor), row.last_movement, (holds, bound, len(viewers)),
+            rank, row.last_movement, (holds, bound, len(viewers)),
         )  # fmt: skip
         if installed:
             metrics.REBUILT.inc()
@@ -187,10 +188,20 @@ class Rebuilder:
         return installed
 
 
-def _step(movement: Record) -> Step:
+def _orders_named(movements: Sequence[Record]) -> list[str]:
+    named = [m for m in movements if m["kind"] not in ("lend", "borrow")]
+    return [m["order_id"] for m in named if m["order_id"]]
+
+
+def _steps(movement: Record) -> list[Step]:
     """Return a movement as the gate applies it."""
-    if movement["brings"] is not None:
-        viewer, key, qty, rank = movement["brings"]
-        hold = record(int(rank), int(qty), key_field(viewer, key))
-        return movement["order_id"], movement["units"], hold
-    return movement["order_id"] if movement["kind"] == "release" else "", movement["units"]
+    id_, units = movement["order_id"], movement["units"]
+    match movement["kind"]:
+        case "release":
+            return [(id_, units)]
+        case "take" if movement["brings"] is not None:
+            viewer, key, qty, rank = movement["brings"]
+            return [(id_, units, record(int(rank), int(qty), key_field(viewer, key)))]
+        case "lend":  # what was set aside comes back, if it is still there, and the units go
+            return [(id_, -units), ("", units)]
+    return [("", units)]

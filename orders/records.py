@@ -7,6 +7,7 @@ units, times are integer milliseconds since the Unix epoch on Postgres' clock.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -21,6 +22,7 @@ LIVE: tuple[OrderStatus, ...] = ("reserved", "confirmed", "shipped")
 WAITLIST_MAX = 10_000  # entries of an offer, and
 WAITLIST_HOLD_S = 60  # how long one that got units may pay, unless the offer says otherwise
 DRAW_ENTRIES_MAX = 50_000  # of an offer that is drawn: it is drawn under one lock
+BUCKETS_MAX = 64  # of an offer whose units are spread
 
 
 class Why(StrEnum):
@@ -72,6 +74,27 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     seed_hash: str | None = None  # of a draw: hex of sha256(seed), from the start,
     seed: str | None = None  # and the seed in hex, once it is drawn
     eligibility: Eligibility = "anyone"  # `ticket`: who brings one of the shop's
+    buckets: int = 1  # rows, locks and gates that its units are spread over,
+    parent: str | None = None  # and of one of them, the offer
+    step: int = 1  # from one rank to the next
+
+    @property
+    def spread(self) -> bool:
+        """Tell whether it has buckets, and neither a gate nor orders in its own row."""
+        return self.buckets > 1
+
+    @property
+    def homes(self) -> list[str]:
+        """Return what has a gate of its own: its buckets, or itself."""
+        if not self.spread:
+            return [self.id]
+        return [home_of(self.id, bucket + 1) for bucket in range(self.buckets)]
+
+    def home(self, viewer: str) -> str:
+        """Return where a viewer's orders of it are, always the same: his bucket, or the offer."""
+        if not self.spread:
+            return self.id
+        return home_of(self.id, zlib.crc32(viewer.encode()) % self.buckets + 1)
 
     @property
     def left(self) -> int:
@@ -87,6 +110,11 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     def undrawn(self) -> bool:
         """Tell whether this is a draw that has not been held, as far as this record knows."""
         return self.mode == "draw" and self.seed is None
+
+
+def home_of(offer: str, bucket: int) -> str:
+    """Return the id of the row that orders of this offer and bucket live under (01_words.sql)."""
+    return f"{offer}~{bucket}" if bucket else offer
 
 
 class Order(msgspec.Struct, kw_only=True, frozen=True):
@@ -109,6 +137,12 @@ class Order(msgspec.Struct, kw_only=True, frozen=True):
     confirmed_at: int | None = None
     bundle: str | None = None  # shared by orders that were bought together
     extends_left: int | None = None  # of a reserved order, where the offer allows any
+    bucket: int = 0  # of its offer, which it is in; 0: it has none
+
+    @property
+    def home(self) -> str:
+        """Return the id of the row whose lock and gate it is under."""
+        return home_of(self.offer, self.bucket)
 
     @property
     def amount_minor(self) -> int:
@@ -184,8 +218,11 @@ class Figures(msgspec.Struct, frozen=True):
 class Listener(Protocol):
     """Whom selling and the keeper tell what was committed; calls return at once and never raise."""
 
-    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures) -> None:
-        """Rows of one batch are committed; each buyer was answered already."""
+    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures | None) -> None:
+        """Rows of one batch are committed; each buyer was answered already.
+
+        Of an offer in buckets the figures come on their own: no batch knows them.
+        """
 
     def changed(self, orders: Sequence[Order]) -> None:
         """These orders are in another status than before."""

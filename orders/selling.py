@@ -22,10 +22,13 @@ from orders.health import Health
 from orders.held import Part
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, LedgerAway, LedgerBusy, LedgerSlow
+from orders.lending import Lending
 from orders.limits import SellingLimits
+from orders.rebuild import Rebuilder
 from orders.records import Accepted, Buy, Listener, Offer, Order, Outcome, Refused, Screen, Why
 from orders.stock.gate import Gate
 from orders.waitlist import Waitlist
+from orders.whole import Whole
 
 log = logging.getLogger(__name__)
 
@@ -38,17 +41,19 @@ class Selling:
 
     def __init__(
         self, gate: Gate, ledger: Ledger, listener: Listener, ids: Ids, limits: SellingLimits,
-        screen: Screen | None = None,
+        rebuilder: Rebuilder, screen: Screen | None = None,
     ) -> None:  # fmt: skip
         self.gate = gate
         self.ledger = ledger
         self.listener = listener
         self.limits = limits
+        self.lending = Lending(gate, ledger, rebuilder)
         self._screen = screen
         self._ids = ids
         self.gate_health = Health("Redis", gate.client.ping)
         self.ledger_health = Health("Postgres", ledger.ping)
         self._counters: dict[str, Counter] = {}
+        self._wholes: dict[str, Whole] = {}  # by offer, of those in buckets
         self._offers: dict[str, Offer] = {}
         self._offer_reads: Coalesced[str, Offer] = Coalesced(self._load_offers)
         self._key_reads: Coalesced[KeyOf, Order] = Coalesced(self._load_by_key)
@@ -108,7 +113,7 @@ class Selling:
     def _let_in(self, offer: Offer, buy: Buy) -> None:
         """Let a buy join the line of its offer, once it is known that the viewer may buy."""
         if self._screen is None or not self._screen.concerns(offer):
-            self._counter(offer).put(buy)
+            self._counter(offer, buy.viewer).put(buy)
         else:
             self._spawn(self._screened(self._screen, offer, buy))
 
@@ -118,7 +123,7 @@ class Selling:
         try:
             refused = await self.in_time(screen.judge(offer, buy.viewer, buy.ticket))
             if refused is None:
-                self._counter(offer).put(buy)
+                self._counter(offer, buy.viewer).put(buy)
                 return
             order = await self.in_time(self._key_reads.get((buy.offer, buy.viewer, buy.key)))
             outcome = refused if order is None else self._replayed(buy, order)
@@ -126,11 +131,19 @@ class Selling:
             outcome = self.excuse(error)
         self.answer(buy, outcome)
 
-    def _counter(self, offer: Offer) -> Counter:
-        counter = self._counters.get(offer.id)
+    def _counter(self, offer: Offer, viewer: str) -> Counter:
+        home = offer.home(viewer)
+        counter = self._counters.get(home)
         if counter is None:
-            counter = self._counters[offer.id] = Counter(offer, self)
+            counter = self._counters[home] = Counter(offer, home, self)
         return counter
+
+    def whole(self, offer: Offer) -> Whole:
+        """Return what sums up an offer in buckets while it is sold here."""
+        whole = self._wholes.get(offer.id)
+        if whole is None:
+            whole = self._wholes[offer.id] = Whole(offer.id, self.ledger, self.listener)
+        return whole
 
     def answer(self, buy: Buy, outcome: Outcome) -> None:
         """Answer one buy. A fault of the one who is told must not reach the rest of a batch."""
@@ -285,10 +298,12 @@ class Selling:
         if len(self._offers) >= self.limits.offers_cached_max:
             self._offers.clear()
             self._counters = {k: c for k, c in self._counters.items() if not c.idle}
+            self._wholes = {k: w for k, w in self._wholes.items() if not w.idle}
         self._offers[offer.id] = offer
 
     async def _load_offers(self, ids: Sequence[str]) -> Mapping[str, Offer]:
-        return {offer.id: offer for offer in await self.ledger.offers(ids)}
+        found = await self.ledger.offers(ids)
+        return {offer.id: offer for offer in found if offer.parent is None}
 
     async def _load_by_key(self, keys: Sequence[KeyOf]) -> Mapping[KeyOf, Order]:
         return {(o.offer, o.viewer, o.key): o for o in await self.ledger.orders_by_key(keys)}
@@ -322,5 +337,7 @@ class Selling:
         self.gate_health.close()
         self.ledger_health.close()
         self.bundles.close()
+        for whole in self._wholes.values():
+            whole.close()
         for task in list(self._tasks):
             task.cancel()

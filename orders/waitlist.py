@@ -104,7 +104,9 @@ class Waitlist:
             bought = await self._buy(_Try(offer, ask, tag, stream, ticket))
             if not (isinstance(bought, Refused) and self._may_wait(offer, bought.why)):
                 return bought
-            entered = await selling.in_time(self._line(offer).get(ask))
+            known = selling.known(offer)
+            home = offer if known is None else known.home(ask.viewer)
+            entered = await selling.in_time(self._line(home).get(ask))
             if entered is None or entered.word not in _ANEW:
                 return _answer(offer, entered)
             await asyncio.sleep(selling.limits.poll_s)  # the gate learns of it, or is rebuilt

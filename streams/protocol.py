@@ -129,6 +129,7 @@ class Offer(Shape, kw_only=True):
     seed_hash: str | None = None  # of a draw: hex of sha256(seed), before anybody enters,
     seed: str | None = None  # and the seed in hex once it is drawn: lowest HMAC(seed, viewer) won
     eligibility: Literal["ticket"] | None = None  # a buyer needs one of the shop's
+    buckets: int | None = None  # that its units are spread over; absent: 1
 
 
 class Pin(Shape, kw_only=True):

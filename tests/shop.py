@@ -52,9 +52,10 @@ class Remembering:
         self.last: dict[str, Figures] = {}
         self.streams: list[str] = []
 
-    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures) -> None:
+    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures | None) -> None:
         self.sales += [order for _, order in sales]
-        self.figures(figures)
+        if figures is not None:
+            self.figures(figures)
 
     def changed(self, orders: Sequence[Order]) -> None:
         self.changes += orders
@@ -81,7 +82,7 @@ class Hub:
         self.rebuilder = Rebuilder(self.gate, self.ledger)
         self.changes = Changes(self.ledger, self.rebuilder, self.heard)
         self.ids = Ids(lambda: int(time.time() * 1000))
-        self.selling = Selling(self.gate, self.ledger, self.heard, self.ids, limits)
+        self.selling = Selling(self.gate, self.ledger, self.heard, self.ids, limits, self.rebuilder)
         self.keeper = Keeper(
             self.ledger, self.gate, self.changes, self.rebuilder, self.heard, keeper_limits
         )
@@ -243,11 +244,12 @@ class Shop:
         await self.at_rest(offer)
 
     async def at_rest(self, offer: str) -> None:
-        """Assert I1 to I4, I6 and I11 of an offer, by queries of the test's own."""
+        """Assert I1 to I4, I6 and I11 of an offer, or a bucket, by queries of the test's own."""
         row = (await self.fetch("select * from offers where id = $1", offer))[0]
         orders = await self.fetch(
             "select id, viewer, key, qty, rank, status in ('reserved', 'confirmed', 'shipped')"
-            " as live from orders where offer = $1", offer,
+            " as live from orders where offer = $1 and bucket = $2",
+            row["parent"] or offer, row["bucket"],
         )  # fmt: skip
         live = {r["id"]: r["qty"] for r in orders if r["live"]}
         assert sum(live.values()) == row["taken"] <= row["quantity"]
@@ -271,6 +273,30 @@ class Shop:
         assert int(state.get("mv", -1)) == row["last_movement"]
         assert int(state.get("left", -1)) == row["quantity"] - row["taken"]
         assert {viewer: int(n) for viewer, n in viewers.items()} == per_viewer
+
+    async def whole_at_rest(self, offer: str) -> None:
+        """Wait until nothing is under way; assert `at_rest` of each bucket, and of their sums."""
+        parts = await self.fetch("select * from offers where parent = $1 order by bucket", offer)
+        for part in parts:
+            await self.rested(part["id"])
+        row = (await self.fetch("select * from offers where id = $1", offer))[0]
+        parts = await self.fetch("select * from offers where parent = $1 order by bucket", offer)
+        assert len(parts) == row["buckets"]
+        for name in ("quantity", "taken", "confirmed", "waiting"):
+            assert sum(part[name] for part in parts) == row[name], name
+        orders = await self.fetch("select * from orders where offer = $1", offer)
+        live = [r for r in orders if r["status"] in ("reserved", "confirmed", "shipped")]
+        assert sum(r["qty"] for r in live) == row["taken"]
+        assert len({r["rank"] for r in orders}) == len(orders)
+        assert all((r["rank"] - r["bucket"]) % row["buckets"] == 0 for r in orders)
+        lent = await self.fetch("select * from transfers where lender like $1 || '~%'", offer)
+        moved = await self.fetch(
+            "select offer, order_id, units from movements where kind in ('lend', 'borrow')"
+            " and offer like $1 || '~%'", offer,
+        )  # fmt: skip
+        ends = [(t["lender"], t["id"], -t["units"]) for t in lent]
+        ends += [(t["borrower"], t["id"], t["units"]) for t in lent]
+        assert sorted(tuple(m) for m in moved) == sorted(ends)
 
     async def close(self) -> None:
         for hub in self.hubs:

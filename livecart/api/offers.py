@@ -37,6 +37,7 @@ from streams.protocol import (
 
 PerViewer = Annotated[int, Meta(ge=1, le=1_000_000)]
 HoldS = Annotated[int, Meta(ge=1, le=7 * 86_400)]
+Buckets = Annotated[int, Meta(ge=1, le=records.BUCKETS_MAX)]
 WaitlistMax = Annotated[int, Meta(ge=0, le=1_000_000)]
 PER_VIEWER = 1
 HOLD_S = 600
@@ -59,6 +60,7 @@ class NewOffer(msgspec.Struct, kw_only=True):
     waitlist_hold_s: HoldS | None = None
     mode: OfferMode | None = None
     eligibility: records.Eligibility | None = None
+    buckets: Buckets | None = None
 
 
 class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -78,6 +80,7 @@ class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
     waitlist_hold_s: HoldS | None = None
     mode: OfferMode | None = None
     eligibility: records.Eligibility | None = None
+    buckets: Buckets | None = None
 
 
 class Restock(msgspec.Struct, kw_only=True):
@@ -92,6 +95,7 @@ async def create(call: Call, body: NewOffer) -> Offer:
     product = await shops_product(call, body.product, shop)
     _in_order(body.opens_at, body.closes_at)
     mode, waitlist_max = body.mode or "sale", _waitlist_max(body, None)
+    _drawn_whole(mode, body.buckets or 1)
     made = done(
         await call.services.changes.create_offer(
             call.services.ids.new("of"),
@@ -110,6 +114,7 @@ async def create(call: Call, body: NewOffer) -> Offer:
             waitlist_hold_s=_or(body.waitlist_hold_s, records.WAITLIST_HOLD_S),
             mode=mode,
             eligibility=body.eligibility or "anyone",
+            buckets=body.buckets or 1,
         )
     )
     return views.offer(made, product)
@@ -148,6 +153,7 @@ async def revise(call: Call, body: Revision) -> Offer:
     fields = msgspec.to_builtins(body)
     if not fields:
         return await _shown(call, offer)
+    _drawn_whole(body.mode or offer.mode, body.buckets or offer.buckets)
     if body.mode is not None or body.waitlist_max is not None:
         waitlist_max = _waitlist_max(body, offer)
         if waitlist_max != offer.waitlist_max:
@@ -202,6 +208,11 @@ def _waitlist_max(body: NewOffer | Revision, offer: records.Offer | None) -> int
         what = f"Expected 1 to {records.DRAW_ENTRIES_MAX} of a draw"
         raise Refused(Code.BAD_REQUEST, what, field="waitlist_max")
     return given
+
+
+def _drawn_whole(mode: records.OfferMode, buckets: int) -> None:
+    if mode == "draw" and buckets > 1:
+        raise Refused(Code.BAD_REQUEST, "A draw is held over one bucket", field="buckets")
 
 
 def _or(given: int | None, default: int) -> int:

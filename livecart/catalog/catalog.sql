@@ -44,9 +44,9 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
-       o.seed_hash, o.seed, o.eligibility
+       o.seed_hash, o.seed, o.eligibility, o.buckets
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
- where o.stream = $1 and ($2::boolean or o.announced) and ($3::text is null or o.id < $3)
+ where o.stream = $1 and o.parent is null and ($2::boolean or o.announced) and ($3::text is null or o.id < $3)
  order by o.id desc limit $4
 
 -- name: pin_of_stream
@@ -74,9 +74,9 @@ select jsonb_build_object(
                  'announced', o.announced, 'extends', o.extends, 'waiting', o.waiting,
                  'waitlist_max', o.waitlist_max, 'waitlist_hold_s', o.waitlist_hold_s,
                  'mode', o.mode, 'seed_hash', o.seed_hash, 'seed', o.seed,
-                 'eligibility', o.eligibility) order by o.id desc)
+                 'eligibility', o.eligibility, 'buckets', o.buckets) order by o.id desc)
           from offers o join products p on p.id = o.product
-         where o.stream = s.id and o.status not in ('draft', 'closed'))::text as offers,
+         where o.stream = s.id and o.parent is null and o.status not in ('draft', 'closed'))::text as offers,
        (select n from fact_heads where stream = s.id) as fact_n
   from streams s where s.id = $1
 

@@ -135,7 +135,8 @@ class Catalog:
         return await self._offer_reads.get(id_)
 
     async def _load_offers(self, ids: Sequence[str]) -> dict[str, Offer]:
-        return {offer.id: offer for offer in await self._ledger.offers(ids)}
+        found = await self._ledger.offers(ids)
+        return {offer.id: offer for offer in found if offer.parent is None}
 
     async def offers_page(
         self, stream: str, unannounced: bool, before: str | None, limit: int

@@ -87,6 +87,16 @@ class Active(msgspec.Struct, frozen=True):
     untold: bool  # closed, and it is not noted yet that the gate knows all
 
 
+class Summed(msgspec.Struct, frozen=True):
+    """What an offer in buckets sums to; nothing to be told unless it is `fresh`."""
+
+    fresh: bool
+    told: bool  # facts wait to be published
+    stream: str
+    left_units: int
+    offer_version: int
+
+
 class Told(msgspec.Struct, frozen=True):
     """A committed main event, still in the ledger's words."""
 
@@ -184,13 +194,15 @@ class Ledger:
         waitlist_hold_s: int,
         mode: str,
         eligibility: str,
+        buckets: int,
     ) -> str:
         """Make an offer's row; times in ms. Answers as the SQL function does."""
         rows = await self.rows(
             "select create_offer($1, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11,"
-            " $12, $13, $14, $15, $16)",
+            " $12, $13, $14, $15, $16, $17)",
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
             payment, keyword, extends, waitlist_max, waitlist_hold_s, mode, eligibility,
+            buckets,
         )  # fmt: skip
         return cast(str, rows[0][0])
 
@@ -296,6 +308,35 @@ class Ledger:
     async def due_order_offers(self) -> list[tuple[str, int]]:
         """Return (offer, ms late) of offers with reserved orders past their deadline."""
         return [tuple(r) for r in await self.rows(SQL["due_order_offers"])]
+
+    # --- buckets -----------------------------------------------------------------------------
+
+    async def free_in_buckets(self, offer: str) -> dict[str, int]:
+        """Return the free units of each bucket of an offer, as of one moment."""
+        return {r[0]: r[1] for r in await self.rows(SQL["free_in_buckets"], offer)}
+
+    async def transfer(
+        self, id_: str, lender: str, borrower: str, units: int, epoch: int, rank: int
+    ) -> str:
+        """Bring units that the lender's gate set aside to another bucket; return the word."""
+        return await self.word("transfer", id_, lender, borrower, units, epoch, rank)
+
+    async def transfers(self, ids: Sequence[str]) -> set[str]:
+        """Return those of the transfers that were made."""
+        return {r[0] for r in await self.rows(SQL["transfers"], list(ids))}
+
+    async def settle_buckets(self, offer: str) -> Summed:
+        """Bring an offer's own row to what its buckets have; return what is told of that."""
+        rows = await self.rows("select * from settle_buckets($1)", offer)
+        return Summed(**rows[0])
+
+    async def apart_buckets(self) -> list[str]:
+        """Return offers whose own row is behind what their buckets have."""
+        return [r[0] for r in await self.rows(SQL["apart_buckets"])]
+
+    async def waited_for(self) -> list[tuple[str, int, str]]:
+        """Return (bucket, units, offer) where somebody waits for what other buckets have."""
+        return [tuple(r) for r in await self.rows(SQL["waited_for"])]
 
     # --- outboxes ----------------------------------------------------------------------------
 

@@ -38,8 +38,13 @@ class WaitlistLedger:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def join(self, offer: str, epoch: int, rank: int, asks: Sequence[Ask]) -> list[Entered]:
-        """Put viewers on the list, with ranks from `rank` on; committed when it returns (R3)."""
+    async def join(
+        self, offer: str, epoch: int, ranks: Sequence[int], asks: Sequence[Ask]
+    ) -> list[Entered]:
+        """Put viewers on the list, each with his rank; committed when it returns (R3).
+
+        `offer`: where they are at home, a bucket where it has any.
+        """
         rows = await self._ledger.rows(
             "select * from join_waitlist($1, $2, $3, $4, $5, $6)",
             offer,
@@ -47,7 +52,7 @@ class WaitlistLedger:
             [ask.viewer for ask in asks],
             [ask.key for ask in asks],
             [ask.qty for ask in asks],
-            list(range(rank, rank + len(asks))),
+            list(ranks),
         )
         return [Entered(row["word"], row["place"] or 0) for row in rows]
 

@@ -92,6 +92,14 @@ class Standing(msgspec.Struct, frozen=True):
     stale: list[tuple[str, int]]
 
 
+class Lent(msgspec.Struct, frozen=True):
+    """Units of a bucket that were set aside for another: as a hold, by (id, rank)."""
+
+    epoch: int
+    units: int
+    rank: int
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What the gate keeps of an offer besides its holds."""
 
@@ -101,6 +109,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     closes_ms: int
     quantity: int
     per_viewer: int
+    step: int = 1  # from one rank to the next
 
     @classmethod
     def of(cls, offer: Offer) -> State:
@@ -113,6 +122,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
             closes_ms=offer.closes_at or 0,
             quantity=offer.quantity,
             per_viewer=offer.per_viewer,
+            step=offer.step,
         )
 
     def args(self) -> list[str | int]:
@@ -138,7 +148,17 @@ class Gate:
         self.unwritten_max = unwritten_max  # per offer, over all hubs
         self._scripts = {
             name: _Script(name)
-            for name in ("hold", "release", "apply", "probe", "stage", "install", "inspect", "draw")
+            for name in (
+                "hold",
+                "release",
+                "apply",
+                "probe",
+                "stage",
+                "install",
+                "inspect",
+                "draw",
+                "lend",
+            )
         }
 
     async def hold(
@@ -173,10 +193,18 @@ class Gate:
         raw = await self._call("release", offer, epoch, msgspec.msgpack.encode(holds))
         return cast(int, raw[2]) if raw[0] == b"ok" else Frozen()
 
-    async def draw(self, offer: str, n: int) -> tuple[int, int] | Frozen:
-        """Draw `n` ranks in a row for the waitlist; return (epoch, the first)."""
+    async def draw(self, offer: str, n: int) -> tuple[int, range] | Frozen:
+        """Draw `n` ranks for the waitlist; return (epoch, the ranks)."""
         raw = await self._call("draw", offer, n)
-        return (raw[1], raw[2]) if raw[0] == b"ok" else Frozen()
+        if raw[0] != b"ok":
+            return Frozen()
+        first, step = raw[2], raw[3]
+        return raw[1], range(first, first + n * step, step)
+
+    async def lend(self, bucket: str, transfer: str, need: int) -> Lent | Frozen:
+        """Set units aside under the id of a transfer: `need`, half of what is left, or fewer."""
+        raw = await self._call("lend", bucket, transfer, need)
+        return Lent(*raw[1:4]) if raw[0] == b"ok" else Frozen()
 
     async def apply(
         self,
@@ -266,6 +294,7 @@ class Gate:
         """
         raw = await self._call(
             "install", offer, epoch, *state.args(), left, rank, state.per_viewer, movement, *sizes,
+            state.step,
             more_keys=(stage.holds, stage.keys, stage.viewers),
         )  # fmt: skip
         return bool(raw[0] == b"ok")

@@ -53,7 +53,7 @@ class Row(NamedTuple):
 class Quiet:
     """A listener that keeps nothing."""
 
-    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures) -> None:
+    def sold(self, sales: Sequence[tuple[Buy, Order]], figures: Figures | None) -> None:
         """Nobody listens."""
 
     def changed(self, orders: Sequence[Order]) -> None:

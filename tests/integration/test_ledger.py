@@ -183,7 +183,7 @@ async def test_a_database_of_before_gets_what_its_offers_began_with(
         )
         await migrations.migrate(connection)
         rows = await connection.fetch(
-            "select offer, n, quantity_change from ledger order by offer, n"
+            "select o.id, l.n, l.quantity_change from offers o, ledger(o.id) l order by o.id, l.n"
         )
         assert [tuple(row) for row in rows] == [("of_1", 0, 5), ("of_1", 1, 4), ("of_2", 0, 7)]
     finally:

@@ -135,7 +135,7 @@ async def _play(url: str, quantity: int, steps: list[tuple[object, ...]]) -> Non
             "insert into products (id, shop, sku, title, price_minor, currency)"
             f" values ('{offer}', 's', 's', 't', 1, 'TWD');"
             f"select create_offer('{offer}', '{offer}', '{offer}', 1, {quantity}, {PER_VIEWER},"
-            " null, null, 600, 'required', null, 0, 10, 60, 'sale', 'anyone')"
+            " null, null, 600, 'required', null, 0, 10, 60, 'sale', 'anyone', 1)"
         )
         await connection.fetch("select open_offer($1, false)", offer)
         model = Model(quantity)
@@ -214,7 +214,7 @@ async def _same(db: asyncpg.Connection[asyncpg.Record], offer: str, model: Model
     orders = {(o.viewer, o.key, o.qty, o.live) for o in model.orders}
     assert {tuple(r) for r in rows} == orders
     moved = await db.fetchrow(
-        "select sum(quantity_change), sum(taken_change) from ledger where offer = $1", offer
+        "select sum(quantity_change), sum(taken_change) from ledger($1)", offer
     )
     assert moved is not None
     assert tuple(moved) == (row["quantity"], row["taken"])

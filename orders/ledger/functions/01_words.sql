@@ -11,6 +11,12 @@ language sql immutable strict parallel safe
 return (timestamp 'epoch' + make_interval(days => (t / 86400000)::integer,
                                           secs => (t % 86400000) / 1000.0)) at time zone 'UTC';
 
+-- The row that an order, or an entry, of this offer and bucket lives under: the offer's own, or that
+-- of one of its buckets. No id of a client's has a `~`.
+create or replace function home_of(p_offer text, p_bucket smallint) returns text
+language sql immutable strict parallel safe
+return case p_bucket when 0 then p_offer else p_offer || '~' || p_bucket end;
+
 -- An offer's row as facts carry it: times in milliseconds, since a host may name times (the year
 -- 10000, "never") that text forms of dates cannot be read back from.
 create or replace function offer_body(o offers) returns jsonb

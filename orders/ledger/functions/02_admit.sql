@@ -31,7 +31,9 @@ begin
         o.status := 'open';
         o := promote(o, clock_timestamp());  -- who joined before the keeper opened it
         o.last_movement := move(o.id, o.last_movement, o.epoch, 'state', 0, null, 'opened');
-        perform tell(o.stream, 'offer.opened', o.id, null, offer_body(o));
+        if o.bucket = 0 then  -- of the whole offer the keeper tells, who opens it
+            perform tell(o.stream, 'offer.opened', o.id, null, offer_body(o));
+        end if;
     end if;
     o := sell_out(o);
     update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,
@@ -78,12 +80,14 @@ declare
     inserted integer := 0;
     seen boolean;
     have bigint;
+    of_offer text;     -- as the wire calls it, where p_offer is a bucket
 begin
     told := false;
     select * into o from offers where id = p_offer for update;
     if not found then
         raise exception 'admit: no offer %', p_offer using errcode = 'no_data_found';
     end if;
+    of_offer := coalesce(o.parent, o.id);
     now_at := clock_timestamp();
     order_status := case when o.payment = 'none' then 'confirmed' else 'reserved' end;
     if o.payment = 'none' then
@@ -108,7 +112,7 @@ begin
                        select sum(r.qty) filter
                                   (where r.status in ('reserved', 'confirmed', 'shipped')) as have,
                               bool_or(r.key = x.key) as seen
-                         from orders r where r.offer = p_offer and r.viewer = x.viewer) s on true
+                         from orders r where r.offer = of_offer and r.viewer = x.viewer) s on true
                ) l;
         clean := clean and o.taken + total <= o.quantity;
     else
@@ -116,10 +120,10 @@ begin
     end if;
 
     if clean then
-        insert into orders (id, offer, stream, viewer, key, qty, unit_price_minor, status, rank,
-                            reserved_at, expires_at, confirmed_at, epoch)
-            select x.id, p_offer, o.stream, x.viewer, x.key, x.qty, o.price_minor, order_status,
-                   x.rank, now_at, expire_at, confirm_at, o.epoch
+        insert into orders (id, offer, bucket, stream, viewer, key, qty, unit_price_minor, status,
+                            rank, reserved_at, expires_at, confirmed_at, epoch)
+            select x.id, of_offer, o.bucket, o.stream, x.viewer, x.key, x.qty, o.price_minor,
+                   order_status, x.rank, now_at, expire_at, confirm_at, o.epoch
               from unnest(p_ids, p_viewers, p_keys, p_qtys, p_ranks)
                    as x (id, viewer, key, qty, rank);
         inserted := total;
@@ -129,7 +133,7 @@ begin
             select bool_or(r.key = p_keys[i]),
                    sum(r.qty) filter (where r.status in ('reserved', 'confirmed', 'shipped'))
               into seen, have
-              from orders r where r.offer = p_offer and r.viewer = p_viewers[i];
+              from orders r where r.offer = of_offer and r.viewer = p_viewers[i];
             if seen then
                 outcomes[i] := 'again';
             elsif refused is not null then
@@ -141,11 +145,11 @@ begin
             elsif o.taken + inserted + p_qtys[i] > o.quantity then
                 outcomes[i] := 'sold_out';
             else
-                insert into orders (id, offer, stream, viewer, key, qty, unit_price_minor, status,
-                                    rank, reserved_at, expires_at, confirmed_at, epoch)
-                    values (p_ids[i], p_offer, o.stream, p_viewers[i], p_keys[i], p_qtys[i],
-                            o.price_minor, order_status, p_ranks[i], now_at, expire_at, confirm_at,
-                            o.epoch);
+                insert into orders (id, offer, bucket, stream, viewer, key, qty, unit_price_minor,
+                                    status, rank, reserved_at, expires_at, confirmed_at, epoch)
+                    values (p_ids[i], of_offer, o.bucket, o.stream, p_viewers[i], p_keys[i],
+                            p_qtys[i], o.price_minor, order_status, p_ranks[i], now_at, expire_at,
+                            confirm_at, o.epoch);
                 inserted := inserted + p_qtys[i];
             end if;
         end loop;

@@ -73,7 +73,8 @@ begin
     select * into o from offers where id = p_offer for update;
     select array_agg(d.id) into ids
       from (select r.id from orders r
-             where r.offer = p_offer and r.status = 'reserved'
+             where r.offer = coalesce(o.parent, o.id) and r.bucket = o.bucket
+               and r.status = 'reserved'
                and r.expires_at <= (select clock_timestamp())  -- else no index condition
              order by r.expires_at limit p_limit) d;
     if ids is not null then
@@ -92,7 +93,7 @@ declare
     was text;
     o offers;
 begin
-    select r.offer into offer_id from orders r where r.id = p_order;
+    select home_of(r.offer, r.bucket) into offer_id from orders r where r.id = p_order;
     if not found then
         word := 'not_found';
         return;
@@ -116,7 +117,7 @@ declare
     o offers;
     r orders;
 begin
-    select x.offer into offer_id from orders x where x.id = p_order;
+    select home_of(x.offer, x.bucket) into offer_id from orders x where x.id = p_order;
     if not found then
         word := 'not_found';
         return;

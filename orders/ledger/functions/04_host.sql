@@ -14,6 +14,9 @@ begin
                       announced = announced or o.status not in ('draft', 'closed'),
                       closed_at = case when o.status = 'closed' then clock_timestamp() end
         where id = o.id;
+    if o.buckets > 1 then
+        perform note_in_buckets(o, p_reason);
+    end if;
     return o;
 end $$;
 
@@ -27,8 +30,8 @@ declare
     why text;
     now_at timestamptz;
 begin
-    select * into o from offers where id = p_offer for update;
-    if not found then
+    o := lock_offer(p_offer);
+    if o.id is null then
         return 'not_found';
     end if;
     now_at := clock_timestamp();
@@ -66,8 +69,8 @@ declare
     o offers;
     was text;
 begin
-    select * into o from offers where id = p_offer for update;
-    if not found then
+    o := lock_offer(p_offer);
+    if o.id is null then
         return 'not_found';
     elsif o.status = 'closed' then
         return 'again';
@@ -94,8 +97,8 @@ declare
     units integer;
     now_at timestamptz;
 begin
-    select * into o from offers where id = p_offer for update;
-    if not found then
+    o := lock_offer(p_offer);
+    if o.id is null then
         return 'not_found';
     elsif o.status = 'closed' or p_quantity < o.taken or p_quantity > 1000000 then
         return 'conflict';
@@ -107,7 +110,12 @@ begin
     o.quantity := p_quantity;
     o.version := o.version + 1;
     now_at := clock_timestamp();
-    o := promote(o, now_at);
+    if o.buckets > 1 and o.status <> 'draft' then
+        update offers set quantity = p_quantity where id = o.id;
+        o := spread(o, units, p_reason);
+    else
+        o := promote(o, now_at);
+    end if;
     o.last_movement := move(o.id, o.last_movement, o.epoch, 'quantity', units, null, p_reason,
                             now_at);
     if o.status = 'open' and o.taken = o.quantity then
@@ -132,8 +140,8 @@ declare
     before integer;
     word text;
 begin
-    select * into o from offers where id = p_offer for update;
-    if not found then
+    o := lock_offer(p_offer);
+    if o.id is null then
         return 'not_found';
     end if;
     select k.units into before from restocks k where k.offer = p_offer and k.key = p_key;
@@ -167,7 +175,7 @@ begin
     update streams set status = 'live', started_at = clock_timestamp() where id = p_stream;
     -- Drafts too: one that is being opened at this moment must learn it as well.
     for o in select * from offers where stream = p_stream and status <> 'closed'
-             order by id for update loop
+                and parent is null order by id for update loop
         perform note_state(o, 'stream_started');
     end loop;
     perform tell(p_stream, 'stream.started', p_stream, null, null);
@@ -189,7 +197,7 @@ begin
     -- All offers before the first fact: an admission holds its offer while it waits for the head.
     perform 1 from offers where stream = p_stream order by id for update;
     for offer_id in select id from offers where stream = p_stream and status <> 'closed'
-                    order by id loop
+                        and parent is null order by id loop
         perform close_offer(offer_id, 'stream_ended', false);
     end loop;
     update streams set status = 'ended', ended_at = clock_timestamp() where id = p_stream;
@@ -245,7 +253,7 @@ create or replace function create_offer(
     p_id text, p_stream text, p_product text, p_price_minor bigint, p_quantity integer,
     p_per_viewer integer, p_opens_at timestamptz, p_closes_at timestamptz, p_hold_s integer,
     p_payment text, p_keyword text, p_extends integer, p_waitlist_max integer,
-    p_waitlist_hold_s integer, p_mode text, p_eligibility text
+    p_waitlist_hold_s integer, p_mode text, p_eligibility text, p_buckets integer
 ) returns text language plpgsql as $$
 declare
     s streams;
@@ -259,11 +267,11 @@ begin
     end if;
     insert into offers (id, stream, product, price_minor, quantity, per_viewer, status, announced,
                         opens_at, closes_at, hold_s, payment, keyword, extends, waitlist_max,
-                        waitlist_hold_s, eligibility)
+                        waitlist_hold_s, eligibility, buckets)
         values (p_id, p_stream, p_product, p_price_minor, p_quantity, p_per_viewer,
                 case when p_opens_at is null then 'draft' else 'scheduled' end,
                 p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword,
-                p_extends, p_waitlist_max, p_waitlist_hold_s, p_eligibility)
+                p_extends, p_waitlist_max, p_waitlist_hold_s, p_eligibility, p_buckets)
         returning * into o;
     if p_mode = 'draw' then
         o := commit_draw(o.id);
@@ -271,6 +279,9 @@ begin
     -- Movement 0: what the offer begins with; no gate ever has to apply it.
     insert into movements (offer, n, kind, units, reason, epoch)
         values (o.id, 0, 'quantity', o.quantity, 'created', o.epoch);
+    if o.buckets > 1 and o.status <> 'draft' then
+        perform into_buckets(o);
+    end if;
     if o.status = 'scheduled' then
         perform tell(o.stream, 'offer.scheduled', o.id, null, offer_body(o));
     end if;
@@ -287,8 +298,8 @@ declare
     closes timestamptz;
     word text;
 begin
-    select * into o from offers where id = p_offer for update;
-    if not found then
+    o := lock_offer(p_offer);
+    if o.id is null then
         return 'not_found';
     elsif o.status = 'closed' then
         return 'conflict';
@@ -312,6 +323,7 @@ begin
             waitlist_max = coalesce((p ->> 'waitlist_max')::integer, waitlist_max),
             waitlist_hold_s = coalesce((p ->> 'waitlist_hold_s')::integer, waitlist_hold_s),
             eligibility = coalesce(p ->> 'eligibility', eligibility),
+            buckets = coalesce((p ->> 'buckets')::smallint, buckets),
             version = version + 1
             where id = p_offer returning * into o;
         if p ->> 'mode' = 'draw' and o.mode = 'sale' then

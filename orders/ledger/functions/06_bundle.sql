@@ -1,4 +1,5 @@
--- admit_bundle: make one order for each line of a viewer's bundle, or none at all.
+-- admit_bundle: make one order for each line of a viewer's bundle, or none at all. Where an offer has
+-- buckets, its line names the viewer's.
 --
 -- One call in autocommit, as admit (R3): all offers are locked by id before anything is read or told,
 -- so neither two bundles nor a bundle and a stream's end can wait for each other. The lines are
@@ -34,6 +35,7 @@ declare
     refused text[];
     have bigint;
     was text;
+    of_offers text[];  -- as the wire calls them
 begin
     perform 1 from offers where id = any (p_offers) order by id for update;
     get diagnostics locked = row_count;
@@ -42,12 +44,14 @@ begin
             using errcode = 'no_data_found';
     end if;
     now_at := clock_timestamp();
+    select array_agg(coalesce(l.parent, l.id) order by x.place) into of_offers
+      from unnest(p_offers) with ordinality as x (id, place) join offers l on l.id = x.id;
 
     select count(*), min(r.bundle),
            count(*) filter (where r.qty = x.qty) = n and count(r.bundle) = n
                and min(r.bundle) = max(r.bundle)
       into bound, known, whole
-      from unnest(p_offers, p_qtys) as x (offer, qty)
+      from unnest(of_offers, p_qtys) as x (offer, qty)
       join orders r on r.offer = x.offer and r.viewer = p_viewer and r.key = p_key;
     if bound > 0 then
         whole := whole and n = (select count(*) from orders r where r.bundle = known);
@@ -55,7 +59,7 @@ begin
         for i in 1 .. n loop
             select * into o from offers where id = p_offers[i];
             select sum(r.qty) into have from orders r
-             where r.offer = o.id and r.viewer = p_viewer
+             where r.offer = of_offers[i] and r.viewer = p_viewer
                and r.status in ('reserved', 'confirmed', 'shipped');
             refused[i] := coalesce(
                 shut(o, p_epochs[i], now_at),
@@ -74,9 +78,10 @@ begin
         elsif num_nonnulls(variadic refused) > 0 then
             word := refused[i];
         else
-            insert into orders (id, offer, stream, viewer, key, qty, unit_price_minor, status, rank,
-                                reserved_at, expires_at, confirmed_at, bundle, epoch)
-                values (p_ids[i], o.id, o.stream, p_viewer, p_key, p_qtys[i], o.price_minor,
+            insert into orders (id, offer, bucket, stream, viewer, key, qty, unit_price_minor,
+                                status, rank, reserved_at, expires_at, confirmed_at, bundle, epoch)
+                values (p_ids[i], of_offers[i], o.bucket, o.stream, p_viewer, p_key, p_qtys[i],
+                        o.price_minor,
                         case o.payment when 'none' then 'confirmed' else 'reserved' end, p_ranks[i],
                         now_at,
                         case o.payment when 'none' then null
@@ -93,7 +98,7 @@ begin
         left_units := o.quantity - o.taken;
         offer_version := o.version;
         select * into now from order_rows r
-         where r.offer = p_offers[i] and r.viewer = p_viewer and r.key = p_key;
+         where r.offer = of_offers[i] and r.viewer = p_viewer and r.key = p_key;
         return next;
     end loop;
 end $$;

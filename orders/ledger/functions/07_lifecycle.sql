@@ -7,8 +7,8 @@ language plpgsql as $$
 declare o offers;
 begin
     perform open_offer(p_offer, true);
-    select * into o from offers where id = p_offer for update;
-    if not found then
+    o := lock_offer(p_offer);
+    if o.id is null then
         return 'not_found';
     elsif o.status = 'paused' then
         return 'again';
@@ -49,7 +49,7 @@ declare
     r orders;
     now_at timestamptz;
 begin
-    select x.offer into offer_id from orders x where x.id = p_order;
+    select home_of(x.offer, x.bucket) into offer_id from orders x where x.id = p_order;
     if not found then
         word := 'not_found';
         return;

@@ -23,28 +23,30 @@ declare
     have bigint;
     made text;
     banned boolean;
+    of_offer text := coalesce(p_offer.parent, p_offer.id);
 begin
-    if o.waiting = 0 or o.status not in ('open', 'sold_out') or o.closes_at <= p_at then
+    if o.buckets > 1 or o.waiting = 0 or o.status not in ('open', 'sold_out') or o.closes_at <= p_at then
         return o;
     end if;
     for e in select w.viewer, w.key, w.qty, w.rank from waitlist w
-              where w.offer = o.id and w.left_at is null and w.qty <= o.quantity - o.taken
+              where w.offer = of_offer and w.bucket = o.bucket and w.left_at is null
+                and w.qty <= o.quantity - o.taken
               order by w.rank loop
         exit when o.taken >= o.quantity;
         continue when e.qty > o.quantity - o.taken;
         select exists (select 1 from standings s where s.stream = o.stream
                           and s.viewer = e.viewer and s.banned) into banned;
         select sum(r.qty) into have from orders r
-         where r.offer = o.id and r.viewer = e.viewer
+         where r.offer = of_offer and r.viewer = e.viewer
            and r.status in ('reserved', 'confirmed', 'shipped');
         continue when not banned and coalesce(have, 0) + e.qty > o.per_viewer;
-        delete from waitlist w where w.offer = o.id and w.viewer = e.viewer;
+        delete from waitlist w where w.offer = of_offer and w.viewer = e.viewer;
         o.waiting := o.waiting - 1;
         continue when banned;
         -- On conflict: one that cannot become an order must not keep everybody's units from coming back.
-        insert into orders (id, offer, stream, viewer, key, qty, unit_price_minor, status, rank,
-                            reserved_at, expires_at, confirmed_at, epoch)
-            values (new_order_id(p_at), o.id, o.stream, e.viewer, e.key, e.qty, o.price_minor,
+        insert into orders (id, offer, bucket, stream, viewer, key, qty, unit_price_minor, status,
+                            rank, reserved_at, expires_at, confirmed_at, epoch)
+            values (new_order_id(p_at), of_offer, o.bucket, o.stream, e.viewer, e.key, e.qty, o.price_minor,
                     case o.payment when 'none' then 'confirmed' else 'reserved' end, e.rank, p_at,
                     case o.payment when 'none' then null
                                    else p_at + make_interval(secs => o.waitlist_hold_s) end,
@@ -67,7 +69,7 @@ end $$;
 create or replace function sell_out(p_offer offers) returns offers language plpgsql as $$
 declare o offers := p_offer;
 begin
-    if o.status = 'open' and o.taken = o.quantity then
+    if o.status = 'open' and o.taken = o.quantity and o.bucket = 0 then
         o.status := 'sold_out';
         perform tell(o.stream, 'offer.sold_out', o.id, null, offer_body(o));
     end if;
@@ -80,12 +82,13 @@ create or replace function drop_served(p_offer offers, p_viewers text[], p_keys 
 returns offers language plpgsql as $$
 declare
     o offers := p_offer;
+    of_offer text := coalesce(p_offer.parent, p_offer.id);
     gone integer;
 begin
     with served as (
         delete from waitlist w using unnest(p_viewers, p_keys) as x (viewer, key)
-         where w.offer = o.id and w.viewer = x.viewer and w.key = x.key and w.left_at is null
-           and exists (select 1 from orders r where r.offer = o.id and r.viewer = x.viewer
+         where w.offer = of_offer and w.viewer = x.viewer and w.key = x.key and w.left_at is null
+           and exists (select 1 from orders r where r.offer = of_offer and r.viewer = x.viewer
                           and r.key = x.key)
         returning 1)
     select count(*) into gone from served;
@@ -100,7 +103,7 @@ end $$;
 create or replace function drop_waitlist(p_offer offers) returns offers language plpgsql as $$
 declare o offers := p_offer;
 begin
-    delete from waitlist where offer = o.id;
+    delete from waitlist where offer = coalesce(o.parent, o.id) and o.bucket in (0, bucket);
     o.waiting := 0;
     update offers set waiting = 0 where id = o.id and waiting > 0;
     return o;
@@ -110,8 +113,11 @@ end $$;
 -- joined stands.
 create or replace function place_of(p_offer offers, p_rank bigint) returns integer
 language sql stable as $$
-    select p_offer.waiting - count(*)::integer from waitlist w
-     where w.offer = p_offer.id and w.left_at is null and w.rank > p_rank;
+    select case p_offer.bucket when 0 then p_offer.waiting - count(*) filter (where w.rank > p_rank)
+                               else count(*) filter (where w.rank <= p_rank) end::integer
+      from waitlist w
+     where w.offer = coalesce(p_offer.parent, p_offer.id) and w.left_at is null
+       and (w.rank > p_rank or p_offer.bucket > 0);
 $$;
 
 -- join_waitlist: put viewers on the list of an offer that their buys found sold out, once each.
@@ -145,6 +151,7 @@ declare
     have bigint;
     joined integer := 0;
     gathering boolean;
+    of_offer text;
 begin
     select * into o from offers where id = p_offer for update;
     if not found then
@@ -152,6 +159,7 @@ begin
     end if;
     now_at := clock_timestamp();
     gathering := gathers(o);
+    of_offer := coalesce(o.parent, o.id);
     refused := shut(o, p_epoch, now_at);
     if gathering and refused = 'not_open' then
         refused := case when o.opens_at <= now_at then 'due' end;
@@ -159,11 +167,11 @@ begin
     refused := coalesce(refused, case when o.closes_at <= now_at then 'closed' end);
     for i in 1 .. cardinality(p_viewers) loop
         place := null;
-        select * into e from waitlist w where w.offer = p_offer and w.viewer = p_viewers[i];
+        select * into e from waitlist w where w.offer = of_offer and w.viewer = p_viewers[i];
         select bool_or(r.key = p_keys[i]),
                sum(r.qty) filter (where r.status in ('reserved', 'confirmed', 'shipped'))
           into seen, have
-          from orders r where r.offer = p_offer and r.viewer = p_viewers[i];
+          from orders r where r.offer = of_offer and r.viewer = p_viewers[i];
         word := case
             when seen then 'again'
             when e.key = p_keys[i] and e.left_at is not null then 'conflict'
@@ -178,8 +186,8 @@ begin
             when o.waiting >= o.waitlist_max then 'full'
             else 'waiting' end;
         if word = 'waiting' then
-            insert into waitlist as w (offer, viewer, key, qty, rank, joined_at)
-                values (p_offer, p_viewers[i], p_keys[i], p_qtys[i], p_ranks[i], now_at)
+            insert into waitlist as w (offer, bucket, viewer, key, qty, rank, joined_at)
+                values (of_offer, o.bucket, p_viewers[i], p_keys[i], p_qtys[i], p_ranks[i], now_at)
                 on conflict (offer, viewer) do update
                    set key = excluded.key, qty = excluded.qty, rank = excluded.rank,
                        joined_at = excluded.joined_at, left_at = null;
@@ -199,8 +207,12 @@ end $$;
 -- leave_waitlist: wait no more. The word is ok, again (he does not wait) or not_found.
 create or replace function leave_waitlist(p_offer text, p_viewer text) returns text
 language plpgsql as $$
+declare
+    home text;
 begin
-    perform 1 from offers where id = p_offer for update;
+    select coalesce((select home_of(w.offer, w.bucket) from waitlist w
+                      where w.offer = p_offer and w.viewer = p_viewer), p_offer) into home;
+    perform 1 from offers where id = home for update;
     if not found then
         return 'not_found';
     end if;
@@ -209,7 +221,7 @@ begin
     if not found then
         return 'again';
     end if;
-    update offers set waiting = waiting - 1, version = version + 1 where id = p_offer;
+    update offers set waiting = waiting - 1, version = version + 1 where id = home;
     return 'ok';
 end $$;
 
@@ -217,16 +229,17 @@ end $$;
 create or replace function drop_waiter(p_stream text, p_viewer text) returns integer
 language plpgsql as $$
 declare
+    home text;
     offer_id text;
     dropped integer := 0;
 begin
-    for offer_id in select o.id from offers o where o.stream = p_stream and exists
-                        (select 1 from waitlist w where w.offer = o.id and w.viewer = p_viewer)
-                     order by o.id loop
-        perform 1 from offers where id = offer_id for update;
+    for home, offer_id in select home_of(w.offer, w.bucket), w.offer
+                            from waitlist w join offers o on o.id = w.offer
+                           where o.stream = p_stream and w.viewer = p_viewer order by 1 loop
+        perform 1 from offers where id = home for update;
         delete from waitlist where offer = offer_id and viewer = p_viewer and left_at is null;
         if found then
-            update offers set waiting = waiting - 1, version = version + 1 where id = offer_id;
+            update offers set waiting = waiting - 1, version = version + 1 where id = home;
             dropped := dropped + 1;
         end if;
     end loop;

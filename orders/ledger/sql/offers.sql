@@ -4,7 +4,8 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
-       o.seed_hash, o.seed, o.eligibility
+       o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent,
+       coalesce((select x.buckets from offers x where x.id = o.parent), 1) as step
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.id = any ($1::text[])
  order by o.id
@@ -15,9 +16,10 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
-       o.seed_hash, o.seed, o.eligibility
+       o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent,
+       coalesce((select x.buckets from offers x where x.id = o.parent), 1) as step
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
- where o.stream = $1
+ where o.stream = $1 and o.parent is null
  order by o.id desc
 
 -- name: active_offers
@@ -26,9 +28,10 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
 select id, epoch, last_movement, status = 'closed' as closed,
        status = 'closed' and gate_movement < last_movement as untold
   from offers
- where status not in ('draft', 'closed')
-    or closed_at > (select clock_timestamp()) - interval '10 minutes'
-    or (status = 'closed' and gate_movement < last_movement)
+ where buckets = 1  -- of one that has more, each of them is looked after, and itself has no gate
+   and (status not in ('draft', 'closed')
+        or closed_at > (select clock_timestamp()) - interval '10 minutes'
+        or (status = 'closed' and gate_movement < last_movement))
  order by id
 
 -- name: due_offers
@@ -39,18 +42,18 @@ select id, closes, greatest(0, ceil(extract(epoch from due - clock_timestamp()) 
                case when status <> 'scheduled' or closes_at <= clock_timestamp() then closes_at
                     else opens_at end as due
           from offers
-         where status not in ('draft', 'closed')) next
+         where status not in ('draft', 'closed') and parent is null) next
  where due <= clock_timestamp() + make_interval(secs => $1)
  order by due, id
  limit 200
 
 -- name: due_order_offers
 -- Offers that have reserved orders past their deadline, and by how much the oldest is late.
-select offer, (extract(epoch from clock_timestamp() - min(expires_at)) * 1000)::bigint as late_ms
-  from (select offer, expires_at from orders
+select home_of(offer, bucket), (extract(epoch from clock_timestamp() - min(expires_at)) * 1000)::bigint as late_ms
+  from (select offer, bucket, expires_at from orders
          where status = 'reserved' and expires_at <= (select clock_timestamp())
          order by expires_at limit 5000) due
- group by offer order by offer
+ group by 1 order by 1
 
 -- name: gate_told
 -- Note up to which movement the gate was told of a closed offer, once: not each round anew.
@@ -66,7 +69,8 @@ select m.n, m.kind, m.units, m.order_id,
 -- name: rebuild_floor
 -- The fence and the waitlist, inside a rebuild's REPEATABLE READ snapshot (R2): ranks go on above
 -- both.
-select greatest(o.fence_rank, coalesce((select max(w.rank) from waitlist w where w.offer = o.id), 0))
+select greatest(o.fence_rank, (select max(w.rank) from waitlist w
+                                where w.offer = coalesce(o.parent, o.id) and w.bucket = o.bucket))
   from offers o where o.id = $1
 
 -- name: brought_lately
@@ -80,5 +84,39 @@ select m.order_id
 
 -- name: rebuild_orders
 -- Every order of an offer, terminal ones too: their keys stay bound.
-select id, viewer, key, qty, rank, status in ('reserved', 'confirmed', 'shipped') as live
-  from orders where offer = $1
+select r.id, r.viewer, r.key, r.qty, r.rank,
+       r.status in ('reserved', 'confirmed', 'shipped') as live
+  from orders_in($1) r
+
+-- name: free_in_buckets
+-- The free units of each bucket of an offer that is not closed, as of one moment.
+select id, quantity - taken from offers where parent = $1 and status <> 'closed' order by id
+
+-- name: apart_buckets
+-- Offers whose own row is behind what their buckets have, of those that still sell or did today.
+select o.id from offers o
+ cross join lateral (select sum(b.taken) as taken, sum(b.confirmed) as confirmed,
+                            sum(b.waiting) as waiting from offers b where b.parent = o.id) b
+ where o.buckets > 1 and o.status <> 'draft'
+   and (o.closed_at is null or o.closed_at > (select clock_timestamp()) - interval '1 day')
+   and (o.taken, o.confirmed, o.waiting) is distinct from (b.taken, b.confirmed, b.waiting)
+   and b.taken is not null
+ order by o.id
+
+-- name: waited_for
+-- Buckets where somebody waits for units that another bucket of the offer has: that one, the first
+-- entry's units, and the offer.
+select b.id, w.qty, b.parent
+  from offers b
+ cross join lateral (select w.qty from waitlist w
+                      where w.offer = b.parent and w.bucket = b.bucket and w.left_at is null
+                      order by w.rank limit 1) w
+ where b.parent is not null and b.waiting > 0 and b.status = 'open'
+   and exists (select 1 from offers x where x.parent = b.parent and x.id <> b.id
+                  and x.quantity > x.taken)
+   and (select sum(x.quantity - x.taken) from offers x where x.parent = b.parent) >= w.qty
+ order by b.id
+
+-- name: transfers
+-- Those of the transfers that were made.
+select id from transfers where id = any ($1::text[])

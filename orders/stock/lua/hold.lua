@@ -12,10 +12,11 @@
 -- All is read and judged before the first write (R5); each key is read and written once a call.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local o = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'status', 'live', 'opens', 'closes', 'left',
-                     'rank', 'per_viewer')
+                     'rank', 'per_viewer', 'step')
 if not o[9] or o[1] ~= run then return {'frozen'} end
 local marks, buys = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
 local left, rank, per_viewer = tonumber(o[7]), tonumber(o[8]), tonumber(o[9])
+local step = tonumber(o[10] or 1)      -- from one rank to the next: buckets share an offer's ranks
 local unwritten_max, unwritten = tonumber(ARGV[3]), redis.call('ZCARD', KEYS[5])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -68,7 +69,7 @@ if n_buys > 0 then
         if fresh[id] or tonumber(string.match(record, '^%d+ (%d+) ')) ~= qty then
           word = 'park_own'            -- whether the key binds is not known yet
         else
-          rank = rank + 1
+          rank = rank + step
           word, at_rank, fresh[id] = 'adopted', rank, true
           h[#h + 1] = id; h[#h + 1] = rank .. ' ' .. qty .. ' ' .. field
           -- Its age stays: who sends a key again and again would keep the keeper away for ever.
@@ -84,7 +85,7 @@ if n_buys > 0 then
       elseif unwritten >= unwritten_max then
         word = 'park_stock'
       else
-        rank, left, unwritten = rank + 1, left - qty, unwritten + 1
+        rank, left, unwritten = rank + step, left - qty, unwritten + 1
         live[viewer], waits[viewer] = live[viewer] + qty, waits[viewer] + 1
         word, at_rank, touched[viewer], fresh[field] = 'held', rank, true, true
         h[#h + 1] = id; h[#h + 1] = rank .. ' ' .. qty .. ' ' .. field
