@@ -34,6 +34,7 @@ from loadtest.judge import (
 )
 from loadtest.judge_bundles import BundleRow, judge_bundles
 from loadtest.judge_endings import Release, judge_acts, judge_endings, judge_releases
+from loadtest.parts import Part, judge_parts, parts_of
 from loadtest.waiting import judge_waitlist
 from loadtest.web import Api, ApiError
 
@@ -91,7 +92,7 @@ HAS_MOVEMENTS_SQL = "select to_regclass('movements') is not null"
 #: Movements that gave an order's units back.
 RELEASES_SQL = """
 select order_id as "order", units, (extract(epoch from at) * 1000)::bigint as at_ms
-from movements where offer = $1 and kind = 'release' order by n
+from movements where (offer = $1 or offer like $1 || '~%') and kind = 'release' order by n
 """
 
 
@@ -154,7 +155,8 @@ async def _history_findings(
     """Hold the rows, as they are at rest, against what was said to those outside."""
     buys, endings = list(history.buys()), history.endings
     ever, _ = endings.quantities()
-    found = judge_history(rows, buys, history.contradictions())
+    buckets = len(await parts_of(connection, offer)) or 1
+    found = judge_history(rows, buys, history.contradictions(), buckets)
     found += judge_endings(rows, buys, endings)
     found += judge_acts(row, buys, endings)
     found.append(judge_no_unit_lost(row, rows, buys, min(ever, default=row.quantity)))
@@ -174,15 +176,17 @@ async def _always(connection: asyncpg.Connection, offer: str) -> list[Finding]:
         twice = await connection.fetch(TWICE_SQL, offer)
         over = await connection.fetch(OVER_LIMIT_SQL, offer)
         ranks = await connection.fetch(RANK_SQL, offer)
+        parts = await parts_of(connection, offer)
         waitlist = await judge_waitlist(connection, offer)
         draw = await judge_draw(connection, offer)
+    whole = Finding(
+        "I1",
+        "live quantity = taken ≤ quantity",
+        row.live == row.taken <= row.quantity,
+        f"live {row.live}, taken {row.taken}, quantity {row.quantity}",
+    )
     return [
-        Finding(
-            "I1",
-            "live quantity = taken ≤ quantity",
-            row.live == row.taken <= row.quantity,
-            f"live {row.live}, taken {row.taken}, quantity {row.quantity}",
-        ),
+        judge_parts(row, parts) if parts else whole,
         Finding(
             "I3",
             f"no viewer holds more than {row.per_viewer}",
@@ -232,13 +236,22 @@ async def _differences(
 ) -> dict[str, str]:
     row = await _offer_row(connection, offer)
     assert row is not None
-    wrong = {}
+    wrong: dict[str, str] = {}
+    parts = await parts_of(connection, offer)
     if redis is not None:
-        live = frozenset(r.id for r in await _rows(connection, offer) if r.status in LIVE)
+        if not parts:
+            live = frozenset(r.id for r in await _rows(connection, offer) if r.status in LIVE)
+        gates = parts or [Part(offer, row, live)]
         try:
-            wrong = judge_gate(row, live, await read_gate(redis, offer))
+            for part in gates:
+                found = judge_gate(part.row, part.live, await read_gate(redis, part.id))
+                for name, what in found.items():
+                    where = f"{part.id}: {what}" if parts else what
+                    wrong[name] = f"{wrong[name]}; {where}" if name in wrong else where
         except (RedisError, OSError) as error:
             wrong["I4"] = f"Redis: {error}"
+    if parts and row.taken != row.live and "I4" not in wrong:
+        wrong["I4"] = f"the offer says taken {row.taken}, its buckets {row.live}"
     if api is not None and "I4" not in wrong:
         try:
             told = (await api.call("GET", f"/v1/offers/{offer}"))["left"]

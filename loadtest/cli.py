@@ -101,6 +101,9 @@ def flash(
     viewers: Annotated[int, typer.Option(min=1)] = 5_000,
     units: Annotated[int, typer.Option(min=0)] = 15_000,
     per_viewer: Annotated[int, typer.Option(min=1)] = 4,
+    buckets: Annotated[
+        int, typer.Option(min=1, max=64, help="That the units are spread over.")
+    ] = 1,
     buys: Annotated[int, typer.Option(min=1, help="Buys that each viewer sends at once.")] = 5,
     qty: Annotated[int, typer.Option(min=1, help="Units of each buy.")] = 1,
     subprotocol: Subprotocol = Subprotocol.JSON,
@@ -137,6 +140,7 @@ def flash(
         viewers=viewers,
         units=units,
         per_viewer=per_viewer,
+        buckets=buckets,
         buys=buys,
         qty=qty,
         via=via.value,

@@ -91,9 +91,12 @@ def judge_durability(settings: dict[str, str]) -> Finding:
 
 
 def judge_history(
-    rows: Sequence[Row], buys: Sequence[Buy], contradictions: Sequence[str]
+    rows: Sequence[Row], buys: Sequence[Buy], contradictions: Sequence[str], buckets: int = 1
 ) -> list[Finding]:
-    """Hold every answer that a buyer got against the rows."""
+    """Hold every answer that a buyer got against the rows.
+
+    `buckets`: that the offer's units are spread over; each gives every so manieth rank.
+    """
     by_key: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         by_key.setdefault((row.viewer, row.key), []).append(row)
@@ -121,7 +124,7 @@ def judge_history(
     return [
         Finding("I2", "every acknowledged order is a row, once", not lost, examples(lost)),
         Finding("I6", "every rank told is its row's", not ranks, examples(ranks)),
-        judge_admission_order(buys),
+        judge_admission_order(buys, buckets),
         Finding(
             "I10",
             "one key, one answer; a refused one has no order",
@@ -136,9 +139,16 @@ def _named(rows: Sequence[Row]) -> list[str]:
     return [f"{row.id} × {row.qty}" for row in rows]
 
 
-def judge_admission_order(buys: Sequence[Buy]) -> Finding:
-    """Who was told his rank before another sent his buy was admitted before him."""
-    ranked = sorted((buy for buy in buys if buy.order), key=lambda buy: buy.sent_ns)
+def judge_admission_order(buys: Sequence[Buy], buckets: int = 1) -> Finding:
+    """Who was told his rank before another sent his buy was admitted before him, in his bucket."""
+    wrong: list[str] = []
+    for bucket in range(buckets):
+        wrong += _out_of_order([b for b in buys if b.order and b.rank % buckets == bucket], buys)
+    return Finding("I6", "ranks follow admission", not wrong, examples(wrong))
+
+
+def _out_of_order(ordered: Sequence[Buy], buys: Sequence[Buy]) -> list[str]:
+    ranked = sorted(ordered, key=lambda buy: buy.sent_ns)
     told = sorted(ranked, key=lambda buy: buy.answered_ns or buy.sent_ns)
     at, before, last, wrong = moments(buys), 0, None, []
     for buy in ranked:
@@ -151,7 +161,7 @@ def judge_admission_order(buys: Sequence[Buy]) -> Finding:
                 f"{buy.order} ({buy.key}), sent {at(buy.sent_ms)}, has rank {buy.rank};"
                 f" {last.order} had {last.rank} by {at(last.answered_ms)}"
             )
-    return Finding("I6", "ranks follow admission", not wrong, examples(wrong))
+    return wrong
 
 
 def judge_no_unit_lost(

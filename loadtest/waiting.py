@@ -13,10 +13,12 @@ from loadtest.judge import Finding, examples
 
 _LIVE = "('reserved', 'confirmed', 'shipped')"
 
+#: The row that an entry lives under: the offer's, or its bucket's where it is in one.
+_HOME = "w.offer || coalesce('~' || nullif((to_jsonb(w) ->> 'bucket')::int, 0), '')"
 #: Who would have to have units by now: they are free, he may have them, and the offer sells.
 FITS_SQL = f"""
 select w.viewer, w.qty, o.quantity - o.taken as free
-from waitlist w join offers o on o.id = w.offer
+from waitlist w join offers o on o.id = {_HOME}
 where w.offer = $1 and w.left_at is null and w.qty <= o.quantity - o.taken
   and o.status in ('open', 'sold_out') and (o.closes_at is null or o.closes_at > now())
   and w.qty + coalesce((select sum(r.qty) from orders r where r.offer = w.offer
@@ -27,7 +29,9 @@ order by w.rank
 """
 #: The offer's own figures beside its entries.
 COUNT_SQL = """
-select o.status, o.waiting, o.waitlist_max,
+select o.status,
+       coalesce((select sum(p.waiting) from offers p where to_jsonb(p) ->> 'parent' = o.id),
+                o.waiting) as waiting, o.waitlist_max,
        (select count(*) from waitlist w where w.offer = o.id and w.left_at is null) as entries,
        (select count(distinct w.viewer) from waitlist w
         where w.offer = o.id and w.left_at is null) as viewers
@@ -46,8 +50,8 @@ where w.offer = $1 and w.left_at is null
 #: Movements that hand units over, and are not one order of just so many of them.
 TAKEN_SQL = """
 select m.n, m.order_id from movements m
-where m.offer = $1 and m.kind = 'take'
-  and (not exists (select 1 from orders r where r.id = m.order_id and r.offer = m.offer
+where (m.offer = $1 or m.offer like $1 || '~%') and m.kind = 'take'
+  and (not exists (select 1 from orders r where r.id = m.order_id and r.offer = $1
                    and r.qty = -m.units)
        or exists (select 1 from movements b where b.offer = m.offer and b.n < m.n
                   and b.order_id = m.order_id))

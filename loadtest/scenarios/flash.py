@@ -42,6 +42,7 @@ class Flash:
     viewers: int = 5_000
     units: int = 15_000
     per_viewer: int = 4
+    buckets: int = 1
     buys: int = 5
     qty: int = 1
     via: Literal["ws", "http"] = "ws"
@@ -89,11 +90,12 @@ async def set_up(
     per_viewer: int,
     hold_s: int = 600,
     payment: Literal["required", "none"] = "required",
+    buckets: int = 1,
 ) -> Stage:
     """Create a live stream, a product and a draft offer, as a host does."""
     host = Api(target.http, target.host_token or make_token(target.secret, SHOP, "host"))
     stream = (await host.call("POST", "/v1/streams", {"title": "Flash sale"}))["id"]
-    offer = await add_offer(host, stream, units, per_viewer, hold_s, payment)
+    offer = await add_offer(host, stream, units, per_viewer, hold_s, payment, buckets)
     await host.call("POST", f"/v1/streams/{stream}/start")
     return Stage(stream, offer, host)
 
@@ -105,6 +107,7 @@ async def add_offer(
     per_viewer: int,
     hold_s: int,
     payment: Literal["required", "none"],
+    buckets: int = 1,
 ) -> str:
     """Create a product and a draft offer of it; return the offer's id."""
     product = await host.call(
@@ -127,6 +130,7 @@ async def add_offer(
             "per_viewer": per_viewer,
             "hold_s": hold_s,
             "payment": payment,
+            "buckets": buckets,
         },
     )
     return str(offer["id"])
@@ -142,7 +146,7 @@ async def run_flash(
     act = during or (FAULTS[flash.fault] if flash.fault else None)
     if flash.fault and target.pids is None:
         raise ValueError("a fault is only done to a server that was spawned for the run")
-    stage = await set_up(target, flash.units, flash.per_viewer)
+    stage = await set_up(target, flash.units, flash.per_viewer, buckets=flash.buckets)
     tag = secrets.token_hex(3)
     history = History([f"v{tag}-{n}" for n in range(flash.viewers)], flash.buys, flash.qty, tag)
     crowds = gather_crowds(flash, target, stage, history)
@@ -264,6 +268,7 @@ def _parameters(flash: Flash, target: Target) -> dict[str, object]:
         "viewers": flash.viewers,
         "units": flash.units,
         "per viewer": flash.per_viewer,
+        **({"buckets": flash.buckets} if flash.buckets > 1 else {}),
         "buys each": flash.buys,
         "qty": flash.qty,
     }
