@@ -73,6 +73,7 @@ class Plan:
     bundlers: int = 20  # viewers beside the others, who send bundles of both offers
     bundles: int = 2  # of each in each burst
     beside: int = 100  # units of the other offer
+    buckets: int = 1  # that the first offer's units are spread over
 
     @property
     def buys_each(self) -> int:
@@ -170,6 +171,9 @@ def plan_of(seed: int) -> Plan:
     if random.random() < 0.25:
         second = drawn(random.choice([*FaultName]), random, burst=len(plan.bursts) - 1)
         plan = replace(plan, strikes=(*plan.strikes, second))
+    spread = Random(f"buckets {seed}")
+    if plan.buckets == 1 and spread.random() < 0.3:
+        plan = replace(plan, buckets=spread.choice((2, 3, 5)))
     return plan
 
 
@@ -295,9 +299,20 @@ def _late(plan: Plan, shot: Strike, random: Random) -> Plan:
     )  # fmt: skip
 
 
+def _lent(plan: Plan, shot: Strike, random: Random) -> Plan:
+    """Some buckets run short of units while others have them and a crowd buys on."""
+    return replace(
+        plan, buckets=random.choice((3, 5, 8)), units=int(plan.viewers * random.uniform(2.0, 3.0)),
+        per_viewer=6, qty_max=random.choice((1, 2)), lower=None, close=None, pause=None,
+        bundles=1, bursts=((0.0, 4), *_stream(0.1, 6)), strikes=(shot,),
+    )  # fmt: skip
+
+
 _ARRANGED: dict[str, Callable[[Plan, Strike, Random], Plan]] = {
     "undo": _late,
     "change": _paid_soon,
+    "lend": _lent,
+    "transfer": _lent,
     "gate": _paid_soon,
     "follow": _paid_soon,
     "host": _restocked,

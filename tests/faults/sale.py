@@ -88,7 +88,7 @@ class Sale:
         """Make the stream and the offer, and have the crowd connected."""
         plan = self.plan
         self.stage = await set_up(
-            self.target, plan.units, plan.per_viewer, plan.hold_s, plan.payment
+            self.target, plan.units, plan.per_viewer, plan.hold_s, plan.payment, plan.buckets
         )
         swarm = self.swarm = Swarm(
             f"{self.target.ws}/v1/streams/{self.stage.stream}/ws",
@@ -103,12 +103,27 @@ class Sale:
         await self._set_up_bundles()
         await swarm.connect(CONNECT_S)
 
+    @property
+    def beside_buckets(self) -> int:
+        """Bundles reach over a spread offer and a whole one, or over two that are spread."""
+        return 2 if self.plan.buckets > 2 else 1
+
+    @property
+    def gates(self) -> list[str]:
+        """What has a gate of its own, by the name of its keys: each offer, or its buckets."""
+        spread = zip(self.offers, (self.plan.buckets, self.beside_buckets), strict=True)
+        return [
+            offer if buckets == 1 else f"{offer}~{n + 1}"
+            for offer, buckets in spread for n in range(buckets)
+        ]  # fmt: skip
+
     async def _set_up_bundles(self) -> None:
         """A second offer, which only bundles are bought of, and who buys them."""
         plan, stage, swarm = self.plan, self.stage, self.swarm
         other = await add_offer(
-            stage.host, stage.stream, plan.beside, plan.per_viewer, plan.hold_s, plan.payment
-        )
+            stage.host, stage.stream, plan.beside, plan.per_viewer, plan.hold_s, plan.payment,
+            self.beside_buckets,
+        )  # fmt: skip
         self.offers = (stage.offer, other)
         numbers = range(plan.viewers, plan.viewers + plan.bundlers)
         self.bundles = BundleBuyers(

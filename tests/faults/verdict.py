@@ -157,8 +157,8 @@ async def _resolved(sale: Sale) -> float:
     """How long it takes until the gate has no hold without a row."""
     started = time.monotonic()
     async with Redis.from_url(sale.target.redis_url, decode_responses=True) as redis:
-        for offer in sale.offers:
-            while (gate := await read_gate(redis, offer)) and gate.unwritten:
+        for name in sale.gates:
+            while (gate := await read_gate(redis, name)) and gate.unwritten:
                 if time.monotonic() - started > REST_S:
                     break
                 await asyncio.sleep(POLL_S)
