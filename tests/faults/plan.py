@@ -300,11 +300,11 @@ def _late(plan: Plan, shot: Strike, random: Random) -> Plan:
 
 
 def _lent(plan: Plan, shot: Strike, random: Random) -> Plan:
-    """Some buckets run short of units while others have them and a crowd buys on."""
+    """Some buckets run short in the middle of the second crowd, when the shot lies ready."""
     return replace(
-        plan, buckets=random.choice((3, 5, 8)), units=int(plan.viewers * random.uniform(2.0, 3.0)),
-        per_viewer=6, qty_max=random.choice((1, 2)), lower=None, close=None, pause=None,
-        bundles=1, bursts=((0.0, 4), *_stream(0.1, 6)), strikes=(shot,),
+        plan, buckets=random.choice((3, 5, 8)), units=int(plan.viewers * random.uniform(3.0, 5.0)),
+        per_viewer=8, qty_max=1, lower=None, close=None, pause=None, hold_s=600, cancel=0.0,
+        restock=None, bundles=1, bursts=((0.0, 2), (0.4, 6), *_stream(0.6, 2)), strikes=(shot,),
     )  # fmt: skip
 
 
