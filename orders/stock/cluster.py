@@ -259,7 +259,7 @@ async def open_gate(url: str, connections_max: int, timeout_s: float) -> Redis |
     except BaseException:
         await client.aclose()
         raise
-    if told.get("redis_mode") != "cluster":
+    if "cluster" not in (told.get("redis_mode"), told.get("server_mode")):  # Valkey 9: the second
         return client
     await client.aclose()
     cluster = GateCluster(url, connections_max, timeout_s)
@@ -271,10 +271,42 @@ async def open_gate(url: str, connections_max: int, timeout_s: float) -> Redis |
 
 
 async def each_server(client: Redis | GateCluster, *command: str) -> dict[str, Any]:
-    """Return what each primary answers to a command, by its address; "" for a lone server."""
+    """Return what each primary that answers says to a command, by its address; "" for a lone one.
+
+    Raises what the last of them failed with when none answers.
+    """
     if not isinstance(client, GateCluster):
         return {"": await client.execute_command(*command)}  # type: ignore[no-untyped-call]
     await client.initialize()
     nodes = client.get_primaries()
-    replies = await asyncio.gather(*(node.execute_command(*command) for node in nodes))
-    return {node.name: reply for node, reply in zip(nodes, replies, strict=True)}
+    asked = (node.execute_command(*command) for node in nodes)
+    replies = await asyncio.gather(*asked, return_exceptions=True)
+    found: dict[str, Any] = {}
+    for node, reply in zip(nodes, replies, strict=True):
+        if not isinstance(reply, BaseException):
+            found[node.name] = reply
+    if not found and isinstance(replies[-1], BaseException):
+        raise replies[-1]
+    return found
+
+
+async def any_answers(client: Redis | GateCluster) -> None:
+    """Return as soon as one primary answers; raise what the last failed with when none does."""
+    if not isinstance(client, GateCluster):
+        await client.ping()
+        return
+    await client.initialize()
+    asked = [asyncio.create_task(node.execute_command("PING")) for node in client.get_primaries()]
+    failed: Exception = RedisConnectionError("no node of the cluster is known")
+    try:
+        for one in asyncio.as_completed(asked):
+            try:
+                await one
+                return
+            except (RedisError, OSError) as error:
+                failed = error
+        raise failed
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
