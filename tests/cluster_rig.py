@@ -33,11 +33,15 @@ class Node:
     """One server of the cluster."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.port = port
-        self.client = redis.Redis(port=port, socket_timeout=READY_S)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self.listen_at(port)
         folder.mkdir()
+
+    def listen_at(self, port: int) -> None:
+        """Take a port, from the next start on."""
+        self.port = port
+        self.client = redis.Redis(port=port, socket_timeout=READY_S)
 
     @property
     def address(self) -> str:
@@ -98,11 +102,17 @@ class Node:
         self.signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+        self.client.close()
 
     def signal(self, number: signal.Signals) -> None:
         """Send its process a signal."""
         if self._process is not None:
             self._process.send_signal(number)
+
+    def clear(self, slot: int) -> None:
+        """Delete the keys of a slot."""
+        for name in self.command("CLUSTER GETKEYSINSLOT", slot, 1_000):
+            self.command("DEL", name)
 
     def is_ok(self) -> bool:
         """Tell whether it sees a whole cluster."""
@@ -122,7 +132,6 @@ class Cluster:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lc-cluster-")))
             for number, port in enumerate(_free_ports()):
                 node = Node(folder / str(number), port)
-                stack.callback(node.client.close)
                 stack.callback(node.kill)
                 node.start()
                 self.nodes.append(node)
@@ -185,6 +194,10 @@ class Cluster:
         self.nodes[i].start()
         self.ready()
 
+    def move_away(self, i: int) -> None:
+        """Give a node that was killed another port; it is to be started next."""
+        self.nodes[i].listen_at(_free_ports()[0])
+
     def flush(self, i: int) -> None:
         """Have a node forget every key."""
         self.nodes[i].command("FLUSHALL")
@@ -193,8 +206,7 @@ class Cluster:
         """Give the slot of a key, without what is in it, to another node."""
         slot, target = key_slot(key.encode()), self.nodes[to]
         source = self.nodes[self.node_of(key)]
-        for name in source.command("CLUSTER GETKEYSINSLOT", slot, 1_000):
-            source.command("DEL", _text(name))
+        source.clear(slot)
         for node in (target, source, *self.nodes):  # a node that has the slot would refuse it back
             node.command("CLUSTER SETSLOT", slot, "NODE", target.id)
 

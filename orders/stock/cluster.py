@@ -193,9 +193,10 @@ class GateCluster(RedisCluster):
         """Read the map of slots, from another node than the lost one if there is one."""
         manager = self.nodes_manager
         known = manager.startup_nodes
-        if len(known) > 1:
-            known.pop(lost, None)
         try:
+            node = known.pop(lost, None) if len(known) > 1 else None
+            if node is not None and node is not self.nodes_manager.nodes_cache.get(lost):
+                await node.disconnect()  # the first of all is there twice
             await manager.initialize()
         except (RedisError, RedisClusterException, OSError) as error:
             log.debug("the map of the cluster could not be read: %r", error)
