@@ -81,7 +81,7 @@ def test_a_bad_value_is_named_in_one_line(name: str, value: str) -> None:
 
 
 def test_the_gate_is_where_redis_is_unless_it_is_told() -> None:
-    """`LIVECART_GATE_URL` is the gate's alone, and LIVECART_REDIS_URL is where it is without one."""
+    """`LIVECART_GATE_URL` is the gate's alone; without it the gate is on LIVECART_REDIS_URL."""
     assert load(GOOD).gate_at == GOOD["LIVECART_REDIS_URL"]
     settings = load(GOOD | {"LIVECART_GATE_URL": "redis://gates:7000"})
     assert (settings.gate_at, settings.redis_url) == (
