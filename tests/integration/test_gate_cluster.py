@@ -18,7 +18,7 @@ from livecart.settings import SettingsError, load
 from livecart.worker import composed
 from orders.records import Accepted, Offer, Outcome
 from orders.stock.cluster import GateCluster, open_gate
-from orders.stock.gate import Frozen, GateAway, Standing
+from orders.stock.gate import Frozen, Gate, GateAway, Standing
 from orders.stock.keys import keys_of
 from tests.cluster_rig import Cluster
 from tests.contract.http_rig import problem, serving, variables
@@ -161,6 +161,49 @@ async def test_a_node_that_hangs_stops_its_own_offers_alone(shop: Shop, cluster:
         sold = await asyncio.gather(*(crowd(shop, offer.id, range(10, 40)) for offer in offers))
         assert sold[0] + 4 == sold[1] + 10 == sold[2] + 10 == 20
         await all_settled(shop, offers)
+
+
+async def test_a_script_is_sent_once(shop: Shop, cluster: Cluster) -> None:
+    """A call that has no answer in time, or is cancelled, is not sent again; nor is its reply kept.
+
+    The node says how often it ran a script, once it has read all that was sent to it.
+    """
+    offer = (await one_a_node(shop, cluster, 9))[1]
+    hub, other = shop.hubs
+    for one in (hub, other):
+        assert isinstance(await one.gate.probe(offer.id, 0, 1), Standing)  # it knows the script
+    node = cluster.nodes[1]
+    node.command("CONFIG RESETSTAT")
+    node.signal(signal.SIGSTOP)
+    unanswered = asyncio.create_task(hub.gate.probe(offer.id, 0, 1))
+    cancelled = asyncio.create_task(other.gate.probe(offer.id, 0, 1))
+    await asyncio.wait({unanswered})
+    with pytest.raises(GateAway):
+        unanswered.result()
+    cancelled.cancel()
+    await asyncio.wait({cancelled})
+    node.signal(signal.SIGCONT)
+
+    def runs() -> int:
+        told = node.command("INFO", "commandstats")
+        return sum(stat["calls"] for name, stat in told.items() if "eval" in name)
+
+    await until(lambda: runs() >= 2)
+    assert runs() == 2
+    ranks: list[int] = []
+
+    async def drawn(gate: Gate) -> bool:
+        try:
+            found = await gate.draw(offer.id, 1)
+        except GateAway:  # it was lost a moment ago
+            return False
+        assert not isinstance(found, Frozen)
+        ranks.append(found[1])
+        return True
+
+    for one in (hub, other, hub):
+        await until(lambda gate=one.gate: drawn(gate))
+    assert ranks == list(range(ranks[0], ranks[0] + 3))
 
 
 @pytest.mark.parametrize("dead", [0, 2])
