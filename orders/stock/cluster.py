@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AskError,
     ClusterDownError,
+    MaxConnectionsError,
     MovedError,
     RedisClusterException,
     RedisError,
@@ -44,8 +45,8 @@ CONNECT_S = 0.9  # below the second within which a buy is answered
 REDIRECTIONS_MAX = 5
 #: How long a node that was lost is left alone: commands for it fail at once.
 AWAY_S = 0.25
-#: The least time between two readings of the map of slots.
-MAP_EVERY_S = 0.25
+#: The least time between two readings of the map of slots: each has every connection made anew.
+MAP_EVERY_S = 1.0
 #: Connections of a node beside those that commands may have: for the map of slots.
 SPARE = 4
 
@@ -90,7 +91,8 @@ class GateCluster(RedisCluster):
         self._lanes: dict[str, _Lane] = {}
         self._map_read: asyncio.Task[None] | None = None
         options |= {"host": self._seed[0], "port": self._seed[1]}
-        options["max_connections"] = connections_max + SPARE
+        # Twice: those that are being closed, to be made anew, still count.
+        options["max_connections"] = 2 * connections_max + SPARE
         options.setdefault("socket_timeout", timeout_s)
         options.setdefault("socket_connect_timeout", min(timeout_s, CONNECT_S))
         super().__init__(
@@ -175,6 +177,8 @@ class GateCluster(RedisCluster):
             if asking:
                 return await _asking(node, args, kwargs)
             return await node.execute_command(*args, **kwargs)
+        except MaxConnectionsError:  # for once it is not the node
+            raise
         except (RedisConnectionError, RedisTimeoutError, OSError):
             lane.away_until = loop.time() + AWAY_S
             node.update_active_connections_for_reconnect()
