@@ -114,10 +114,10 @@ class Node:
         for name in self.command("CLUSTER GETKEYSINSLOT", slot, 1_000):
             self.command("DEL", name)
 
-    def is_ok(self) -> bool:
-        """Tell whether it sees a whole cluster."""
+    def is_ok(self, nodes: int) -> bool:
+        """Tell whether it sees a whole cluster of so many nodes."""
         told = self.command("CLUSTER INFO")
-        return bool(told["cluster_state"] == "ok" and told["cluster_known_nodes"] == str(NODES))
+        return bool(told["cluster_state"] == "ok" and told["cluster_known_nodes"] == str(nodes))
 
 
 class Cluster:
@@ -130,14 +130,19 @@ class Cluster:
     def __enter__(self) -> Cluster:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lc-cluster-")))
-            for number, port in enumerate(_free_ports()):
-                node = Node(folder / str(number), port)
-                stack.callback(node.kill)
-                node.start()
-                self.nodes.append(node)
+            self._folder = folder
+            for port in _free_ports():
+                self._add(port, stack)
             self._join()
             self._stack = stack.pop_all()
         return self
+
+    def _add(self, port: int, stack: ExitStack) -> Node:
+        node = Node(self._folder / str(len(self.nodes)), port)
+        stack.callback(node.kill)
+        node.start()
+        self.nodes.append(node)
+        return node
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -158,7 +163,22 @@ class Cluster:
 
     def ready(self) -> None:
         """Wait until every node sees a whole cluster."""
-        _until(lambda: all(node.is_ok() for node in self.nodes), "the cluster is not whole")
+        known = len(self.nodes)
+        _until(lambda: all(node.is_ok(known) for node in self.nodes), "the cluster is not whole")
+
+    def add_replica(self, of: int) -> int:
+        """Start a fourth node that has what another has; return its number."""
+        node, primary = self._add(_free_ports()[0], self._stack), self.nodes[of]
+        node.command("CLUSTER MEET", "127.0.0.1", primary.port)
+        self.ready()
+        node.command("CLUSTER REPLICATE", primary.id)
+
+        def follows() -> bool:
+            told = node.command("INFO", "replication")
+            return bool(told.get("master_link_status") == "up")
+
+        _until(follows, "the replica does not follow")
+        return len(self.nodes) - 1
 
     @property
     def url(self) -> str:

@@ -145,6 +145,20 @@ async def test_a_killed_node_in_the_middle_of_a_crowd(shop: Shop, cluster: Clust
         await all_settled(shop, offers)
 
 
+async def test_a_replica_takes_a_dead_node_s_offers_over(shop: Shop, cluster: Cluster) -> None:
+    """What a replica has of an offer is not trusted: it is built anew there, and sells out."""
+    offers = await one_a_node(shop, cluster, 20)
+    replica = cluster.add_replica(1)
+    async with kept(shop.hubs[0]):
+        for offer in offers:
+            assert await crowd(shop, offer.id, range(8)) == 8
+        cluster.kill(1)
+        sold = await asyncio.gather(*(crowd(shop, offer.id, range(8, 40)) for offer in offers))
+        assert sold == [12, 12, 12]
+        await all_settled(shop, offers)
+    assert shop.hubs[1].gate.server(offers[1].id) == cluster.nodes[replica].address
+
+
 async def test_a_node_that_hangs_stops_its_own_offers_alone(shop: Shop, cluster: Cluster) -> None:
     """A node that takes connections and never answers is as good as dead, and comes back."""
     offers = await one_a_node(shop, cluster, 20)
