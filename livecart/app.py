@@ -2,7 +2,7 @@
 
 Owns the order of building and of ending, and the waiting for Redis and Postgres at start-up: the
 application serves at once and answers 503 until both are there. Must never decide anything about a
-call. `build` is called by `serve` and by tests; `open_redis` by every process.
+call. `build` is called by `serve` and by tests; `open_redis` and `open_gate_at` by every process.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import asyncpg
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from starlette.applications import Starlette
 
@@ -37,6 +35,8 @@ from orders.ledger.ledger import Ledger, transient
 from orders.ledger.pool import open_pool, unsafe_settings
 from orders.rebuild import Rebuilder
 from orders.selling import Selling
+from orders.stock import cluster
+from orders.stock.cluster import GateCluster, each_server
 from orders.stock.gate import Gate
 from streams.bus import Bus
 from streams.clock import RedisClock
@@ -48,6 +48,8 @@ REDIS_TIMEOUT_S = 0.9  # below the second within which a buy is answered
 GATE_TIMEOUT_S = 5.0  # selling's calls: buyers are answered long before
 FIRST_TRY_S = 2.0  # how long start-up waits before it serves without its services
 END_S = 5.0  # for closing each of the services
+
+T = TypeVar("T")
 
 log = logging.getLogger("livecart.app")
 
@@ -82,35 +84,41 @@ def arm_failpoints(settings: Settings) -> None:
 
 
 def open_redis(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Redis:
-    """Return a client; no connection is made yet.
-
-    Retries are off, because a repeated command would hide that the server was lost in between (R2);
-    callers wait for a connection rather than opening ever more.
-    """
+    """Return a client; no connection is made yet."""
     assert settings.redis_url is not None
     try:
-        pool = BlockingConnectionPool.from_url(
-            settings.redis_url,
-            max_connections=settings.redis_connections_max,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
+        return cluster.open_server(settings.redis_url, settings.redis_connections_max, timeout_s)
     except ValueError as error:
         raise SettingsError(f"LIVECART_REDIS_URL cannot be read: {error}") from error
-    return Redis.from_pool(pool)
 
 
-async def check_redis(redis: Redis) -> None:
-    """Raise `SettingsError` when the server might evict what it was told to keep (R14)."""
-    memory = await redis.info("memory")
-    policy = str(memory.get("maxmemory_policy", "noeviction"))
-    if policy != "noeviction":
-        raise SettingsError(
-            f"LIVECART_REDIS_URL names a server with maxmemory-policy {policy};"
-            " it must be noeviction, since evicted holds would be sold again"
-        )
+async def open_gate_at(settings: Settings, timeout_s: float) -> Redis | GateCluster:
+    """Return a client of what the gate is on; raises RedisError or OSError while that is away.
+
+    A Redis that is there for everything is asked nothing: it cannot be a cluster.
+    """
+    if settings.gate_at == settings.redis_url:
+        return open_redis(settings, timeout_s)
+    assert settings.gate_url is not None
+    try:
+        return await cluster.open_gate(settings.gate_url, settings.redis_connections_max, timeout_s)
+    except ValueError as error:
+        raise SettingsError(f"LIVECART_GATE_URL cannot be read: {error}") from error
+
+
+async def check_redis(redis: Redis | GateCluster, name: str = "LIVECART_REDIS_URL") -> None:
+    """Raise `SettingsError` when a server might evict what it was told to keep (R14).
+
+    `name`: of the setting. Of a cluster every primary is asked that answers.
+    """
+    for server, memory in (await each_server(redis, "INFO", "memory")).items():
+        policy = str(memory.get("maxmemory_policy", "noeviction"))
+        if policy != "noeviction":
+            where = f"a server ({server})" if server else "a server"
+            raise SettingsError(
+                f"{name} names {where} with maxmemory-policy {policy};"
+                " it must be noeviction, since evicted holds would be sold again"
+            )
 
 
 async def check_postgres(pool: asyncpg.Pool[asyncpg.Record]) -> None:
@@ -129,10 +137,8 @@ async def _open(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None)
     assert settings.database_url is not None
     redis = open_redis(settings)
     stack.push_async_callback(redis.aclose)
-    await _answering(site, redis)
-    # Selling has connections of its own: a crowd that connects and reads must not keep it waiting.
-    # Its calls have their own deadlines towards buyers, so the client's may be long.
-    gate_redis = open_redis(settings, GATE_TIMEOUT_S)
+    await _answering(site, "Redis", lambda: check_redis(redis))
+    gate_redis = await _gate(site)
     stack.push_async_callback(gate_redis.aclose)
     share = max(1, settings.pool_connections_max // 2)
     pool = await _pool(site, settings.database_url, share)
@@ -152,18 +158,38 @@ async def _open(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None)
     settle_garbage()
 
 
-async def _answering(site: Site, redis: Redis) -> None:
-    """Wait until Redis answers, and look whether it keeps what it is told."""
+async def _gate(site: Site) -> Redis | GateCluster:
+    """Return selling's client, once what the gate is on answers and keeps what it is told.
+
+    Selling has connections of its own: a crowd that connects and reads must not keep it waiting.
+    Its calls have their own deadlines towards buyers, so the client's may be long.
+    """
+    settings = site.settings
+
+    async def opened() -> Redis | GateCluster:
+        client = await open_gate_at(settings, GATE_TIMEOUT_S)
+        try:
+            if settings.gate_at != settings.redis_url:
+                await check_redis(client, "LIVECART_GATE_URL")
+        except BaseException:
+            await client.aclose()
+            raise
+        return client
+
+    return await _answering(site, "the gate's Redis", opened)
+
+
+async def _answering(site: Site, name: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """Return what a server says once it answers."""
     attempt = 0
     while True:
         try:
-            await check_redis(redis)
-            return
+            return await ask()
         except (RedisError, OSError) as error:
             attempt += 1
-            site.waits_for = "Redis"
+            site.waits_for = name
             if attempt == 1:
-                log.warning("waiting for Redis: %s", error)
+                log.warning("waiting for %s: %s", name, error)
             await asyncio.sleep(back_off_s(attempt))
 
 
@@ -190,7 +216,7 @@ async def _pool(site: Site, url: str, connections_max: int) -> asyncpg.Pool[asyn
 def _compose(
     settings: Settings,
     redis: Redis,
-    gate_redis: Redis,
+    gate_redis: Redis | GateCluster,
     pool: asyncpg.Pool[asyncpg.Record],
     selling_pool: asyncpg.Pool[asyncpg.Record],
     clock: RedisClock,

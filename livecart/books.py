@@ -131,6 +131,7 @@ def _settings(environ: Mapping[str, str], *needed: Any) -> Settings:
     found = msgspec.structs.replace(
         settings,
         redis_url=settings.redis_url or running.get("redis_url"),
+        gate_url=settings.gate_url or running.get("gate_url"),
         database_url=settings.database_url or running.get("database_url"),
     )
     demand(found, *needed)

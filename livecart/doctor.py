@@ -24,6 +24,7 @@ from typing import Any
 
 import asyncpg
 from redis.asyncio import Redis
+from redis.asyncio.cluster import ClusterNode
 from redis.exceptions import RedisError
 
 from livecart.embedded import EmbeddedError
@@ -32,6 +33,7 @@ from livecart.fleet import CannotListen, listen
 from livecart.settings import Settings, SettingsError, load
 from livecart.up import SECRET_NAME, STATE_NAME
 from orders.ledger.migrate import missing
+from orders.stock.cluster import GateCluster, open_gate
 
 TIMEOUT_S = 3.0
 FREE_BYTES_MIN = 2 * 2**30
@@ -43,6 +45,9 @@ SPEEDUPS = ("uvloop", "httptools", "hiredis")
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 POSTGRES_MAJOR_MIN = 14
 REDIS_MAJOR_MIN = 7
+CONNECTIONS = 4  # to Redis; one is used at a time
+CONFIG = ("maxmemory-policy", "appendonly", "cluster-require-full-coverage")
+SLOTS = 16_384
 
 
 class Verdict(StrEnum):
@@ -109,6 +114,9 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     database_url = settings.database_url or (running or {}).get("database_url")
     if redis_url is not None:
         yield from asyncio.run(redis(redis_url))
+    gate_url = settings.gate_url or (running or {}).get("gate_url")
+    if gate_url not in (None, redis_url):
+        yield from asyncio.run(redis(gate_url, "LIVECART_GATE_URL"))
     if database_url is not None:
         yield from asyncio.run(postgres(database_url, settings))
     if redis_url is None or database_url is None:
@@ -262,35 +270,93 @@ def data_folder(data_dir: Path, running: dict[str, Any] | None) -> Iterator[Find
 # --- servers that run -----------------------------------------------------------------------------
 
 
-async def redis(url: str) -> list[Finding]:
-    """Does Redis answer, keep what it was told and throw nothing away?"""
-    client = Redis.from_url(
-        url, decode_responses=True, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-    )
+async def redis(url: str, setting: str = "LIVECART_REDIS_URL") -> list[Finding]:
+    """Do Redis, or all nodes of a cluster, answer, keep what they were told and evict nothing?
+
+    `setting`: which of the two URLs it is.
+    """
+    name = "Redis" if setting == "LIVECART_REDIS_URL" else "the gate's Redis"
     try:
-        server: Any = await client.info("server")
-        config: Any = await client.config_get("maxmemory-policy", "appendonly", "appendfsync")
+        client = await open_gate(url, CONNECTIONS, TIMEOUT_S)
     except (RedisError, OSError) as error:
-        return [fail(f"Redis does not answer: {error}", "start it, or mend LIVECART_REDIS_URL")]
+        return [fail(f"{name} does not answer: {error}", f"start it, or mend {setting}")]
+    except ValueError as error:
+        return [fail(f"{setting} cannot be read: {error}", "`livecart settings` says what it is")]
+    try:
+        if not isinstance(client, GateCluster):
+            return _one_redis(name, *await _told(client))
+        if setting == "LIVECART_REDIS_URL":
+            return [fail("Redis is a cluster, which only the gate may be on",
+                         "put the cluster into LIVECART_GATE_URL")]  # fmt: skip
+        return await _cluster(name, client)
+    except (RedisError, OSError) as error:
+        return [fail(f"{name} does not answer: {error}", f"start it, or mend {setting}")]
     finally:
         await client.aclose()
+
+
+async def _cluster(name: str, client: GateCluster) -> list[Finding]:
+    """Look at each primary, and at what becomes of all when one is lost."""
+    found: list[Finding] = []
+    state: dict[str, str] = {}
+    for node in client.get_primaries():
+        try:
+            state = await node.execute_command("CLUSTER INFO")
+            server, config = await _told(node)
+        except (RedisError, OSError) as error:
+            found.append(
+                fail(f"{name} at {node.name} does not answer: {error}", "start it: its offers wait")
+            )
+            continue
+        found += _one_redis(f"{name} at {node.name}", server, config)
+        if config.get("cluster-require-full-coverage") == "yes":
+            found.append(
+                note(
+                    f"{name} at {node.name}: cluster-require-full-coverage is on; when one node is"
+                    " lost, no offer sells",
+                    "CONFIG SET cluster-require-full-coverage no, and in its configuration",
+                )
+            )
+    served = state.get("cluster_slots_assigned", "none")
+    if served != str(SLOTS):
+        found.append(
+            fail(
+                f"{name}: {served} of {SLOTS} slots are assigned", "CLUSTER ADDSLOTSRANGE the rest"
+            )
+        )
+    return found
+
+
+async def _told(server: Redis | ClusterNode) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what a server says of itself, and the settings that matter."""
+    ask: Any = server.execute_command
+    config = await ask("CONFIG GET", *CONFIG)
+    return await ask("INFO", "server"), {_text(key): _text(config[key]) for key in config}
+
+
+def _text(word: bytes | str) -> str:
+    return word.decode() if isinstance(word, bytes) else word
+
+
+def _one_redis(name: str, server: Mapping[str, Any], config: Mapping[str, str]) -> list[Finding]:
+    """Judge one server."""
     version = str(server.get("valkey_version") or server["redis_version"])
-    found = [ok(f"Redis answers: version {version}")]
+    found = [ok(f"{name} answers: version {version}")]
     if int(str(server["redis_version"]).split(".")[0]) < REDIS_MAJOR_MIN:
-        found = [fail(f"Redis {version} is too old", f"Redis {REDIS_MAJOR_MIN} or Valkey 8")]
+        found = [fail(f"{name} {version} is too old", f"Redis {REDIS_MAJOR_MIN} or Valkey 8")]
     if config.get("maxmemory-policy") != "noeviction":
         found.append(
             fail(
-                f"Redis: maxmemory-policy is {config.get('maxmemory-policy')}: holds may vanish",
+                f"{name}: maxmemory-policy is {config.get('maxmemory-policy')}: holds may vanish",
                 "CONFIG SET maxmemory-policy noeviction, and in its configuration",
             )
         )
     else:
-        found.append(ok("Redis: maxmemory-policy noeviction"))
+        found.append(ok(f"{name}: maxmemory-policy noeviction"))
     if config.get("appendonly") != "yes":
         found.append(
             note(
-                "Redis: appendonly is off; every restart costs a rebuild from Postgres",
+                f"{name}: appendonly is off; every restart costs a rebuild from Postgres",
                 "CONFIG SET appendonly yes, and in its configuration",
             )
         )

@@ -115,6 +115,10 @@ VARIABLES: tuple[Variable, ...] = (
              meaning="async function `package.module:name` that is asked who may buy"),
     Variable(name="LIVECART_REDIS_URL", kind="url", default=None,
              schemes=("redis", "rediss", "unix"), meaning="the Redis or Valkey server"),
+    Variable(name="LIVECART_GATE_URL", kind="url", default=None,
+             schemes=("redis", "rediss", "unix"),
+             meaning="the Redis or Valkey server, or any node of the cluster, that the gate of the"
+                     " offers is on; when not set, LIVECART_REDIS_URL"),
     Variable(name="LIVECART_DATABASE_URL", kind="url", default=None,
              schemes=("postgresql", "postgres"), meaning="the PostgreSQL database"),
     Variable(name="LIVECART_HOST", kind="text", default="127.0.0.1",
@@ -201,6 +205,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auth: AuthSettings
     serve: ServeSettings
     redis_url: str | None
+    gate_url: str | None  # as it is set; see `gate_at`
     database_url: str | None
     data_dir: str
     pool_connections_max: int
@@ -211,6 +216,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     selling: SellingLimits
     keeper: KeeperLimits
     failpoints: str | None = None
+
+    @property
+    def gate_at(self) -> str | None:
+        """The URL of the server, or of a node of the cluster, that the gate is on."""
+        return self.gate_url or self.redis_url
 
     def __repr__(self) -> str:
         return "Settings(…)"
@@ -247,6 +257,7 @@ def load(environ: Mapping[str, str]) -> Settings:
             metrics_port=_int(found, "METRICS_PORT"),
         ),
         redis_url=_text(found, "REDIS_URL"),
+        gate_url=_text(found, "GATE_URL"),
         database_url=_text(found, "DATABASE_URL"),
         data_dir=_text(found, "DATA_DIR") or "",
         pool_connections_max=_int(found, "POOL_CONNECTIONS_MAX"),

@@ -106,6 +106,7 @@ def _environ(
     return {
         **environ,
         "LIVECART_REDIS_URL": redis_url,
+        "LIVECART_GATE_URL": settings.gate_url or redis_url,
         "LIVECART_DATABASE_URL": database_url,
         "LIVECART_SECRET": secret,
     }
@@ -231,6 +232,7 @@ class _Up:
             tokens,
             demo,
             redis_url=self._environ["LIVECART_REDIS_URL"],
+            gate_url=self._environ["LIVECART_GATE_URL"],
             database_url=self._environ["LIVECART_DATABASE_URL"],
             data_dir=self._folder,
             secret_file=self._secret_file,

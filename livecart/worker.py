@@ -19,14 +19,24 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from livecart.announce import Announcer, BusTeller
-from livecart.app import arm_failpoints, check_postgres, close_pool, open_redis
+from livecart.app import (
+    REDIS_TIMEOUT_S,
+    arm_failpoints,
+    check_postgres,
+    close_pool,
+    open_gate_at,
+    open_redis,
+)
 from livecart.catalog.store import Catalog
 from livecart.fleet import set_mark
 from livecart.serve import loop_factory, start_log
@@ -81,10 +91,49 @@ async def composed(settings: Settings) -> AsyncIterator[Keeper]:
         announcer.attach(BusTeller(bus))
         stack.push_async_callback(announcer.close)
         gate = Gate(redis, settings.selling.unwritten_offer_max)
+        if settings.gate_at != settings.redis_url:
+            await _move_gate(gate, settings, stack)
         rebuilder = Rebuilder(gate, ledger)
         stack.push_async_callback(rebuilder.close)
         changes = Changes(ledger, rebuilder, announcer)
         yield Keeper(ledger, gate, changes, rebuilder, announcer, settings.keeper)
+
+
+async def _move_gate(gate: Gate, settings: Settings, stack: AsyncExitStack) -> None:
+    """Have the gate be where LIVECART_GATE_URL says, now or as soon as anything answers there.
+
+    Its absence must not keep the keeper from what needs Postgres alone; until then all that the
+    gate is asked fails as it does while a Redis is away.
+    """
+    gate.client = _Absent()
+
+    async def find() -> None:
+        while True:
+            try:
+                gate.client = await open_gate_at(settings, REDIS_TIMEOUT_S)
+                return
+            except (RedisError, OSError) as error:
+                log.warning("the keeper waits for the gate's Redis: %s", error)
+                await asyncio.sleep(STANDBY_EVERY_S)
+
+    async def end() -> None:
+        finding.cancel()
+        await asyncio.wait({finding})
+        await gate.client.aclose()
+
+    finding = asyncio.create_task(find())
+    stack.push_async_callback(end)
+    await asyncio.wait({finding}, timeout=CALL_TIMEOUT_S)
+    if finding.done():
+        finding.result()  # a URL that cannot be read ends the process
+
+
+class _Absent(Redis):
+    """A client of a server that nobody has met."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Fail as a lost connection does."""
+        raise RedisConnectionError("the gate's Redis has not answered yet")
 
 
 Work = Callable[[], Coroutine[None, None, None]]

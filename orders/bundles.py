@@ -96,7 +96,8 @@ class Bundles:
             return
         same = (bundle.stream, bundle.viewer, bundle.key, tuple(wanted.items()))
         deal = self._deals.get(same)
-        if not self._selling.well or self._waiting > limits.bundles_max:
+        well = all(self._selling.well_for(offer) for offer in wanted)
+        if not well or self._waiting > limits.bundles_max:
             self._answer(bundle, self._selling.retry())
         elif deal is not None:
             deal.copies.append(bundle)

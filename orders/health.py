@@ -1,7 +1,8 @@
 """Whether Redis and Postgres answer; fails fast while one does not.
 
 Selling reports failures; a probe of its own finds out when the dependency is back. While one is
-away no holds are taken and buys are answered `retry` at once (R6).
+away no holds are taken and buys are answered `retry` at once (R6). The gate may be on several
+servers: there it is the offers of the one that is away.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 log = logging.getLogger(__name__)
 
@@ -52,3 +54,53 @@ class Health:
         """End the probe."""
         if self._task is not None:
             self._task.cancel()
+
+
+class Gates(Protocol):
+    """What is asked of the gate (`orders.stock.gate.Gate`)."""
+
+    def server(self, offer: str) -> str:
+        """Return the name of the server that an offer is on, "" where there is but one."""
+
+    async def ping(self, offer: str) -> object:
+        """Return when the server of an offer answers; raise while it does not."""
+
+
+class GateHealth:
+    """The health of each server that the gate is on: a dead one must not stop the others' offers.
+
+    It is known of those that failed, and forgotten once they are well.
+    """
+
+    def __init__(self, gate: Gates) -> None:
+        self._gate = gate
+        self._failed: dict[str, Health] = {}  # by server
+
+    def well(self, offer: str) -> bool:
+        """Tell whether the server of this offer answers."""
+        if not self._failed:
+            return True
+        health = self._failed.get(self._gate.server(offer))
+        return health is None or health.well
+
+    @property
+    def all_well(self) -> bool:
+        """Tell whether every server answers that was asked."""
+        return all(health.well for health in self._failed.values())
+
+    def failed(self, offer: str, why: BaseException | str) -> None:
+        """Note that a call for this offer failed; the same offer is asked about until it is over.
+
+        Should it have moved to another server meanwhile, it is over when that one answers.
+        """
+        self._failed = {name: health for name, health in self._failed.items() if not health.well}
+        server = self._gate.server(offer)
+        if server not in self._failed:
+            name = f"Redis {server}".strip()
+            self._failed[server] = Health(name, lambda: self._gate.ping(offer))
+        self._failed[server].failed(why)
+
+    def close(self) -> None:
+        """End the probes."""
+        for health in self._failed.values():
+            health.close()

@@ -18,7 +18,7 @@ from orders.bundles import Bundles
 from orders.coalesce import Coalesced
 from orders.counter import Counter
 from orders.deadline import within
-from orders.health import Health
+from orders.health import GateHealth, Health
 from orders.held import Part
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, LedgerAway, LedgerBusy, LedgerSlow
@@ -50,7 +50,7 @@ class Selling:
         self.lending = Lending(gate, ledger, rebuilder)
         self._screen = screen
         self._ids = ids
-        self.gate_health = Health("Redis", gate.client.ping)
+        self.gate_health = GateHealth(gate)
         self.ledger_health = Health("Postgres", ledger.ping)
         self._counters: dict[str, Counter] = {}
         self._wholes: dict[str, Whole] = {}  # by offer, of those in buckets
@@ -71,8 +71,12 @@ class Selling:
 
     @property
     def well(self) -> bool:
-        """Tell whether holds may be taken now."""
-        return self.gate_health.well and self.ledger_health.well
+        """Tell whether holds may be taken now, of whatever offer."""
+        return self.gate_health.all_well and self.ledger_health.well
+
+    def well_for(self, offer: str) -> bool:
+        """Tell whether holds of an offer may be taken now."""
+        return self.ledger_health.well and self.gate_health.well(offer)
 
     def new_order_id(self) -> str:
         """Return a fresh order id."""
@@ -99,7 +103,7 @@ class Selling:
         """Take a buy; `buy.done` is called exactly once, now or later. Never raises."""
         buy.at = asyncio.get_running_loop().time()
         self._open += 1
-        if self._closing or not self.well or self._open > self.limits.waiting_max:
+        if self._closing or not self.well_for(buy.offer) or self._open > self.limits.waiting_max:
             self.answer(buy, self.retry())
             return
         offer = self._offers.get(buy.offer)

@@ -84,7 +84,7 @@ class Waitlist:
             outcome = await self._join(offer, ask, tag, stream, ticket)
         except (GateAway, GateBroken) as error:
             if isinstance(error, GateAway):
-                self._selling.gate_health.failed(error)
+                self._selling.gate_health.failed(offer, error)
             outcome = self._selling.retry()
         except Exception as error:  # noqa: BLE001 - told to the caller
             outcome = self._selling.excuse(error)
@@ -95,7 +95,7 @@ class Waitlist:
         self, offer: str, ask: Ask, tag: object, stream: str | None, ticket: str | None
     ) -> Waitlisted | Outcome:
         selling = self._selling
-        if not selling.well:
+        if not selling.well_for(offer):
             return selling.retry()
         entry = await selling.in_time(self._entries.get((offer, ask.viewer)))
         if entry is not None:

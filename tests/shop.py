@@ -37,6 +37,7 @@ from orders.records import (
     Refused,
 )
 from orders.selling import Selling
+from orders.stock.cluster import GateCluster, open_gate
 from orders.stock.gate import Gate, Standing
 from orders.stock.keys import key_field, keys_of
 
@@ -73,7 +74,7 @@ class Hub:
     """One hub's selling, as one worker process has it."""
 
     def __init__(
-        self, pool: asyncpg.Pool[asyncpg.Record], client: redis.asyncio.Redis,
+        self, pool: asyncpg.Pool[asyncpg.Record], client: redis.asyncio.Redis | GateCluster,
         limits: SellingLimits, keeper_limits: KeeperLimits,
     ) -> None:  # fmt: skip
         self.heard = Remembering()
@@ -170,21 +171,26 @@ class Hub:
 class Shop:
     """A database with one live stream, and any number of hubs on it."""
 
-    def __init__(self, database_url: str, redis_url: str) -> None:
+    def __init__(self, database_url: str, redis_url: str, gate_url: str | None = None) -> None:
         self.database_url = database_url
         self.redis_url = redis_url
+        self.gate_url = gate_url  # of a server or a cluster that must answer; else `redis_url`
         self.hubs: list[Hub] = []
         self._pools: list[asyncpg.Pool[asyncpg.Record]] = []
-        self._clients: list[redis.asyncio.Redis] = []
+        self._clients: list[redis.asyncio.Redis | GateCluster] = []
 
     async def hub(
         self, limits: SellingLimits | None = None, keeper_limits: KeeperLimits | None = None
     ) -> Hub:
         """Open one more hub, with connections of its own."""
         pool = await open_pool(self.database_url, 6)
-        client = redis.asyncio.Redis.from_url(
-            self.redis_url, socket_timeout=0.9, retry=Retry(NoBackoff(), 0)
-        )
+        client: redis.asyncio.Redis | GateCluster
+        if self.gate_url is not None:
+            client = await open_gate(self.gate_url, 32, 0.9)
+        else:
+            client = redis.asyncio.Redis.from_url(
+                self.redis_url, socket_timeout=0.9, retry=Retry(NoBackoff(), 0)
+            )
         self._pools.append(pool)
         self._clients.append(client)
         hub = Hub(pool, client, limits or SellingLimits(), keeper_limits or KeeperLimits())
@@ -193,7 +199,9 @@ class Shop:
 
     @property
     def redis(self) -> redis.asyncio.Redis:
-        return self._clients[0]
+        client = self._clients[0]
+        assert isinstance(client, redis.asyncio.Redis)
+        return client
 
     async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
         return await self._pools[0].fetch(sql, *args)
@@ -260,7 +268,7 @@ class Shop:
         assert max(per_viewer.values(), default=0) <= row["per_viewer"]
         assert len({r["rank"] for r in orders}) == len(orders)
         keys = keys_of(offer)
-        pipe: Any = self.redis.pipeline(transaction=True)
+        pipe: Any = self._clients[0].pipeline(transaction=True)  # of one tag: on a cluster too
         pipe.hgetall(keys.state).hgetall(keys.holds).hgetall(keys.keys).hgetall(keys.viewers)
         pipe.zcard(keys.unwritten).hlen(keys.waiting)
         *hashes, unwritten, waiting = await pipe.execute()
@@ -310,9 +318,11 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(database_url: str, redis_url: str) -> AsyncIterator[Shop]:
+async def open_shop(
+    database_url: str, redis_url: str, gate_url: str | None = None
+) -> AsyncIterator[Shop]:
     """Open a shop with one hub; everything is closed at the end."""
-    shop = Shop(database_url, redis_url)
+    shop = Shop(database_url, redis_url, gate_url)
     await shop.hub()
     try:
         yield shop

@@ -1,7 +1,7 @@
 """What operators and tools ask: health, readiness, metrics and the two specs.
 
-Readiness asks Redis and Postgres within a bound; health asks nothing, so that a process is not
-killed because of what it depends on.
+Readiness asks Redis, the gate's Redis and Postgres within a bound; health asks nothing, so that a
+process is not killed because of what it depends on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from livecart.api.problems import Answer, problem
 from livecart.services import Services, Site
 from orders.ledger.ledger import LedgerAway
 from orders.ledger.migrate import expected
+from orders.stock.cluster import any_answers
 from streams.codes import Code
 from streams.ports import Refused
 from streams.spec import asyncapi
@@ -61,7 +62,7 @@ async def ready(scope: Scope) -> Answer:
         return problem(Refused(Code.RETRY, f"Waiting for {site.waits_for}."))
     if site.draining:
         return problem(Refused(Code.RETRY, "Draining."))
-    found = await asyncio.gather(_redis(site.built), _postgres(site.built))
+    found = await asyncio.gather(_redis(site.built), _gate(site.built), _postgres(site.built))
     missing = [word for word in found if word is not None]
     if missing:
         return problem(Refused(Code.RETRY, "; ".join(missing)))
@@ -74,6 +75,21 @@ async def _redis(services: Services) -> str | None:
             await services.redis.ping()
     except (RedisError, OSError, TimeoutError):
         return "Redis does not answer"
+    return None
+
+
+async def _gate(services: Services) -> str | None:
+    """Say so when the gate is gone whole: of a cluster any node that answers is enough.
+
+    Else the loss of one would take all processes out of service, and with them the others' offers.
+    """
+    if services.settings.gate_at == services.settings.redis_url:
+        return None
+    try:
+        async with asyncio.timeout(READY_S):
+            await any_answers(services.gate.client)
+    except (RedisError, OSError, TimeoutError):
+        return "the gate's Redis does not answer"
     return None
 
 

@@ -30,6 +30,7 @@ from redis.exceptions import (
 
 from orders import metrics
 from orders.records import Offer
+from orders.stock.cluster import GateCluster
 from orders.stock.keys import Keys, keys_of
 from orders.stock.sight import Sight, sight_of
 
@@ -137,13 +138,13 @@ class _Script:
         self.name = name
         self.text = (resources.files("orders.stock") / "lua" / f"{name}.lua").read_text("utf-8")
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        self.sha = ""  # the digest once the server has the text
+        self.sha = ""  # the digest once a server has the text; each may forget it, or be new
 
 
 class Gate:
-    """Calls the scripts of `orders/stock/lua` on one Redis."""
+    """Calls the scripts of `orders/stock/lua` on one Redis, or on a cluster of them."""
 
-    def __init__(self, client: Redis, unwritten_max: int) -> None:
+    def __init__(self, client: Redis | GateCluster, unwritten_max: int) -> None:
         self.client = client
         self.unwritten_max = unwritten_max  # per offer, over all hubs
         self._scripts = {
@@ -160,6 +161,23 @@ class Gate:
                 "lend",
             )
         }
+
+    def server(self, offer: str) -> str:
+        """Return the name of the server that an offer is on, "" where there is but one."""
+        client = self.client
+        return client.server_of(keys_of(offer).state) if isinstance(client, GateCluster) else ""
+
+    async def ping(self, offer: str) -> None:
+        """Return when the server of an offer answers for it; raise what it failed with.
+
+        On a cluster that is the primary of the offer's slot, asked for its key: were it every
+        primary, one dead node would stop the offers of all, and one that answers a mere PING
+        may still answer each script CLUSTERDOWN.
+        """
+        if isinstance(self.client, GateCluster):
+            await self.client.execute_command("EXISTS", keys_of(offer).state)
+        else:
+            await self.client.ping()
 
     async def hold(
         self,
@@ -309,7 +327,7 @@ class Gate:
                 try:
                     return await self._send("EVALSHA", script.sha, len(keys), *keys, *args)
                 except NoScriptError:
-                    pass  # restarted or flushed: send the text below
+                    pass  # restarted, flushed or another node: send the text below
             raw = await self._send("EVAL", script.text, len(keys), *keys, *args)
             script.sha = script.digest
             return raw

@@ -62,6 +62,7 @@ def test_what_is_set_arrives() -> None:
         ("LIVECART_DRAIN_S", "1s"),
         ("LIVECART_LOG_LEVEL", "loud"),
         ("LIVECART_REDIS_URL", "http://localhost"),
+        ("LIVECART_GATE_URL", "localhost:7000"),
         ("LIVECART_DATABASE_URL", "localhost"),
         ("LIVECART_HOST", "a\nb"),
         ("LIVECART_SECRET", "short"),
@@ -75,8 +76,17 @@ def test_a_bad_value_is_named_in_one_line(name: str, value: str) -> None:
     assert line.startswith(f"{name}=")
     assert "\n" not in line
     assert len(line) < 300
-    if name in ("LIVECART_SECRET", "LIVECART_REDIS_URL", "LIVECART_DATABASE_URL"):
+    if name.endswith(("_SECRET", "_URL")):
         assert value not in line
+
+
+def test_the_gate_is_where_redis_is_unless_it_is_told() -> None:
+    """`LIVECART_GATE_URL` is the gate's alone; without it the gate is on LIVECART_REDIS_URL."""
+    assert load(GOOD).gate_at == GOOD["LIVECART_REDIS_URL"]
+    settings = load(GOOD | {"LIVECART_GATE_URL": "redis://gates:7000"})
+    assert (settings.gate_at, settings.redis_url) == (
+        "redis://gates:7000", GOOD["LIVECART_REDIS_URL"],
+    )  # fmt: skip
 
 
 def test_what_has_no_default_is_demanded() -> None:
