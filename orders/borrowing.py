@@ -101,7 +101,7 @@ class Borrowing:
             moved = await call
         except Exception as error:  # noqa: BLE001 - told to the buyers
             if isinstance(error, GateAway):
-                selling.gate_health.failed(error)
+                selling.gate_health.failed(self._home, error)
             elif isinstance(error, LedgerAway) and not isinstance(error, LedgerBusy):
                 selling.ledger_health.failed(error)
             if in_time:

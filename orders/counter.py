@@ -95,7 +95,7 @@ class Counter:
         try:
             while self._waiting or self._written or self._parking:
                 self._news.clear()
-                if not self._selling.well_for(self.offer.id):
+                if not self._selling.well_for(self.home):
                     self._answer_all_retry()
                     if not self._written:
                         break
@@ -121,7 +121,7 @@ class Counter:
     async def _ask(self, buys_max: int) -> None:
         """Make one hold call and deal with what it says."""
         limits, selling = self._limits, self._selling
-        taken = min(buys_max, len(self._waiting)) if selling.well_for(self.offer.id) else 0
+        taken = min(buys_max, len(self._waiting)) if selling.well_for(self.home) else 0
         batch = [self._waiting.popleft() for _ in range(taken)]
         written = list(self._written.items())[: CALL_MAX - taken]
         for id_, _ in written:
@@ -144,7 +144,7 @@ class Counter:
         )
         await failpoints.reach("hold.sent")
         if not await within(call, limits.answer_s):
-            selling.gate_health.failed(self.offer.id, "no answer to a hold call in time")
+            selling.gate_health.failed(self.home, "no answer to a hold call in time")
             self._answer_retry(batch)
             self._answer_all_retry()
             self._spawn(self._undo_late(call, written))
@@ -154,7 +154,7 @@ class Counter:
         except Exception as error:
             # Whether the holds were taken is not known: the same key finds out, or the keeper.
             if isinstance(error, GateAway):
-                selling.gate_health.failed(self.offer.id, error)
+                selling.gate_health.failed(self.home, error)
             elif not isinstance(error, GateBroken):
                 log.error("a hold call of %s failed", self.home, exc_info=error)
             self._written.update(written)

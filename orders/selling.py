@@ -47,10 +47,10 @@ class Selling:
         self.ledger = ledger
         self.listener = listener
         self.limits = limits
-        self.lending = Lending(gate, ledger, rebuilder)
         self._screen = screen
         self._ids = ids
         self.gate_health = GateHealth(gate)
+        self.lending = Lending(gate, ledger, rebuilder, self.gate_health)
         self.ledger_health = Health("Postgres", ledger.ping)
         self._counters: dict[str, Counter] = {}
         self._wholes: dict[str, Whole] = {}  # by offer, of those in buckets
@@ -74,9 +74,9 @@ class Selling:
         """Tell whether holds may be taken now, of whatever offer."""
         return self.gate_health.all_well and self.ledger_health.well
 
-    def well_for(self, offer: str) -> bool:
-        """Tell whether holds of an offer may be taken now."""
-        return self.ledger_health.well and self.gate_health.well(offer)
+    def well_for(self, home: str) -> bool:
+        """Tell whether holds of an offer, or of a bucket, may be taken now."""
+        return self.ledger_health.well and self.gate_health.well(home)
 
     def new_order_id(self) -> str:
         """Return a fresh order id."""
@@ -103,11 +103,11 @@ class Selling:
         """Take a buy; `buy.done` is called exactly once, now or later. Never raises."""
         buy.at = asyncio.get_running_loop().time()
         self._open += 1
-        if self._closing or not self.well_for(buy.offer) or self._open > self.limits.waiting_max:
-            self.answer(buy, self.retry())
-            return
         offer = self._offers.get(buy.offer)
-        if offer is None:
+        home = buy.offer if offer is None else offer.home(buy.viewer)
+        if self._closing or not self.well_for(home) or self._open > self.limits.waiting_max:
+            self.answer(buy, self.retry())
+        elif offer is None:
             self._judge_cold([buy], frozen=False)
         elif buy.stream is not None and buy.stream != offer.stream:
             self.answer(buy, Refused(Why.NOT_FOUND))
@@ -292,6 +292,11 @@ class Selling:
     async def offer(self, offer: str) -> Offer | None:
         """Return an offer as it is now, or None; raises `LedgerAway`."""
         return await self._offer_reads.get(offer)
+
+    def home(self, offer: str, viewer: str) -> str:
+        """Return where a viewer's orders of an offer are, as far as the offer is known here."""
+        known = self._offers.get(offer)
+        return offer if known is None else known.home(viewer)
 
     def known(self, offer: str) -> Offer | None:
         """Return what is kept of an offer that buys came for: of it, what never changes holds."""

@@ -84,7 +84,7 @@ class Waitlist:
             outcome = await self._join(offer, ask, tag, stream, ticket)
         except (GateAway, GateBroken) as error:
             if isinstance(error, GateAway):
-                self._selling.gate_health.failed(offer, error)
+                self._selling.gate_health.failed(self._selling.home(offer, viewer), error)
             outcome = self._selling.retry()
         except Exception as error:  # noqa: BLE001 - told to the caller
             outcome = self._selling.excuse(error)
@@ -95,7 +95,7 @@ class Waitlist:
         self, offer: str, ask: Ask, tag: object, stream: str | None, ticket: str | None
     ) -> Waitlisted | Outcome:
         selling = self._selling
-        if not selling.well_for(offer):
+        if not selling.well_for(selling.home(offer, ask.viewer)):
             return selling.retry()
         entry = await selling.in_time(self._entries.get((offer, ask.viewer)))
         if entry is not None:
@@ -104,8 +104,7 @@ class Waitlist:
             bought = await self._buy(_Try(offer, ask, tag, stream, ticket))
             if not (isinstance(bought, Refused) and self._may_wait(offer, bought.why)):
                 return bought
-            known = selling.known(offer)
-            home = offer if known is None else known.home(ask.viewer)
+            home = selling.home(offer, ask.viewer)
             entered = await selling.in_time(self._line(home).get(ask))
             if entered is None or entered.word not in _ANEW:
                 return _answer(offer, entered)

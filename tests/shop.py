@@ -330,6 +330,17 @@ async def open_shop(
         await shop.close()
 
 
+@asynccontextmanager
+async def kept(hub: Hub) -> AsyncIterator[None]:
+    """Have a hub's keeper at work."""
+    work = asyncio.create_task(hub.keeper.run())
+    try:
+        yield
+    finally:
+        work.cancel()
+        await asyncio.wait({work})
+
+
 async def until(condition: Any, timeout_s: float = 10.0) -> None:
     """Wait until `condition()` (a call or a coroutine function) holds."""
     async with asyncio.timeout(timeout_s):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
@@ -22,7 +21,7 @@ from orders.stock.gate import Frozen, Gate, GateAway, Standing
 from orders.stock.keys import keys_of
 from tests.cluster_rig import Cluster
 from tests.contract.http_rig import problem, serving, variables
-from tests.shop import Hub, Shop, bought, open_shop, until, why
+from tests.shop import Hub, Shop, bought, kept, open_shop, until, why
 
 ANSWER_S = 1.0  # within which a buy is answered while what it needs is away
 
@@ -49,17 +48,6 @@ async def one_a_node(shop: Shop, cluster: Cluster, quantity: int) -> list[Offer]
         offer = await shop.offer(quantity)
         found.setdefault(cluster.node_of(keys_of(offer.id).state), offer)
     return [found[i] for i in range(len(cluster.nodes))]
-
-
-@asynccontextmanager
-async def kept(hub: Hub) -> AsyncIterator[None]:
-    """Have a hub's keeper at work."""
-    work = asyncio.create_task(hub.keeper.run())
-    try:
-        yield
-    finally:
-        work.cancel()
-        await asyncio.wait({work})
 
 
 async def crowd(shop: Shop, offer: str, buyers: range) -> int:
@@ -212,7 +200,7 @@ async def test_a_script_is_sent_once(shop: Shop, cluster: Cluster) -> None:
         except GateAway:  # it was lost a moment ago
             return False
         assert not isinstance(found, Frozen)
-        ranks.append(found[1])
+        ranks.extend(found[1])
         return True
 
     for one in (hub, other, hub):
