@@ -300,11 +300,14 @@ def _late(plan: Plan, shot: Strike, random: Random) -> Plan:
 
 
 def _lent(plan: Plan, shot: Strike, random: Random) -> Plan:
-    """Some buckets run short in the middle of the second crowd, when the shot lies ready."""
+    """The second crowd, when the shot lies ready, wants nearly all there is: who is at home in a
+    bucket with more viewers than others borrows in its middle.
+    """
     return replace(
-        plan, buckets=random.choice((3, 5, 8)), units=int(plan.viewers * random.uniform(3.0, 5.0)),
-        per_viewer=8, qty_max=1, lower=None, close=None, pause=None, hold_s=600, cancel=0.0,
-        restock=None, bundles=1, bursts=((0.0, 2), (0.4, 6), *_stream(0.6, 2)), strikes=(shot,),
+        plan, buckets=random.choice((16, 32, 48)), qty_max=1, per_viewer=10, beside=2_000,
+        units=int(plan.viewers * 8 * random.uniform(0.98, 1.04)), lower=None, close=None,
+        pause=None, restock=None, hold_s=600, cancel=0.0, bundles=1, strikes=(shot,),
+        bursts=((0.0, 2), (0.4, 6), *_stream(0.6, 2)),
     )  # fmt: skip
 
 
