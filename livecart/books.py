@@ -86,7 +86,8 @@ def reconcile(
                 async with slots:
                     return await _look(reconciler, offer, repair)
 
-            return await asyncio.gather(*(one(o) for o in offers or await reconciler.offers()))
+            named = await reconciler.gates(offers) if offers else await reconciler.offers()
+            return await asyncio.gather(*(one(offer) for offer in named))
 
     outcomes = _run(look)
     for outcome in outcomes:

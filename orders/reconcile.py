@@ -92,8 +92,13 @@ class Reconciler:
         self._follow = follow  # applies the movements that the gate lacks, and tells of them (R4)
 
     async def offers(self) -> list[str]:
-        """Return the offers that the gate decides about, or decided lately."""
+        """Return the offers, and buckets, that the gate decides about, or decided lately."""
         return [one.id for one in await self._ledger.active_offers()]
+
+    async def gates(self, offers: Sequence[str]) -> list[str]:
+        """Return what has a gate of its own: these offers, or their buckets. Unknown ids stay."""
+        known = {offer.id: offer.homes for offer in await self._ledger.offers(offers)}
+        return [home for offer in offers for home in known.get(offer, [offer])]
 
     # --- one offer at once -----------------------------------------------------------------------
 

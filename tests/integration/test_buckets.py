@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from livecart.cli import run
 from orders.keeper import KeeperLimits
 from orders.ledger.ledger import LedgerAway
+from orders.reconcile import Found
 from orders.records import Accepted, Offer, Refused, Waitlisted
 from orders.stock.gate import Frozen, GateAway
+from orders.stock.keys import keys_of
 from tests.shop import Shop, bought, done, together, until, why
 
 
@@ -317,6 +320,47 @@ async def test_a_fenced_transfer_moves_nothing(shop: Shop) -> None:
     assert await hub.left(offer.homes[1]) == 2
     args = ("tf_late", offer.homes[1], offer.homes[0], *_of(lent))
     assert await hub.ledger.transfer(*args) == "fenced"
+    await shop.whole_at_rest(offer.id)
+
+
+async def test_the_books_of_an_offer_and_of_its_buckets(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`livecart ledger` and `reconcile` by the offer's id, and by a bucket's; what is damaged in a
+    bucket is named and mended, and units that were set aside are no damage.
+    """
+    offer = await shop.offer(6, buckets=2)
+    hub = shop.hubs[0]
+    orders = [bought(await hub.buy_until_final(offer.id, v)) for v in viewers_of(offer, 1, 4)]
+    done(await hub.changes.cancel(orders[0].id, False, None))
+    lent = await hub.gate.lend(offer.homes[1], "tf_aside", 1)
+    assert not isinstance(lent, Frozen)
+    reconciler = hub.keeper.reconciler
+    for home in offer.homes:
+        found = Found(10)
+        async for _ in reconciler.walk(home, found):
+            pass
+        assert {one.kind for one in found.all.values()} <= {"hold_without_row"}
+    word = await hub.ledger.transfer("tf_aside", offer.homes[1], offer.homes[0], *_of(lent))
+    assert word == "ok"
+    await kept(shop)
+    monkeypatch.setenv("LIVECART_DATABASE_URL", shop.database_url)
+    monkeypatch.setenv("LIVECART_REDIS_URL", shop.redis_url)
+
+    async def command(*arguments: str) -> tuple[int, str]:
+        status = await asyncio.to_thread(run, list(arguments))
+        return status, capsys.readouterr().out
+
+    status, said = await command("ledger", offer.id)
+    assert (status, "the sums agree: quantity 6, taken 3" in said) == (0, True)
+    assert "borrow" not in said
+    status, said = await command("ledger", offer.homes[0])
+    assert (status, "borrow" in said) == (0, True)
+    assert (await command("reconcile", offer.id))[0] == 0
+    await shop.redis.hdel(keys_of(offer.homes[0]).holds, orders[1].id)
+    status, said = await command("reconcile", offer.id)
+    assert (status, f"row without hold: {orders[1].id}" in said) == (1, True)
+    assert (await command("reconcile", "--repair", offer.id))[0] == 0
     await shop.whole_at_rest(offer.id)
 
 

@@ -12,7 +12,9 @@ begin
     update offers set status = o.status, opens_at = o.opens_at, closes_at = o.closes_at,
                       version = o.version, last_movement = o.last_movement,
                       announced = announced or o.status not in ('draft', 'closed'),
-                      closed_at = case when o.status = 'closed' then clock_timestamp() end
+                      closed_at = case when o.status = 'closed' then clock_timestamp() end,
+                      gate_movement = case when o.buckets > 1 then o.last_movement  -- it has no gate
+                                           else gate_movement end
         where id = o.id;
     if o.buckets > 1 then
         perform note_in_buckets(o, p_reason);
