@@ -80,13 +80,16 @@ async def settled(shop: Shop, offer: Offer) -> None:
 
 
 async def test_an_offer_on_three_nodes_sells_out_exactly(shop: Shop, cluster: Cluster) -> None:
-    """Two hubs, more buyers than units, and most of them at home on one of the nodes."""
+    """Two hubs, and more buyers in one bucket than its node has units; then a crowd everywhere."""
     spread = await spread_over(shop, cluster, 90)
-    viewers = [*spread.viewers({0}, 80), *spread.viewers({1, 2}, 60)]
+    offer = spread.offer
+    ours = (v for v in spread.names if offer.home(v) == offer.homes[0])
     async with kept(shop.hubs[0]):
-        ends = await crowd(shop, spread.offer.id, viewers)
-        await settled(shop, spread.offer)
-    assert (ends.count("sold"), ends.count("sold_out")) == (90, 50)
+        ends = await crowd(shop, offer.id, list(itertools.islice(ours, 80)))
+        assert ends == ["sold"] * 80
+        ends = await crowd(shop, offer.id, spread.viewers({0, 1, 2}, 60))
+        assert (ends.count("sold"), ends.count("sold_out")) == (10, 50)
+        await settled(shop, offer)
     lent = await shop.fetch("select lender, borrower from transfers")
     assert any(spread.node(a) != spread.node(b) for a, b in lent)
 

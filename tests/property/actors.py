@@ -48,15 +48,15 @@ PREPARE = """
 SHELVE = """
     with shelved as (
         update offers set status = 'closed', closed_at = null, gate_movement = last_movement
-         where id = any ($1))
+         where id = any ($1) or parent = any ($1))
     update orders set expires_at = null where offer = any ($1) and expires_at is not null
 """
 #: An offer on sale, and its books' first line.
 MAKE = """
     with made as (
         insert into offers (id, stream, product, price_minor, quantity, per_viewer, status,
-                            announced, hold_s, payment, extends)
-            values ($1, 'st', 'pr', 2900, $2, $3, 'open', true, 600, 'required', 3)
+                            announced, hold_s, payment, extends, buckets)
+            values ($1, 'st', 'pr', 2900, $2, $3, 'open', true, 600, 'required', 3, $4)
         returning id, quantity, epoch)
     insert into movements (offer, n, kind, units, reason, epoch)
         select id, 0, 'quantity', quantity, 'created', epoch from made
@@ -110,23 +110,33 @@ class Actors:
             await steps.pool.execute(PREPARE)
         return cls(steps, shop)
 
-    async def begin(self, units: int, per_viewer: int, offers: int = 1) -> None:
+    async def begin(self, units: int, per_viewer: int, offers: int = 1, buckets: int = 1) -> None:
         """Put fresh offers on sale."""
         self._forget()
         judge = self.steps.process("judge", AT_ONCE)
-        state = State(
-            status="open", live=True, opens_ms=0, closes_ms=0, quantity=units,
-            per_viewer=per_viewer,
-        )  # fmt: skip
         number = next(_numbers)
         for n in range(offers):
             offer = f"of_{number}_{n}"
-            await self.fetch(MAKE, offer, units, per_viewer)
-            assert await judge.gate.install(
-                offer, staged(offer, 1, "x"), 1, state, units, 0, 0, (0, 0, 0)
-            )
+            await self.fetch(MAKE, offer, units, per_viewer, buckets)
+            if buckets > 1:
+                await self.fetch("select into_buckets(o) from offers o where id = $1", offer)
             self.offers.append(offer)
         self._rows = await judge.ledger.offers(self.offers)
+        for row in await judge.ledger.offers(self.gates):
+            assert await judge.gate.install(
+                row.id, staged(row.id, 1, "x"), 1, State.of(row), row.quantity,
+                int(row.id.partition("~")[2] or 1) - row.step, 0, (0, 0, 0),
+            )  # fmt: skip
+
+    @property
+    def spread(self) -> Offer:
+        """The offer as it was at first, with its buckets if it has any."""
+        return self._rows[0]
+
+    @property
+    def gates(self) -> list[str]:
+        """What has a gate of its own: each offer, or its buckets."""
+        return [home for row in self._rows for home in row.homes]
 
     async def end(self) -> None:
         """Leave nothing to do behind."""
@@ -168,13 +178,12 @@ class Actors:
         """Have an order made, and its time over if it is to be `due`; return its id."""
         judge = self.process("judge")
         await self.buy(judge, viewer)
-        await until(lambda: judge.selling._counters[self.offer].idle)
+        await until(lambda: all(c.idle for c in judge.selling._counters.values()))
         outcome = self.told[viewer, "k"]
         assert isinstance(outcome, Accepted)
         if due:
             sql = "update orders set expires_at = now() where offer = $1 and viewer = $2"
             await self.fetch(sql, self.offer, viewer)
-        assert judge.selling._counters[self.offer].idle
         return outcome.order.id
 
     async def abandoned(self, viewer: str, admitted: bool) -> None:
@@ -257,7 +266,7 @@ class Actors:
 
     async def rerun(self) -> None:
         """Do what `restart` does."""
-        for offer in self.offers:
+        for offer in self.gates:
             if await self.shop.redis.exists(keys_of(offer).state):
                 await cast(Any, self.shop.redis.hset(keys_of(offer).state, "run", "0"))
 
@@ -271,13 +280,13 @@ class Actors:
     async def copy(self) -> None:
         """Make a copy of what Redis has."""
         with self.steps.loop.asking():
-            keys = [key for offer in self.offers for key in keys_of(offer)]
+            keys = [key for offer in self.gates for key in keys_of(offer)]
             found = {key: await self.shop.redis.dump(key) for key in keys}
         self._copy = {key: dump for key, dump in found.items() if dump is not None}
 
-    async def rebuild(self, process: Process) -> None:
-        """Build the gate anew."""
-        await process.rebuilder.rebuild(self.offer, 1)
+    async def rebuild(self, process: Process, home: str | None = None) -> None:
+        """Build a gate anew."""
+        await process.rebuilder.rebuild(home or self.offer, 1)
 
     async def follow(self, process: Process) -> None:
         """Bring the gate up to date."""

@@ -5,6 +5,7 @@ Each begins a few actors in a world, and may say what went before. Called by tes
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ class Scenario(NamedTuple):
     units: int = 1
     per_viewer: int = 1
     offers: int = 1
+    buckets: int = 1
     faults: int = 0
     kinds: tuple[str, ...] = FAULTS
     waits: int = 0
@@ -393,3 +395,73 @@ async def served_and_rebuild(world: World) -> None:
 async def lower(world: World, process: Process, quantity: int) -> None:
     """Do what a host does who has fewer units than he said."""
     await world.change(process.changes.revise_offer(world.offer, {"quantity": quantity}))
+
+
+# --- buckets ------------------------------------------------------------------------------------
+
+
+def at_home(world: World, bucket: int, nth: int = 0) -> str:
+    """Return a viewer whose home is this bucket of the offer, from 1."""
+    offer = world.spread
+    names = (f"v{n}" for n in range(1_000) if offer.home(f"v{n}") == offer.homes[bucket - 1])
+    return next(itertools.islice(names, nth, None))
+
+
+@scenario(units=2, buckets=2, drawn=120)
+async def borrower_and_buyer(world: World) -> None:
+    """One borrows the unit of the other bucket while its own viewer buys it."""
+    await world.bought(at_home(world, 1))
+    buyer(world, "a", at_home(world, 1, 1))
+    buyer(world, "b", at_home(world, 2))
+
+
+@scenario(units=2, buckets=2, faults=1, drawn=100)
+async def borrower_alone(world: World) -> None:
+    """A transfer any step of which gets lost, or whose process dies: the keeper ends it."""
+    await world.bought(at_home(world, 1))
+    buyer(world, "a", at_home(world, 1, 1))
+
+
+@scenario(units=2, buckets=2, drawn=150)
+async def borrower_and_keeper(world: World) -> None:
+    """A unit is on its way between two buckets while the keeper fences what has no row."""
+    await world.bought(at_home(world, 1))
+    buyer(world, "a", at_home(world, 1, 1))
+    world.start("keeper", world.look_after)
+
+
+@scenario(units=2, buckets=2, drawn=120)
+async def borrower_and_rebuild(world: World) -> None:
+    """The lender's gate is built anew under a transfer."""
+    await world.bought(at_home(world, 1))
+    buyer(world, "a", at_home(world, 1, 1))
+    world.start("keeper", lambda p: world.rebuild(p, world.spread.homes[1]))
+
+
+@scenario(units=2, buckets=2, drawn=120)
+async def two_borrowers_and_keeper(world: World) -> None:
+    """Two hubs borrow the same last unit."""
+    await world.bought(at_home(world, 1))
+    buyer(world, "a", at_home(world, 1, 1))
+    buyer(world, "b", at_home(world, 1, 2))
+    world.start("keeper", world.look_after)
+
+
+@scenario(units=2, buckets=2, drawn=100)
+async def borrower_and_lowering_and_closing(world: World) -> None:
+    """The host takes away the unit that is on its way, and closes."""
+    await world.bought(at_home(world, 1))
+    buyer(world, "a", at_home(world, 1, 1))
+    world.start(
+        "host", lambda p: world.change(p.changes.revise_offer(world.offer, {"quantity": 1}))
+    )
+    world.start("end", lambda p: world.change(p.changes.close_offer(world.offer)))
+
+
+@scenario(units=2, buckets=2, drawn=100)
+async def wipe_and_borrower(world: World) -> None:
+    """Redis forgets everything at any moment of a transfer."""
+    await world.bought(at_home(world, 1))
+    buyer(world, "a", at_home(world, 1, 1))
+    world.start("fate", world.wipe)
+    world.start("keeper", world.look_after)

@@ -203,6 +203,7 @@ def stepping() -> Iterator[asyncio.Runner]:
         patch.setattr("orders.counter.within", _within)
         patch.setattr("orders.selling.within", _within)
         patch.setattr("orders.bundles.within", _within)
+        patch.setattr("orders.borrowing.within", _within)
         patch.setattr("orders.rebuild.snapshot", _snapshot)
         # Thousands of processes begin here: each would read the same files.
         patch.setattr("orders.stock.gate._Script", functools.cache(gate._Script))

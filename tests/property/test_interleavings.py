@@ -59,7 +59,7 @@ async def _play(world: World, scenario: Scenario, plan: Plan) -> None:
     steps, search = world.steps, plan.search
     faults, waits, length = plan.faults, plan.waits, 0
     try:
-        await world.begin(scenario.units, scenario.per_viewer, scenario.offers)
+        await world.begin(scenario.units, scenario.per_viewer, scenario.offers, scenario.buckets)
         await scenario.begin(world)
         steps.deciding = True  # no actor has begun: nothing was awaited since
         while True:

@@ -26,10 +26,10 @@ from tests.shop import until
 class World(Actors):
     """Offers and actors, with what must be so of them."""
 
-    async def begin(self, units: int, per_viewer: int, offers: int = 1) -> None:
+    async def begin(self, units: int, per_viewer: int, offers: int = 1, buckets: int = 1) -> None:
         """Put fresh offers on sale."""
         self.steps.witness = self._witness
-        await super().begin(units, per_viewer, offers)
+        await super().begin(units, per_viewer, offers, buckets)
 
     # --- what must be so ---------------------------------------------------------------------
 
@@ -45,7 +45,11 @@ class World(Actors):
             if args[1] < self.installed.get(args[0], 0):
                 self.broken.append(f"an older rebuild took the place of {self.installed}")
             self.installed[args[0]] = args[1]
-        elif verb == "hold" and {b"sold_out", b"limit_reached"} & set(result[5::3]):
+        elif (
+            verb == "hold"
+            and "~" not in args[0]
+            and {b"sold_out", b"limit_reached"} & set(result[5::3])
+        ):
             await self._judge_refusals(args[0], msgspec.msgpack.decode(args[2]), result[5::3])
 
     async def _judge_refusals(self, offer: str, buys: list[Any], words: list[bytes]) -> None:
@@ -82,9 +86,11 @@ class World(Actors):
                 await self.wait(judge, viewer)
                 await self.look_after(judge)
         await until(lambda: all(c.idle for c in judge.selling._counters.values()))
-        for offer in self.offers:
+        for offer in self.gates:
             await self.at_rest(offer)
         await self._compare()
+        if self.spread.spread:
+            await self._whole()
         for offer in self.offers:
             await self.sell_the_rest(offer)
         assert not self.broken, self.broken
@@ -95,7 +101,8 @@ class World(Actors):
         for _ in range(3):
             await self.look_after(judge)
             await judge.keeper.expire()
-            stands = [await judge.gate.probe(offer, 0, 1) for offer in self.offers]
+            await judge.keeper.look_after_buckets()
+            stands = [await judge.gate.probe(gate, 0, 1) for gate in self.gates]
             if all(isinstance(one, Standing) and not one.unwritten for one in stands):
                 break
 
@@ -118,6 +125,20 @@ class World(Actors):
         assert [int(state[0]), int(state[1])] == [row["quantity"], row["per_viewer"]]
         assert (state[2] == b"paused") == (row["status"] == "paused")
         assert state[2] in (b"open", b"sold_out", b"paused")  # the first two sell what there is
+
+    async def _whole(self) -> None:
+        """Hold an offer to its buckets; who was told `sold_out` saw all units gone (I5)."""
+        judge = self.process("judge")
+        await judge.keeper.look_after_buckets()
+        sums = await judge.keeper.reconciler.books.sums(self.offer)
+        assert sums is not None
+        assert not sums.differences()
+        with self.steps.loop.asking():
+            await self.shop.whole_at_rest(self.offer)
+            left = (await judge.ledger.offers([self.offer]))[0].left
+        for (viewer, _), outcome in self.told.items():
+            if isinstance(outcome, Refused) and outcome.why == "sold_out":
+                assert left == 0, f"{viewer} was told sold_out, and {left} are left"
 
     async def sell_the_rest(self, offer: str) -> None:
         """Whoever wants what is left gets it, and one more is refused (I5)."""
