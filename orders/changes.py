@@ -8,8 +8,9 @@ Raises `LedgerAway` when the outcome is not known.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +34,8 @@ from orders.stock.gate import GateAway, GateBroken
 from orders.whole import sum_up
 
 log = logging.getLogger(__name__)
+
+GATES_AT_ONCE = 4  # of an offer in buckets: each may be a rebuild, with a connection of its own
 
 _WHY = {
     "not_found": Why.NOT_FOUND,
@@ -165,12 +168,17 @@ class Changes:
         now = (await self._ledger.offers([offer]))[0]
         if word == "ok":
             if now.active or now.status == "closed":
-                for home in now.homes:
-                    await self._tell_gate(home, install=now.active)
+                await self._tell_gates(now.homes, install=now.active)
             if figures and now.status != "draft":  # nobody outside the shop may know of one
                 self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
             self._listener.told(now.stream)
         return now
+
+    async def _tell_gates(self, homes: Sequence[str], install: bool = False) -> None:
+        """Bring the gates of an offer up to date, a few at a time."""
+        for n in range(0, len(homes), GATES_AT_ONCE):
+            some = homes[n : n + GATES_AT_ONCE]
+            await asyncio.gather(*(self._tell_gate(home, install) for home in some))
 
     async def _tell_gate(
         self, offer: str, install: bool = False, told: Collection[str] = ()
@@ -199,8 +207,7 @@ class Changes:
             return Refused(_WHY[word])
         if word == "ok":
             for offer in await self._ledger.offers_of_stream(stream):
-                for home in offer.homes:
-                    await self._tell_gate(home)
+                await self._tell_gates(offer.homes)
             self._listener.told(stream)
         return None
 
