@@ -296,7 +296,9 @@ def _opened(site: Site, opening: asyncio.Task[None]) -> None:
 async def _end_services(services: Services) -> None:
     """End in the order in which nothing is left to tell anybody."""
     services.selling.close()
+    await services.selling.wholes.close()
     await services.commands.close()
+    await services.changes.close()
     await services.rebuilder.close()
     await services.announcer.close()
     await services.hub.stop()

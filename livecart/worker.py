@@ -96,6 +96,7 @@ async def composed(settings: Settings) -> AsyncIterator[Keeper]:
         rebuilder = Rebuilder(gate, ledger)
         stack.push_async_callback(rebuilder.close)
         changes = Changes(ledger, rebuilder, announcer)
+        stack.push_async_callback(changes.close)
         yield Keeper(ledger, gate, changes, rebuilder, announcer, settings.keeper)
 
 

@@ -9,16 +9,21 @@ such asks again. Called by counter alone, one of these for each bucket that is s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orders.deadline import within
 from orders.ledger.ledger import LedgerAway, LedgerBusy
 from orders.records import Buy, Offer, Refused, Why
-from orders.stock.gate import GateAway
+from orders.stock.gate import GateAway, GateBroken
 
 if TYPE_CHECKING:
     from orders.selling import Selling
+
+log = logging.getLogger(__name__)
+
+PAUSES_MAX = 8  # times `poll_s` between two rounds that found nothing to be had
 
 _SOLD_OUT = Refused(Why.SOLD_OUT)
 
@@ -35,11 +40,12 @@ class Borrowing:
         self._again = again  # takes those who are to ask the gate once more
         self._waiting: list[Buy] = []
         self._task: asyncio.Task[None] | None = None
+        self._call: asyncio.Task[int] | None = None  # transfers under way
 
     @property
     def busy(self) -> bool:
         """Tell whether anybody waits here, or units are on their way."""
-        return self._task is not None
+        return self._task is not None or self._call is not None
 
     def put(self, buy: Buy) -> None:
         """Take a buy that the gate of its bucket has too little for."""
@@ -55,11 +61,14 @@ class Borrowing:
         return buys
 
     async def _run(self) -> None:
-        limits = self._selling.limits
+        pauses = 1
         try:
             while self._waiting:
-                if not await self._round(self.all()):
-                    await asyncio.sleep(limits.poll_s)  # what there is, is held by others so far
+                if await self._round(self.all()):
+                    pauses = 1
+                else:  # what there is, is held by others so far
+                    await asyncio.sleep(self._selling.limits.poll_s * pauses)
+                    pauses = min(2 * pauses, PAUSES_MAX)
         finally:
             self._task = None
 
@@ -67,12 +76,13 @@ class Borrowing:
         """Serve those who wait; tell whether anything changed for them."""
         selling = self._selling
         since = asyncio.get_running_loop().time() - selling.limits.park_s
-        for buy in buys:
-            if buy.parked_at < since:
-                selling.answer(buy, selling.retry())
-        buys = [buy for buy in buys if buy.parked_at >= since]
+        late = self._call is not None  # transfers that take too long: nobody waits behind them
+        self._retry([buy for buy in buys if late or buy.parked_at < since])
+        buys = [] if late else [buy for buy in buys if buy.parked_at >= since]
+        if not buys:
+            return False
         try:
-            free = await selling.in_time(selling.ledger.free_in_buckets(self._offer.id))
+            free = await selling.in_time(selling.free_reads.get(self._offer.id)) or {}
         except Exception as error:  # noqa: BLE001 - told to the buyers
             for buy in buys:
                 selling.answer(buy, selling.excuse(error))
@@ -84,30 +94,39 @@ class Borrowing:
                 selling.answer(buy, _SOLD_OUT)
             else:
                 rest.append(buy)  # of one that is closed, too: the gate will say so
-        return await self._borrow(rest, free) if rest else True
+        return await self._borrow(rest, free, total) if rest else True
 
-    async def _borrow(self, buys: list[Buy], free: dict[str, int]) -> bool:
+    async def _borrow(self, buys: list[Buy], free: Mapping[str, int], total: int) -> bool:
         """Get units and have the buys ask again; they are answered in time, whatever happens."""
         selling = self._selling
+        need = min(sum(buy.qty for buy in buys), total)
         call = asyncio.get_running_loop().create_task(
-            selling.lending.borrow(self._home, free, sum(buy.qty for buy in buys))
+            selling.lending.borrow(self._home, free, need)
         )
-        in_time = await within(call, selling.limits.answer_s)
-        if not in_time:
-            for buy in buys:
-                selling.answer(buy, selling.retry())
-        moved = 0
-        try:
-            moved = await call
-        except Exception as error:  # noqa: BLE001 - told to the buyers
-            if isinstance(error, GateAway):
-                selling.gate_health.failed(self._home, error)
-            elif isinstance(error, LedgerAway) and not isinstance(error, LedgerBusy):
-                selling.ledger_health.failed(error)
-            if in_time:
-                for buy in buys:
-                    selling.answer(buy, selling.excuse(error))
+        self._call = call
+        call.add_done_callback(self._ended)
+        if not await within(call, selling.limits.answer_s):
+            self._retry(buys)
+            return False
+        if call.exception() is not None:
+            self._retry(buys)
             return True
-        if in_time:
-            self._again(buys)
-        return moved > 0
+        self._again(buys)
+        return call.result() > 0
+
+    def _ended(self, call: asyncio.Task[int]) -> None:
+        """Take note of how transfers ended, however late."""
+        self._call = None
+        if call.cancelled() or (error := call.exception()) is None:
+            return
+        if isinstance(error, GateAway):
+            self._selling.gate_health.failed(self._home, error)
+        elif isinstance(error, LedgerAway):
+            if not isinstance(error, LedgerBusy):
+                self._selling.ledger_health.failed(error)
+        elif not isinstance(error, GateBroken):
+            log.error("nothing could be borrowed for %s", self._home, exc_info=error)
+
+    def _retry(self, buys: Sequence[Buy]) -> None:
+        for buy in buys:
+            self._selling.answer(buy, self._selling.retry())

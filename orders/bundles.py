@@ -96,7 +96,7 @@ class Bundles:
             return
         same = (bundle.stream, bundle.viewer, bundle.key, tuple(wanted.items()))
         deal = self._deals.get(same)
-        well = all(self._selling.well_for(offer) for offer in wanted)
+        well = all(self._selling.may_ask(offer, bundle.viewer) for offer in wanted)
         if not well or self._waiting > limits.bundles_max:
             self._answer(bundle, self._selling.retry())
         elif deal is not None:
@@ -208,9 +208,12 @@ class Bundles:
             self._tell(sales, late)
             return
         # Refused as a whole, and no other admission under these ranks is under way.
-        offer, word = next((o, w) for o, w in zip(deal.wanted, words, strict=True) if w is not None)
-        refused = self._selling.retry() if word in _PASSING else Refused(Why(word))
-        self._end(deal, refused, undo=True, offer=offer, orders=orders)
+        n, word = next((n, word) for n, word in enumerate(words) if word is not None)
+        part = deal.held[n]
+        # A bucket that ran out says nothing of the offer: the next try borrows, or hears it.
+        short = word == "sold_out" and cast(Holder, part.holder).home != part.offer
+        refused = self._selling.retry() if short or word in _PASSING else Refused(Why(word))
+        self._end(deal, refused, undo=True, offer=part.offer, orders=orders)
 
     def _tell(self, sales: Sequence[tuple[Part, Judged]], late: bool) -> None:
         """Tell the listener; a fault of his must not make a bundle look refused.

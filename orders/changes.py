@@ -31,7 +31,7 @@ from orders.records import (
     Why,
 )
 from orders.stock.gate import GateAway, GateBroken
-from orders.whole import sum_up
+from orders.whole import Wholes
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,17 @@ class Changes:
         self._ledger = ledger
         self._rebuilder = rebuilder
         self._listener = listener
+        self._wholes = Wholes(ledger, listener)  # those in buckets, after their orders changed
         rebuilder.attach(listener.changed)
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing is left to be told of what was changed here."""
+        return self._wholes.idle
+
+    async def close(self) -> None:
+        """Leave what is not told yet to the keeper."""
+        await self._wholes.close()
 
     # --- orders ----------------------------------------------------------------------------------
 
@@ -89,7 +99,7 @@ class Changes:
         await failpoints.reach("gate.told")
         for now in await self._ledger.offers([offer]):
             if now.parent is not None:
-                await sum_up(self._ledger, self._listener, now.parent)
+                self._wholes.changed(now.parent)
             else:
                 self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
         self._listener.told(stream)
@@ -172,6 +182,8 @@ class Changes:
             if figures and now.status != "draft":  # nobody outside the shop may know of one
                 self._listener.figures(Figures(now.id, now.stream, now.left, now.version))
             self._listener.told(now.stream)
+        if now.spread and now.status != "draft":
+            self._wholes.changed(now.id)  # its own row may be behind its buckets
         return now
 
     async def _tell_gates(self, homes: Sequence[str], install: bool = False) -> None:

@@ -370,7 +370,9 @@ class Counter:
                 # hold may go at once, so that nobody is parked behind it.
                 if fresh:
                     self._undo.add(batch[0].epoch, line.id, line.rank)
-                if not answered:
+                if not answered and word == "sold_out" and self._borrowing is not None:
+                    self._borrowing.put(buy)  # in this bucket; the others may have some
+                elif not answered:
                     selling.answer(buy, _REFUSED[word])
         for buy, _ in sales:
             self._waiting.extend(self._parking.of(buy.viewer))
@@ -398,7 +400,7 @@ class Counter:
     def figures(self, left: int, version: int) -> Figures | None:
         """Return the offer's figures after an admission; of a bucket's, have them summed up."""
         if self.offer.spread:
-            self._selling.whole(self.offer).changed()
+            self._selling.wholes.changed(self.offer.id)
             return None
         return Figures(self.offer.id, self.offer.stream, left, version)
 

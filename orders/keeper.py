@@ -17,6 +17,7 @@ import msgspec
 from orders import failpoints, metrics
 from orders.changes import Changes
 from orders.deadline import end_if_cancelled
+from orders.health import GateHealth
 from orders.ledger.ledger import Active, Ledger, LedgerAway
 from orders.lending import PREFIX, Lending
 from orders.rebuild import Rebuilder
@@ -69,7 +70,8 @@ class Keeper:
             ledger, gate, rebuilder, resolve=self._resolve_stale, follow=self._apply_left
         )
         self._rounds = Rounds(self.reconciler)
-        self._lending = Lending(gate, ledger, rebuilder)
+        self._health = GateHealth(gate)
+        self._lending = Lending(gate, ledger, rebuilder, self._health)
 
     @property
     def _duties(self) -> tuple[Callable[[], Awaitable[bool]], ...]:
@@ -86,6 +88,8 @@ class Keeper:
                 for duty in (*self._duties, self.reconcile):
                     group.create_task(self._keep(duty), name=f"keeper:{duty.__name__}")
         finally:
+            self._lending.close()
+            self._health.close()
             if rebuilds := set(self._rebuilds.values()):
                 for task in rebuilds:
                     task.cancel()
@@ -184,11 +188,16 @@ class Keeper:
         for offer in await self._ledger.apart_buckets():
             await sum_up(self._ledger, self._listener, offer)
         for bucket, units, offer in await self._ledger.waited_for():
-            free = await self._ledger.free_in_buckets(offer)
+            free = (await self._ledger.free_in_buckets([offer])).get(offer, {})
+            free = self._lending.within_reach(free)
+            if bucket not in free or sum(free.values()) < units:
+                continue  # a part of it would serve nobody, and be out of others' reach
             try:
-                await self._lending.borrow(bucket, free, units - free.get(bucket, 0))
-            except GateBroken as error:
-                log.error("a bucket of %s is frozen until the next round: %s", offer, error)
+                await self._lending.borrow(bucket, free, units - free[bucket])
+            except (GateAway, GateBroken) as error:
+                log.warning("%s cannot borrow for who waits there: %s", bucket, error)
+                if isinstance(error, GateAway):
+                    self._health.failed(bucket, error)
         return False
 
     # --- the gate --------------------------------------------------------------------------------

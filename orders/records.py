@@ -91,10 +91,13 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
         return [home_of(self.id, bucket + 1) for bucket in range(self.buckets)]
 
     def home(self, viewer: str) -> str:
-        """Return where a viewer's orders of it are, always the same: his bucket, or the offer."""
+        """Return where a viewer's orders of it are, always the same: his bucket, or the offer.
+
+        Of another offer it is another bucket: the first is served first when units run short.
+        """
         if not self.spread:
             return self.id
-        return home_of(self.id, zlib.crc32(viewer.encode()) % self.buckets + 1)
+        return home_of(self.id, zlib.crc32(f"{self.id} {viewer}".encode()) % self.buckets + 1)
 
     @property
     def left(self) -> int:

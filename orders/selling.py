@@ -28,7 +28,7 @@ from orders.rebuild import Rebuilder
 from orders.records import Accepted, Buy, Listener, Offer, Order, Outcome, Refused, Screen, Why
 from orders.stock.gate import Gate
 from orders.waitlist import Waitlist
-from orders.whole import Whole
+from orders.whole import Wholes
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ class Selling:
         self.lending = Lending(gate, ledger, rebuilder, self.gate_health)
         self.ledger_health = Health("Postgres", ledger.ping)
         self._counters: dict[str, Counter] = {}
-        self._wholes: dict[str, Whole] = {}  # by offer, of those in buckets
+        self.wholes = Wholes(ledger, listener)
+        self.free_reads: Coalesced[str, dict[str, int]] = Coalesced(ledger.free_in_buckets)
         self._offers: dict[str, Offer] = {}
         self._offer_reads: Coalesced[str, Offer] = Coalesced(self._load_offers)
         self._key_reads: Coalesced[KeyOf, Order] = Coalesced(self._load_by_key)
@@ -73,6 +74,15 @@ class Selling:
     def well(self) -> bool:
         """Tell whether holds may be taken now, of whatever offer."""
         return self.gate_health.all_well and self.ledger_health.well
+
+    def may_ask(self, offer: str, viewer: str) -> bool:
+        """Tell whether a viewer's buy of an offer may be looked at now.
+
+        Where he is at home in one that is not known yet is not known either: its row is asked
+        for first, and the counter looks at the gate's health again.
+        """
+        known = self._offers.get(offer)
+        return self.ledger_health.well if known is None else self.well_for(known.home(viewer))
 
     def well_for(self, home: str) -> bool:
         """Tell whether holds of an offer, or of a bucket, may be taken now."""
@@ -104,8 +114,8 @@ class Selling:
         buy.at = asyncio.get_running_loop().time()
         self._open += 1
         offer = self._offers.get(buy.offer)
-        home = buy.offer if offer is None else offer.home(buy.viewer)
-        if self._closing or not self.well_for(home) or self._open > self.limits.waiting_max:
+        well = self.may_ask(buy.offer, buy.viewer)
+        if self._closing or not well or self._open > self.limits.waiting_max:
             self.answer(buy, self.retry())
         elif offer is None:
             self._judge_cold([buy], frozen=False)
@@ -141,13 +151,6 @@ class Selling:
         if counter is None:
             counter = self._counters[home] = Counter(offer, home, self)
         return counter
-
-    def whole(self, offer: Offer) -> Whole:
-        """Return what sums up an offer in buckets while it is sold here."""
-        whole = self._wholes.get(offer.id)
-        if whole is None:
-            whole = self._wholes[offer.id] = Whole(offer.id, self.ledger, self.listener)
-        return whole
 
     def answer(self, buy: Buy, outcome: Outcome) -> None:
         """Answer one buy. A fault of the one who is told must not reach the rest of a batch."""
@@ -307,7 +310,6 @@ class Selling:
         if len(self._offers) >= self.limits.offers_cached_max:
             self._offers.clear()
             self._counters = {k: c for k, c in self._counters.items() if not c.idle}
-            self._wholes = {k: w for k, w in self._wholes.items() if not w.idle}
         self._offers[offer.id] = offer
 
     async def _load_offers(self, ids: Sequence[str]) -> Mapping[str, Offer]:
@@ -346,7 +348,6 @@ class Selling:
         self.gate_health.close()
         self.ledger_health.close()
         self.bundles.close()
-        for whole in self._wholes.values():
-            whole.close()
+        self.lending.close()
         for task in list(self._tasks):
             task.cancel()

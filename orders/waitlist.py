@@ -95,7 +95,7 @@ class Waitlist:
         self, offer: str, ask: Ask, tag: object, stream: str | None, ticket: str | None
     ) -> Waitlisted | Outcome:
         selling = self._selling
-        if not selling.well_for(selling.home(offer, ask.viewer)):
+        if not selling.may_ask(offer, ask.viewer):
             return selling.retry()
         entry = await selling.in_time(self._entries.get((offer, ask.viewer)))
         if entry is not None:

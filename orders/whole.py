@@ -27,41 +27,43 @@ async def sum_up(ledger: Ledger, listener: Listener, offer: str) -> None:
         listener.told(now.stream)
 
 
-class Whole:
-    """Sums one offer up while this process sells it."""
+class Wholes:
+    """Sums up the offers that this process changes, each at once and then now and again."""
 
-    def __init__(self, offer: str, ledger: Ledger, listener: Listener) -> None:
-        self._offer = offer
+    def __init__(self, ledger: Ledger, listener: Listener) -> None:
         self._ledger = ledger
         self._listener = listener
-        self._changed = False
-        self._task: asyncio.Task[None] | None = None
+        self._changed: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property
     def idle(self) -> bool:
         """Tell whether all that is known here was summed up."""
-        return self._task is None
+        return not self._tasks
 
-    def changed(self) -> None:
-        """Have it summed up soon: now, or a moment after the last time."""
-        self._changed = True
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+    def changed(self, offer: str) -> None:
+        """Have an offer summed up soon: now, or a moment after the last time."""
+        self._changed.add(offer)
+        if offer not in self._tasks:
+            self._tasks[offer] = asyncio.get_running_loop().create_task(self._run(offer))
 
-    async def _run(self) -> None:
+    async def _run(self, offer: str) -> None:
         try:
-            while self._changed:
-                self._changed = False
-                await sum_up(self._ledger, self._listener, self._offer)
+            while offer in self._changed:
+                self._changed.discard(offer)
+                await sum_up(self._ledger, self._listener, offer)
                 await asyncio.sleep(SUM_EVERY_S)
         except LedgerAway as error:
-            log.warning("the sums of %s are left to the keeper: %s", self._offer, error)
+            log.warning("the sums of %s are left to the keeper: %s", offer, error)
         except Exception:
-            log.exception("%s could not be summed up", self._offer)
+            log.exception("%s could not be summed up", offer)
         finally:
-            self._task = None
+            self._changed.discard(offer)
+            del self._tasks[offer]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Leave the rest to the keeper."""
-        if self._task is not None:
-            self._task.cancel()
+        if tasks := list(self._tasks.values()):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)

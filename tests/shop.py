@@ -310,6 +310,8 @@ class Shop:
         for hub in self.hubs:
             await hub.selling.drain(5)
             hub.selling.close()
+            await hub.selling.wholes.close()
+            await hub.changes.close()
             await hub.rebuilder.close()
         for client in self._clients:
             await client.aclose()

@@ -311,9 +311,12 @@ class Ledger:
 
     # --- buckets -----------------------------------------------------------------------------
 
-    async def free_in_buckets(self, offer: str) -> dict[str, int]:
-        """Return the free units of each bucket of an offer, as of one moment."""
-        return {r[0]: r[1] for r in await self.rows(SQL["free_in_buckets"], offer)}
+    async def free_in_buckets(self, offers: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Return the free units of each bucket, by offer, as of one moment."""
+        found: dict[str, dict[str, int]] = {}
+        for offer, bucket, units in await self.rows(SQL["free_in_buckets"], list(offers)):
+            found.setdefault(offer, {})[bucket] = units
+        return found
 
     async def transfer(
         self, id_: str, lender: str, borrower: str, units: int, epoch: int, rank: int

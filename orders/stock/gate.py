@@ -45,6 +45,9 @@ CALL_MAX = 3_000
 
 STAGE_TTL_S = 60  # a rebuild that died leaves nothing behind
 
+#: How long a bucket keeps units that it borrowed before one after it may have them.
+KEPT_MS = 300
+
 #: How long the state of a closed offer is kept (apply.lua says the same).
 CLOSED_TTL_S = 86_400
 
@@ -219,9 +222,14 @@ class Gate:
         first, step = raw[2], raw[3]
         return raw[1], range(first, first + n * step, step)
 
-    async def lend(self, bucket: str, transfer: str, need: int) -> Lent | Frozen:
-        """Set units aside under the id of a transfer: `need`, half of what is left, or fewer."""
-        raw = await self._call("lend", bucket, transfer, need)
+    async def lend(
+        self, bucket: str, transfer: str, need: int, after: bool = False
+    ) -> Lent | Frozen:
+        """Set units aside under the id of a transfer: `need`, half of what is left, or fewer.
+
+        `after`: the borrower comes after this bucket, which then keeps what it just got itself.
+        """
+        raw = await self._call("lend", bucket, transfer, need, int(after), KEPT_MS)
         return Lent(*raw[1:4]) if raw[0] == b"ok" else Frozen()
 
     async def apply(

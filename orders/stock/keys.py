@@ -5,7 +5,8 @@ too. Called by scripts, holds and rebuild.
 
 `{of}:o` hash: run (run id of the server it was installed under), epoch, status, live (0|1),
 opens, closes (ms, 0 for none), quantity, left (signed), rank (last given), per_viewer, mv (last
-movement applied), step (from one rank to the next; absent: 1) · `{of}:h` hash: live order id →
+movement applied), step (from one rank to the next;
+absent: 1), got (when units last came to it, ms) · `{of}:h` hash: live order id →
 `rank qty key-field`, the name of each taken unit · `{of}:k` hash: key field → order id, terminal
 orders too · `{of}:v` hash: viewer → live quantity · `{of}:u` sorted set: ids of holds not yet known
 to be written, by the time of their hold (ms) · `{of}:w` hash: viewer → how many such holds.

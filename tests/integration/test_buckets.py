@@ -29,6 +29,27 @@ async def status_of(shop: Shop, offer: str) -> str:
     return str((await shop.fetch("select status from offers where id = $1", offer))[0][0])
 
 
+async def until_status(shop: Shop, offer: str, status: str) -> None:
+    async def is_so() -> bool:
+        return await status_of(shop, offer) == status
+
+    await until(is_so)
+
+
+async def served(shop: Shop, viewers: list[str], key: str = "w") -> None:
+    """Wait until these, in their order, got what they waited for, and nobody else did."""
+
+    async def is_so() -> bool:
+        await kept(shop)
+        rows = await shop.fetch(
+            "select viewer from orders where key = $1 order by reserved_at", key
+        )
+        assert [r[0] for r in rows] == viewers[: len(rows)]
+        return len(rows) == len(viewers)
+
+    await until(is_so)
+
+
 async def kept(shop: Shop) -> None:
     """Have a keeper do all that is due, and resolve what nobody finished."""
     keeper = shop.hubs[0].keeper
@@ -96,7 +117,7 @@ async def test_what_comes_back_is_sold_elsewhere(shop: Shop) -> None:
     await kept(shop)
     assert await status_of(shop, offer.id) == "sold_out"
     done(await hub.changes.cancel(orders[0].id, False, None))
-    assert await status_of(shop, offer.id) == "open"
+    await until_status(shop, offer.id, "open")
     bought(await hub.buy_until_final(offer.id, viewers_of(offer, 2, 1)[0]))
     done(await hub.changes.pay(orders[1].id))
     await kept(shop)
@@ -186,14 +207,129 @@ async def test_who_waits_gets_what_comes_back_elsewhere(shop: Shop) -> None:
     assert await hub.selling.waitlist.leave(offer.id, here[2]) is None
     await kept(shop)
     done(await hub.changes.cancel(orders[0].id, False, None))
-    await kept(shop)
-    rows = await shop.fetch("select viewer, bucket, rank from orders where key = 'w'")
-    assert [(r[0], r[1]) for r in rows] == [(there[0], 2)]
+    await served(shop, [there[0]])
     await shop.whole_at_rest(offer.id)
     assert await status_of(shop, offer.id) == "sold_out"
     done(await hub.changes.close_offer(offer.id))
     assert (await shop.fetch("select count(*) from waitlist"))[0][0] == 0
     await shop.whole_at_rest(offer.id)
+
+
+async def test_who_cannot_be_served_keeps_nobody_from_it(shop: Shop) -> None:
+    """Units go to the first who may have them: not to and fro between two who have all they may.
+
+    Nobody is told of a unit that is on its way to who waits.
+    """
+    offer = await shop.offer(3, buckets=2, per_viewer=2)
+    hub = shop.hubs[0]
+    one, other, third = viewers_of(offer, 1, 1)[0], *viewers_of(offer, 2, 2)
+    orders = [bought(await hub.buy_until_final(offer.id, f"lost{n}")) for n in range(3)]
+    for viewer, qty in ((one, 2), (other, 2), (third, 1)):
+        joined = await hub.selling.waitlist.join(offer.id, viewer, qty, "w")
+        assert isinstance(joined, Waitlisted), joined
+    assert await hub.selling.waitlist.leave(offer.id, third) is None
+    for viewer, order in ((one, orders[0]), (other, orders[1])):
+        done(await hub.changes.cancel(order.id, False, None))
+        bought(await hub.buy_until_final(offer.id, viewer))
+    joined = await hub.selling.waitlist.join(offer.id, third, 1, "v")
+    assert isinstance(joined, Waitlisted), joined
+    await kept(shop)
+    await until_status(shop, offer.id, "sold_out")
+    told = await shop.fetch("select count(*) from facts")
+    done(await hub.changes.cancel(orders[2].id, False, None))
+    await served(shop, [third], "v")
+    assert await shop.fetch("select count(*) from facts") == told
+    moved = await shop.fetch("select count(*) from transfers")
+    got = await shop.fetch("select id from orders where key = 'v'")
+    done(await hub.changes.cancel(got[0][0], False, None))
+    await until_status(shop, offer.id, "open")  # free, and for neither of those who wait
+    await kept(shop)
+    assert await shop.fetch("select count(*) from transfers") == moved
+    await shop.whole_at_rest(offer.id)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "units", "qty", "hubs"), [(8, 30, 3, 1), (16, 16, 9, 3), (16, 8, 2, 2)]
+)
+async def test_the_last_units_go_to_somebody(
+    shop: Shop, buckets: int, units: int, qty: int, hubs: int
+) -> None:
+    """Buys that are all short, in many buckets and hubs, do not take from each other for ever."""
+    for _ in range(hubs - 1):
+        await shop.hub()
+    offer = await shop.offer(units, buckets=buckets, per_viewer=qty)
+    buyers = 2 * units // qty + buckets
+    outcomes = await asyncio.gather(
+        *(shop.hubs[n % hubs].buy_until_final(offer.id, f"v{n}", qty) for n in range(buyers))
+    )
+    assert sum(isinstance(o, Accepted) for o in outcomes) == units // qty
+    assert {why(o) for o in outcomes if isinstance(o, Refused)} == {"sold_out"}
+    await kept(shop)
+    await shop.whole_at_rest(offer.id)
+    moved = await shop.fetch("select count(*) from transfers")
+    assert moved[0][0] <= 10 * buckets
+
+
+async def test_a_bucket_that_ran_out_in_the_ledger_is_no_sold_out(shop: Shop) -> None:
+    """The host takes units that are held in one bucket: their buyers get some of the others'."""
+    offer = await shop.offer(20, buckets=2)
+    hub = shop.hubs[0]
+    admit, go = hub.ledger.admit, asyncio.Event()
+
+    async def slow(*args: Any) -> Any:
+        await go.wait()
+        return await admit(*args)
+
+    hub.ledger.admit = slow  # type: ignore[method-assign,assignment]
+    buys = [hub.start_buy(offer.id, viewer) for viewer in viewers_of(offer, 1, 9)]
+
+    async def all_held() -> bool:
+        return await hub.left(offer.homes[0]) == 1
+
+    await until(all_held)
+    done(await hub.changes.revise_offer(offer.id, {"quantity": 10}))
+    go.set()
+    outcomes = await asyncio.gather(*buys)
+    assert [why(o) for o in outcomes if isinstance(o, Refused)] == []
+    await kept(shop)
+    await shop.whole_at_rest(offer.id)
+
+
+async def test_a_slow_ledger_is_no_dead_gate_and_keeps_nobody_waiting(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While transfers take long, whoever is short is told `retry` in time, whenever he came."""
+    offer = await shop.offer(8, buckets=2)
+    hub = shop.hubs[0]
+    here = viewers_of(offer, 1, 7)
+    for viewer in here[:4]:
+        bought(await hub.buy_until_final(offer.id, viewer))
+    go, transfer = asyncio.Event(), hub.ledger.transfer
+
+    async def slow(*args: Any) -> str:
+        await go.wait()
+        return await transfer(*args)
+
+    monkeypatch.setattr(hub.ledger, "transfer", slow)
+    first = hub.start_buy(offer.id, here[4])
+    assert why(await asyncio.wait_for(first, 1.0)) == "retry"
+    assert why(await asyncio.wait_for(hub.buy(offer.id, here[5]), 1.0)) == "retry"
+    assert hub.selling.well
+    go.set()
+    bought(await hub.buy_until_final(offer.id, here[6]))
+    await kept(shop)
+    await shop.whole_at_rest(offer.id)
+
+
+async def test_figures_follow_a_host_who_changes_nothing(shop: Shop) -> None:
+    """A restock that was sent before takes no news of sales away from viewers."""
+    offer = await shop.offer(10, buckets=2)
+    hub = shop.hubs[0]
+    done(await hub.changes.restock(offer.id, "r", 1))
+    for viewer in ("ann", "bob"):
+        bought(await hub.buy_until_final(offer.id, viewer))
+        done(await hub.changes.restock(offer.id, "r", 1))
+    await until(lambda: hub.heard.last[offer.id].left == 9)
 
 
 async def test_a_bundle_takes_from_buckets(shop: Shop) -> None:
@@ -240,7 +376,7 @@ async def test_a_transfer_that_is_cut_off_loses_nothing(
     offer = await shop.offer(8, buckets=2)
     hub, other = shop.hubs[0], await shop.hub()
     home, lender = offer.homes
-    free = await hub.ledger.free_in_buckets(offer.id)
+    free = (await hub.ledger.free_in_buckets([offer.id]))[offer.id]
     lend, transfer, follow = hub.gate.lend, hub.ledger.transfer, hub.rebuilder.follow
 
     async def cut_lend(*args: Any) -> Any:

@@ -108,7 +108,7 @@ async def test_a_killed_node_keeps_its_own_units_alone(
         for viewer in spread.viewers({1}, 3):
             outcome = await asyncio.wait_for(shop.hubs[0].buy(offer.id, viewer), ANSWER_S)
             assert why(outcome) == "retry"
-        free = await shop.hubs[0].ledger.free_in_buckets(offer.id)
+        free = (await shop.hubs[0].ledger.free_in_buckets([offer.id]))[offer.id]
         there = sum(n for home, n in free.items() if spread.node(home) != 1)
         ends = await crowd(shop, offer.id, spread.viewers({0}, there))  # of all live nodes' units
         assert ends == ["sold"] * there

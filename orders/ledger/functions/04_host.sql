@@ -113,8 +113,10 @@ begin
     o.version := o.version + 1;
     now_at := clock_timestamp();
     if o.buckets > 1 and o.status <> 'draft' then
-        update offers set quantity = p_quantity where id = o.id;
         o := spread(o, units, p_reason);
+        update offers set taken = o.taken, confirmed = o.confirmed, waiting = o.waiting,
+                          quantity = o.quantity
+            where id = o.id;
     else
         o := promote(o, now_at);
     end if;
@@ -176,8 +178,9 @@ begin
     end if;
     update streams set status = 'live', started_at = clock_timestamp() where id = p_stream;
     -- Drafts too: one that is being opened at this moment must learn it as well.
+    perform 1 from offers where stream = p_stream order by id for update;
     for o in select * from offers where stream = p_stream and status <> 'closed'
-                and parent is null order by id for update loop
+                and parent is null order by id loop
         perform note_state(o, 'stream_started');
     end loop;
     perform tell(p_stream, 'stream.started', p_stream, null, null);

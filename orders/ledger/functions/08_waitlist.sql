@@ -109,15 +109,13 @@ begin
     return o;
 end $$;
 
--- place_of: where a live entry of that rank stands, from 1. Counted from the end, where who just
+-- place_of: where a live entry of that rank stands, from 1, in its bucket if it is in one. Counted from the end, where who just
 -- joined stands.
 create or replace function place_of(p_offer offers, p_rank bigint) returns integer
 language sql stable as $$
-    select case p_offer.bucket when 0 then p_offer.waiting - count(*) filter (where w.rank > p_rank)
-                               else count(*) filter (where w.rank <= p_rank) end::integer
-      from waitlist w
-     where w.offer = coalesce(p_offer.parent, p_offer.id) and w.left_at is null
-       and (w.rank > p_rank or p_offer.bucket > 0);
+    select p_offer.waiting - count(*)::integer from waitlist w
+     where w.offer = coalesce(p_offer.parent, p_offer.id) and w.bucket = p_offer.bucket
+       and w.left_at is null and w.rank > p_rank;
 $$;
 
 -- join_waitlist: put viewers on the list of an offer that their buys found sold out, once each.
@@ -217,7 +215,8 @@ begin
         return 'not_found';
     end if;
     update waitlist set left_at = clock_timestamp()
-        where offer = p_offer and viewer = p_viewer and left_at is null;
+        where offer = p_offer and viewer = p_viewer and left_at is null
+          and home_of(offer, bucket) = home;  -- else he joined since, and is not under this lock
     if not found then
         return 'again';
     end if;

@@ -3,8 +3,9 @@
 -- in; so a bucket is to every other function an offer like any. Only here, and in what hosts do, is
 -- known that it is a part of one. Lock order: by id, as ever; an offer comes before its buckets.
 
--- lock_offer: lock an offer with all its buckets, and bring its sums up to date; without a row its id
--- is null. While it is locked nothing is taken, given back or moved in any of them.
+-- lock_offer: lock an offer with all its buckets, and return it with their sums; without a row its id
+-- is null. While it is locked nothing is taken, given back or moved in any of them. The sums are not
+-- written: settle_buckets would find nothing new then, and nobody be told.
 create or replace function lock_offer(p_offer text) returns offers language plpgsql as $$
 declare
     o offers;
@@ -12,13 +13,13 @@ begin
     select * into o from offers where id = p_offer for update;
     if o.buckets > 1 then
         perform 1 from offers where parent = p_offer order by id for update;
-        o := sum_up(o);
+        o := in_sum(o);
     end if;
     return o;
 end $$;
 
--- sum_up: bring the counters of a locked offer to the sums over its buckets, of one moment.
-create or replace function sum_up(p_offer offers) returns offers language plpgsql as $$
+-- in_sum: an offer with the sums over its buckets, of one moment, in its counters.
+create or replace function in_sum(p_offer offers) returns offers language plpgsql as $$
 declare
     o offers := p_offer;
     b record;
@@ -26,11 +27,10 @@ begin
     select count(*) as n, sum(x.taken) as taken, sum(x.confirmed) as confirmed,
            sum(x.waiting) as waiting
       into b from offers x where x.parent = o.id;
-    if b.n > 0 and (o.taken, o.confirmed, o.waiting) is distinct from
-                   (b.taken, b.confirmed, b.waiting) then
-        update offers set taken = b.taken, confirmed = b.confirmed, waiting = b.waiting,
-                          version = version + 1
-            where id = o.id returning * into o;
+    if b.n > 0 then
+        o.taken := b.taken;
+        o.confirmed := b.confirmed;
+        o.waiting := b.waiting;
     end if;
     return o;
 end $$;
@@ -46,22 +46,52 @@ declare
     was offers;
 begin
     select * into was from offers where id = p_offer for update;
-    o := sum_up(was);
+    o := in_sum(was);
+    fresh := (o.taken, o.confirmed, o.waiting) is distinct from
+             (was.taken, was.confirmed, was.waiting);
     if o.status = 'open' and o.taken = o.quantity then
         o := sell_out(o);
-    elsif o.status = 'sold_out' and o.taken < o.quantity then
+    elsif o.status = 'sold_out' and o.taken < o.quantity and not wanted(o) then
         o.status := 'open';
         perform tell(o.stream, 'offer.restocked', o.id, 'returned', offer_body(o));
     end if;
     told := o.status <> was.status;
-    fresh := told or o.version <> was.version;
-    if told then
-        update offers set status = o.status where id = o.id;
+    fresh := fresh or told;
+    if fresh then
+        o.version := o.version + 1;
+        update offers set taken = o.taken, confirmed = o.confirmed, waiting = o.waiting,
+                          status = o.status, version = o.version
+            where id = o.id;
     end if;
     stream := o.stream;
     left_units := o.quantity - o.taken;
     offer_version := o.version;
 end $$;
+
+-- servable: the entries of a bucket that so many free units could be given to, of the first hundred:
+-- whose viewers are not banned and may have that many. As promote sees it.
+create or replace function servable(p_bucket offers, p_free bigint) returns setof waitlist
+language sql stable as $$
+    select w.* from (select * from waitlist e
+                      where e.offer = p_bucket.parent and e.bucket = p_bucket.bucket
+                        and e.left_at is null order by e.rank limit 100) w
+     where w.qty <= p_free
+       and w.qty + coalesce((select sum(r.qty) from orders r
+                              where r.offer = w.offer and r.viewer = w.viewer
+                                and r.status in ('reserved', 'confirmed', 'shipped')), 0)
+           <= p_bucket.per_viewer
+       and not exists (select 1 from standings s where s.stream = p_bucket.stream
+                          and s.viewer = w.viewer and s.banned);
+$$;
+
+-- wanted: whether what an offer has free is for somebody who waits in one of its buckets: the keeper
+-- brings it there, and nobody else need hear of it.
+create or replace function wanted(p_offer offers) returns boolean language sql stable as $$
+    select p_offer.waiting > 0 and coalesce(p_offer.closes_at > clock_timestamp(), true)
+       and exists (select 1 from offers b
+                    where b.parent = p_offer.id and b.waiting > 0
+                      and exists (select 1 from servable(b, p_offer.quantity - p_offer.taken)));
+$$;
 
 -- into_buckets: make the buckets of a locked offer that leaves its draft; its units are spread evenly.
 -- The ranks of bucket b of k are b, b + k, b + 2k and so on, so that they are unique in the offer.
@@ -74,7 +104,8 @@ begin
                p_offer.price_minor, part_of(p_offer.quantity, p_offer.buckets, b),
                p_offer.per_viewer, p_offer.status, p_offer.opens_at, p_offer.closes_at,
                p_offer.hold_s, p_offer.payment, p_offer.extends,
-               part_of(p_offer.waitlist_max, p_offer.buckets, b), p_offer.waitlist_hold_s,
+               (p_offer.waitlist_max + p_offer.buckets - 1) / p_offer.buckets,
+               p_offer.waitlist_hold_s,
                p_offer.eligibility, true, b - p_offer.buckets, p_offer.id, b
           from generate_series(1, p_offer.buckets) b;
     insert into movements (offer, n, kind, units, reason, epoch)
@@ -148,13 +179,13 @@ begin
     if units <> 0 then
         raise exception 'spread: % units of % too many', units, p_offer.id;
     end if;
-    return sum_up(p_offer);
+    return in_sum(p_offer);
 end $$;
 
 -- transfer: bring units that the lender's gate set aside, under this id, to another bucket. Both ends
 -- get a movement with the id: the lender's gate drops what it set aside and has so many units less,
 -- the borrower's has so many more. The word is ok, again (it was made before), or why it cannot be:
--- then nothing was moved and, but after `again`, what was set aside goes back.
+-- then nothing was moved, and what was set aside goes back.
 create or replace function transfer(
     p_id text, p_lender text, p_borrower text, p_units integer, p_epoch integer, p_rank bigint
 ) returns text language plpgsql as $$

@@ -9,7 +9,7 @@ alter table offers
     add constraint offers_bucket_is_whole check (parent is null or buckets = 1),
     add constraint offers_draw_has_one_bucket check (mode = 'sale' or buckets = 1);
 create unique index offers_parts on offers (parent, bucket) where parent is not null;
-create index offers_spread on offers (id) where buckets > 1;
+create index offers_spread on offers (closed_at) where buckets > 1;
 
 -- Which bucket of its offer an order or an entry is in; 0 where the offer has none. `offer` stays
 -- what everybody outside calls it.

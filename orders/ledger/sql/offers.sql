@@ -89,32 +89,31 @@ select r.id, r.viewer, r.key, r.qty, r.rank,
   from orders_in($1) r
 
 -- name: free_in_buckets
--- The free units of each bucket of an offer that is not closed, as of one moment.
-select id, quantity - taken from offers where parent = $1 and status <> 'closed' order by id
+-- The free units of each bucket of these offers, unless they are closed, as of one moment.
+select parent, id, quantity - taken from offers
+ where parent = any ($1::text[]) and status <> 'closed' order by id
 
 -- name: apart_buckets
--- Offers whose own row is behind what their buckets have, of those that still sell or did today.
+-- Offers whose own row is behind what their buckets have, of those that still sell, or whose
+-- orders may still end.
 select o.id from offers o
  cross join lateral (select sum(b.taken) as taken, sum(b.confirmed) as confirmed,
                             sum(b.waiting) as waiting from offers b where b.parent = o.id) b
  where o.buckets > 1 and o.status <> 'draft'
-   and (o.closed_at is null or o.closed_at > (select clock_timestamp()) - interval '1 day')
+   and (o.closed_at is null or o.closed_at > (select clock_timestamp()) - interval '8 days')
    and (o.taken, o.confirmed, o.waiting) is distinct from (b.taken, b.confirmed, b.waiting)
    and b.taken is not null
  order by o.id
 
 -- name: waited_for
--- Buckets where somebody waits for units that another bucket of the offer has: that one, the first
--- entry's units, and the offer.
+-- Buckets where somebody waits who could be served from what all buckets have: which, how many units
+-- the first of them wants, and the offer.
 select b.id, w.qty, b.parent
   from offers b
- cross join lateral (select w.qty from waitlist w
-                      where w.offer = b.parent and w.bucket = b.bucket and w.left_at is null
-                      order by w.rank limit 1) w
- where b.parent is not null and b.waiting > 0 and b.status = 'open'
-   and exists (select 1 from offers x where x.parent = b.parent and x.id <> b.id
-                  and x.quantity > x.taken)
-   and (select sum(x.quantity - x.taken) from offers x where x.parent = b.parent) >= w.qty
+ cross join lateral (select sum(x.quantity - x.taken) as free from offers x
+                      where x.parent = b.parent) x
+ cross join lateral (select w.qty from servable(b, x.free) w order by w.rank limit 1) w
+ where b.parent is not null and b.waiting > 0 and b.status = 'open' and w.qty > b.quantity - b.taken
  order by b.id
 
 -- name: transfers

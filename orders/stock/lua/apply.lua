@@ -13,11 +13,11 @@ local o = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'mv', 'left')
 if not o[4] or o[1] ~= run then return {'frozen'} end
 if o[2] ~= ARGV[1] then return {'epoch'} end
 if o[3] ~= ARGV[2] then return {'moved', tonumber(o[3])} end
-local left = tonumber(o[4])
+local left, got = tonumber(o[4]), false
 for _, movement in ipairs(cmsgpack.unpack(ARGV[9])) do
   local id, units = movement[1], movement[2]
   if id == '' then
-    left = left + units
+    left, got = left + units, got or units > 0
   elseif movement[3] then
     if redis.call('HSETNX', KEYS[2], id, movement[3]) == 1 then
       local _, qty, length, rest = string.match(movement[3], '^(%d+) (%d+) (%d+):(.*)$')
@@ -45,6 +45,10 @@ for _, movement in ipairs(cmsgpack.unpack(ARGV[9])) do
 end
 redis.call('HSET', KEYS[1], 'mv', ARGV[3], 'status', ARGV[4], 'live', ARGV[5], 'opens', ARGV[6],
            'closes', ARGV[7], 'quantity', ARGV[8], 'left', left)
+if got then                            -- what came is first for whom it was fetched for (lend.lua)
+  local t = redis.call('TIME')
+  redis.call('HSET', KEYS[1], 'got', t[1] * 1000 + math.floor(t[2] / 1000))
+end
 if ARGV[4] == 'closed' then            -- Postgres answers for it once these are gone
   for i = 1, 6 do redis.call('EXPIRE', KEYS[i], 86400) end
 end
