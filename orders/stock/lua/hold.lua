@@ -23,22 +23,22 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local n_marks, n_buys = #marks / 2, #buys / 4
 
 -- Marks first: they make final answers possible. `waits` is what `w` holds after them, by viewer.
+-- Each list has its length beside it: `#` searches for it, and this runs for every buy.
 local marked, viewers, fields, waits = {}, {}, {}, {}
 for i = 1, n_marks do marked[i], viewers[i] = marks[2 * i - 1], marks[2 * i] end
 for i = 1, n_buys do viewers[n_marks + i], fields[i] = buys[4 * i - 3], buys[4 * i] end
-local back = {'ok', tonumber(o[2]), left, unwritten, now}
-if #viewers == 0 then return back end
+local back, nb = {'ok', tonumber(o[2]), left, unwritten, now}, 5
+if n_marks + n_buys == 0 then return back end
 local wait = redis.call('HMGET', KEYS[6], unpack(viewers))
-for i = 1, #viewers do waits[viewers[i]] = tonumber(wait[i] or 0) end
+for i = 1, n_marks + n_buys do waits[viewers[i]] = tonumber(wait[i] or 0) end
 local touched = {}                     -- viewers whose `w` changed
 if n_marks > 0 then
   local due = redis.call('ZMSCORE', KEYS[5], unpack(marked))
   local seen = {}
   for i = 1, n_marks do
-    if due[i] and not seen[marked[i]] then
-      local viewer = viewers[i]
-      seen[marked[i]] = true
-      waits[viewer], touched[viewer] = waits[viewer] - 1, true
+    local id, viewer = marked[i], viewers[i]
+    if due[i] and not seen[id] then
+      seen[id], touched[viewer], waits[viewer] = true, true, waits[viewer] - 1
       unwritten = unwritten - 1
     end
   end
@@ -51,17 +51,21 @@ elseif o[3] == 'paused' or (o[3] == 'scheduled' and (o[5] == '0' or now < tonumb
   shut = 'not_open'
 end
 
-local h, k, u, v = {}, {}, {}, {}
+local h, nh, k, u, v, nk = {}, 0, {}, {}, {}, 0
+local at = string.format('%d', now)
 if n_buys > 0 then
   local bound = redis.call('HMGET', KEYS[3], unpack(fields))
   local have = redis.call('HMGET', KEYS[4], unpack(viewers, n_marks + 1))
-  local live, fresh, gone = {}, {}, {}
+  local live, fresh, gone = {}, {}, nil
   for i = 1, n_buys do live[viewers[n_marks + i]] = tonumber(have[i] or 0) end
-  for i = 1, n_marks do gone[marked[i]] = true end
   for i = 1, n_buys do
     local viewer, qty, id, field = buys[4 * i - 3], buys[4 * i - 2], buys[4 * i - 1], fields[i]
     local word, at_rank, known = shut, 0, bound[i]
     if known then
+      if not gone then
+        gone = {}
+        for j = 1, n_marks do gone[marked[j]] = true end
+      end
       id, word = known, 'replay'
       local record = not gone[id] and redis.call('ZSCORE', KEYS[5], id)
                      and redis.call('HGET', KEYS[2], id)
@@ -71,14 +75,15 @@ if n_buys > 0 then
         else
           rank = rank + step
           word, at_rank, fresh[id] = 'adopted', rank, true
-          h[#h + 1] = id; h[#h + 1] = rank .. ' ' .. qty .. ' ' .. field
+          h[nh + 1], h[nh + 2], nh = id, rank .. ' ' .. qty .. ' ' .. field, nh + 2
           -- Its age stays: who sends a key again and again would keep the keeper away for ever.
         end
       end
     elseif fresh[field] then
       word = 'park_own'                -- the same key, twice in this batch
     elseif not word then
-      if live[viewer] + qty > per_viewer then
+      local had = live[viewer]
+      if had + qty > per_viewer then
         word = waits[viewer] > 0 and 'park_own' or 'limit_reached'
       elseif left < qty then
         word = unwritten > 0 and 'park_stock' or 'sold_out'
@@ -86,30 +91,30 @@ if n_buys > 0 then
         word = 'park_stock'
       else
         rank, left, unwritten = rank + step, left - qty, unwritten + 1
-        live[viewer], waits[viewer] = live[viewer] + qty, waits[viewer] + 1
+        live[viewer], waits[viewer] = had + qty, waits[viewer] + 1
         word, at_rank, touched[viewer], fresh[field] = 'held', rank, true, true
-        h[#h + 1] = id; h[#h + 1] = rank .. ' ' .. qty .. ' ' .. field
-        k[#k + 1] = field; k[#k + 1] = id
-        u[#u + 1] = now; u[#u + 1] = id
-        v[#v + 1] = viewer; v[#v + 1] = live[viewer]
+        h[nh + 1], h[nh + 2], nh = id, rank .. ' ' .. qty .. ' ' .. field, nh + 2
+        k[nk + 1], k[nk + 2] = field, id
+        u[nk + 1], u[nk + 2] = at, id
+        v[nk + 1], v[nk + 2] = viewer, had + qty
+        nk = nk + 2
       end
     end
-    local n = #back
-    back[n + 1], back[n + 2], back[n + 3] = word, at_rank, id
+    back[nb + 1], back[nb + 2], back[nb + 3], nb = word, at_rank, id, nb + 3
   end
 end
 
 if n_marks > 0 then redis.call('ZREM', KEYS[5], unpack(marked)) end
-local w, none = {}, {}
+local w, nw, none, nn = {}, 0, {}, 0
 for viewer in pairs(touched) do
   local n = waits[viewer]
-  if n > 0 then w[#w + 1] = viewer; w[#w + 1] = n else none[#none + 1] = viewer end
+  if n > 0 then w[nw + 1], w[nw + 2], nw = viewer, n, nw + 2 else nn = nn + 1; none[nn] = viewer end
 end
-if #w > 0 then redis.call('HSET', KEYS[6], unpack(w)) end
-if #none > 0 then redis.call('HDEL', KEYS[6], unpack(none)) end
-if #h > 0 then
+if nw > 0 then redis.call('HSET', KEYS[6], unpack(w)) end
+if nn > 0 then redis.call('HDEL', KEYS[6], unpack(none)) end
+if nh > 0 then
   redis.call('HSET', KEYS[2], unpack(h))
-  if #k > 0 then
+  if nk > 0 then
     redis.call('ZADD', KEYS[5], unpack(u))
     redis.call('HSET', KEYS[3], unpack(k))
     redis.call('HSET', KEYS[4], unpack(v))
