@@ -54,11 +54,6 @@ class Changes:
         self._wholes = Wholes(ledger, listener)  # those in buckets, after their orders changed
         rebuilder.attach(listener.changed)
 
-    @property
-    def idle(self) -> bool:
-        """Tell whether nothing is left to be told of what was changed here."""
-        return self._wholes.idle
-
     async def close(self) -> None:
         """Leave what is not told yet to the keeper."""
         await self._wholes.close()

@@ -41,11 +41,6 @@ class Lending:
         self._health = health
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def idle(self) -> bool:
-        """Tell whether nothing is left to be done about transfers."""
-        return not self._tasks
-
     def within_reach(self, free: Mapping[str, int]) -> dict[str, int]:
         """Return those of the buckets whose gates answer, as far as is known."""
         return {bucket: n for bucket, n in free.items() if self._health.well(bucket)}

@@ -36,11 +36,6 @@ class Wholes:
         self._changed: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    @property
-    def idle(self) -> bool:
-        """Tell whether all that is known here was summed up."""
-        return not self._tasks
-
     def changed(self, offer: str) -> None:
         """Have an offer summed up soon: now, or a moment after the last time."""
         self._changed.add(offer)
