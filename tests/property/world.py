@@ -134,7 +134,7 @@ class World(Actors):
         assert sums is not None
         assert not sums.differences()
         with self.steps.loop.asking():
-            await self.shop.whole_at_rest(self.offer)
+            await self.shop.whole_at_rest(self.offer, judge)
             left = (await judge.ledger.offers([self.offer]))[0].left
         for (viewer, _), outcome in self.told.items():
             if isinstance(outcome, Refused) and outcome.why == "sold_out":
