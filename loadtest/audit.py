@@ -13,17 +13,16 @@ import time
 from collections.abc import Sequence
 
 import asyncpg
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from loadtest.draws import judge_draw
+from loadtest.gates import Gates
 from loadtest.history import Asked, History
 from loadtest.judge import (
     DURABILITY,
     LIVE,
     Audit,
     Finding,
-    Gate,
     OfferRow,
     Row,
     examples,
@@ -102,10 +101,14 @@ async def audit(
     history: History | None = None,
     *,
     http_url: str = "",
-    redis_url: str = "",
+    gate_url: str = "",
     rest_wait_s: float = 30.0,
 ) -> Audit:
-    """Judge `offer`; what holds always at once, what holds at rest within `rest_wait_s`."""
+    """Judge `offer`; what holds always at once, what holds at rest within `rest_wait_s`.
+
+    `gate_url`: the Redis that holds are on, or any node of the cluster; without it Redis is not
+    judged.
+    """
     result = Audit(offer)
     connection = await _connect(database_url)
     try:
@@ -118,10 +121,10 @@ async def audit(
             return result
         result.findings += await _always(connection, offer)
         started = time.monotonic()
-        wrong = await _wait_for_rest(connection, offer, http_url, redis_url, rest_wait_s)
+        wrong = await _wait_for_rest(connection, offer, http_url, gate_url, rest_wait_s)
         rest_s = time.monotonic() - started
         result.rest_s = None if wrong else rest_s
-        result.findings += _rest_findings(wrong, rest_s, bool(redis_url))
+        result.findings += _rest_findings(wrong, rest_s, bool(gate_url))
         rows = await _rows(connection, offer)
         row = await _offer_row(connection, offer)
         assert row is not None
@@ -214,37 +217,37 @@ async def _always(connection: asyncpg.Connection, offer: str) -> list[Finding]:
 
 
 async def _wait_for_rest(
-    connection: asyncpg.Connection, offer: str, http_url: str, redis_url: str, wait_s: float
+    connection: asyncpg.Connection, offer: str, http_url: str, gate_url: str, wait_s: float
 ) -> dict[str, str]:
     """Poll until Postgres, Redis and HTTP agree; returns what still differs, by invariant."""
-    redis = Redis.from_url(redis_url, decode_responses=True) if redis_url else None
+    gates = Gates(gate_url) if gate_url else None
     api = Api(http_url) if http_url else None
     ends = time.monotonic() + wait_s
     try:
         while True:
-            wrong = await _differences(connection, offer, api, redis)
+            wrong = await _differences(connection, offer, api, gates)
             if not wrong or time.monotonic() >= ends:
                 return wrong
             await asyncio.sleep(POLL_S)
     finally:
-        if redis is not None:
-            await redis.aclose()
+        if gates is not None:
+            await gates.aclose()
 
 
 async def _differences(
-    connection: asyncpg.Connection, offer: str, api: Api | None, redis: Redis | None
+    connection: asyncpg.Connection, offer: str, api: Api | None, gates: Gates | None
 ) -> dict[str, str]:
     row = await _offer_row(connection, offer)
     assert row is not None
     wrong: dict[str, str] = {}
     parts = await parts_of(connection, offer)
-    if redis is not None:
+    if gates is not None:
         if not parts:
             live = frozenset(r.id for r in await _rows(connection, offer) if r.status in LIVE)
-        gates = parts or [Part(offer, row, live)]
+        judged = parts or [Part(offer, row, live)]
         try:
-            for part in gates:
-                found = judge_gate(part.row, part.live, await read_gate(redis, part.id))
+            for part in judged:
+                found = judge_gate(part.row, part.live, await gates.read(part.id))
                 for name, what in found.items():
                     where = f"{part.id}: {what}" if parts else what
                     wrong[name] = f"{wrong[name]}; {where}" if name in wrong else where
@@ -264,23 +267,6 @@ async def _differences(
     if overdue:
         wrong["I8"] = f"{len(overdue)} overdue: {examples(r['id'] for r in overdue)}"
     return wrong
-
-
-async def read_gate(redis: Redis, offer: str) -> Gate | None:
-    """Read the documented layout: `{offer}:o`, `{offer}:h` and `{offer}:u`, in one transaction.
-
-    A state that was made under another run of the server decides nothing: it is none.
-    """
-    async with redis.pipeline(transaction=True) as pipe:
-        pipe.info("server")
-        pipe.hmget(f"{{{offer}}}:o", "left", "quantity", "epoch", "run")
-        pipe.hkeys(f"{{{offer}}}:h")
-        pipe.zrange(f"{{{offer}}}:u", 0, -1)
-        server, state, held, unwritten = await pipe.execute()
-    if None in state or state[3] != server["run_id"]:
-        return None
-    left, quantity, epoch = map(int, state[:3])
-    return Gate(left, quantity, epoch, frozenset(held), frozenset(unwritten))
 
 
 def _rest_findings(wrong: dict[str, str], rest_s: float, with_redis: bool) -> list[Finding]:

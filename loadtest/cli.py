@@ -63,6 +63,13 @@ Secret = Annotated[
 ]
 DatabaseUrl = Annotated[str, typer.Option(envvar="LIVECART_DATABASE_URL", help="For the audit.")]
 RedisUrl = Annotated[str, typer.Option(envvar="LIVECART_REDIS_URL", help="For the audit.")]
+GateUrl = Annotated[
+    str,
+    typer.Option(
+        help="Where holds are, if not at --redis-url: a Redis, or any node of a cluster. A spawned"
+        " server has them there, too; else LIVECART_GATE_URL says it as well."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON in place of tables.")]
 
 
@@ -75,18 +82,28 @@ async def target_of(
     secret: str,
     database_url: str,
     redis_url: str,
+    gate_url: str,
     data_dir: Path | None = None,
 ) -> AsyncIterator[Target]:
     """The server that was named, or a spawned one."""
     if spawn and url:
         raise typer.BadParameter("--spawn and --url exclude each other")
     if not url:
-        async with spawned(workers, data_dir) as target:
+        async with spawned(workers, data_dir, gate_url) as target:
             yield target
         return
     if not secret:
         raise typer.BadParameter("--url needs --secret (or LIVECART_SECRET) to make viewer tokens")
-    yield Target(url.rstrip("/"), secret, host_token, database_url, redis_url)
+    gate_url = _gate(gate_url, redis_url)
+    yield Target(url.rstrip("/"), secret, host_token, database_url, redis_url, gate_url)
+
+
+def _gate(gate_url: str, redis_url: str) -> str:
+    """Where the holds of a server are that is not ours.
+
+    The variable is not asked for a spawned one: what it names is not to be loaded by mistake.
+    """
+    return gate_url or os.environ.get("LIVECART_GATE_URL", "") or redis_url
 
 
 @run_app.command("flash")
@@ -98,6 +115,7 @@ def flash(
     secret: Secret = "",
     database_url: DatabaseUrl = "",
     redis_url: RedisUrl = "",
+    gate_url: GateUrl = "",
     viewers: Annotated[int, typer.Option(min=1)] = 5_000,
     units: Annotated[int, typer.Option(min=0)] = 15_000,
     per_viewer: Annotated[int, typer.Option(min=1)] = 4,
@@ -157,7 +175,7 @@ def flash(
 
     async def play() -> Run:
         async with target_of(
-            url, spawn, workers, host_token, secret, database_url, redis_url
+            url, spawn, workers, host_token, secret, database_url, redis_url, gate_url
         ) as target:
             return await run_flash(parameters, target, console.print)
 
@@ -174,6 +192,7 @@ def demo(
     secret: Secret = "",
     database_url: DatabaseUrl = "",
     redis_url: RedisUrl = "",
+    gate_url: GateUrl = "",
     viewers: Annotated[int, typer.Option(min=1)] = 300,
     units: Annotated[int, typer.Option(min=0)] = 500,
     per_viewer: Annotated[int, typer.Option(min=1)] = 2,
@@ -187,7 +206,7 @@ def demo(
 
     async def play() -> Run:
         async with target_of(
-            url, spawn, workers, host_token, secret, database_url, redis_url
+            url, spawn, workers, host_token, secret, database_url, redis_url, gate_url
         ) as target:
             return await run_demo(parameters, target, console)
 
@@ -213,13 +232,15 @@ def audit(
     offer: str,
     database_url: DatabaseUrl = "",
     redis_url: RedisUrl = "",
+    gate_url: GateUrl = "",
     url: Url = "",
     as_json: AsJson = False,
 ) -> None:
     """Judge one offer as it is now, without a history."""
     if not database_url:
         raise typer.BadParameter("--database-url (or LIVECART_DATABASE_URL) is needed")
-    found = start(audit_offer(database_url, offer, http_url=url, redis_url=redis_url))
+    gate = _gate(gate_url, redis_url)
+    found = start(audit_offer(database_url, offer, http_url=url, gate_url=gate))
     if as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:

@@ -94,7 +94,7 @@ async def run_demo(demo: Demo, target: Target, console: Console) -> Run:
             stage.offer,
             history,
             http_url=target.http,
-            redis_url=target.redis_url,
+            gate_url=target.gate_url,
         )
     return run
 

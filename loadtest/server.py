@@ -46,6 +46,7 @@ class Ready(msgspec.Struct, kw_only=True):
     host_token: str = ""
     viewer_token: str = ""
     redis_url: str = ""
+    gate_url: str = ""
     database_url: str = ""
     data_dir: str = ""
     pids: Pids = msgspec.field(default_factory=Pids)
@@ -58,6 +59,7 @@ class Ready(msgspec.Struct, kw_only=True):
             host_token=self.host_token,
             database_url=self.database_url,
             redis_url=self.redis_url,
+            gate_url=self.gate_url or self.redis_url,
             pids=self.pids,
             data_dir=Path(self.data_dir) if self.data_dir else None,
         )
@@ -78,6 +80,7 @@ class Target:
     host_token: str = field(default="", repr=False)
     database_url: str = ""
     redis_url: str = ""
+    gate_url: str = ""  # where holds are
     pids: Pids | None = None
     data_dir: Path | None = None
 
@@ -100,8 +103,13 @@ class SpawnFailed(Exception):
 
 
 @asynccontextmanager
-async def spawned(workers: int = 1, data_dir: Path | None = None) -> AsyncIterator[Target]:
-    """Run `livecart up` in a folder of its own for as long as the block lasts."""
+async def spawned(
+    workers: int = 1, data_dir: Path | None = None, gate_url: str = ""
+) -> AsyncIterator[Target]:
+    """Run `livecart up` in a folder of its own for as long as the block lasts.
+
+    `gate_url`: where holds are to be, in place of its own Redis.
+    """
     with tempfile.TemporaryDirectory(prefix="lc-") as scratch:
         folder = data_dir or Path(scratch) / "data"
         log = Path(scratch) / "server.log"
@@ -113,7 +121,7 @@ async def spawned(workers: int = 1, data_dir: Path | None = None) -> AsyncIterat
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env=_environment(secret),
+                env=_environment(secret, gate_url),
                 limit=READY_LINE_BYTES_MAX,
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end it in order
             )
@@ -129,10 +137,11 @@ async def spawned(workers: int = 1, data_dir: Path | None = None) -> AsyncIterat
             loop.remove_signal_handler(signal.SIGTERM)
 
 
-def _environment(secret: str) -> dict[str, str]:
-    """Ours, without the addresses of servers that are not to be loaded by a run of our own."""
+def _environment(secret: str, gate_url: str) -> dict[str, str]:
+    """Ours, without the addresses of servers that no run was given to load."""
     kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-    return {**kept, "LIVECART_SECRET": secret}
+    gate = {"LIVECART_GATE_URL": gate_url} if gate_url else {}
+    return {**kept, **gate, "LIVECART_SECRET": secret}
 
 
 async def _ready(process: asyncio.subprocess.Process, log: Path) -> Ready:

@@ -254,7 +254,7 @@ async def _judge(
             stage.offer,
             history,
             http_url=target.http,
-            redis_url=target.redis_url,
+            gate_url=target.gate_url,
             rest_wait_s=flash.rest_wait_s,
         )
         if flash.hot_row_s:

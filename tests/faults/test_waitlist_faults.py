@@ -130,7 +130,7 @@ async def judge(held: Round, servers: Running) -> None:
         return True
 
     await until(rested, 20)
-    found = await audit(servers.database_url, offer, redis_url=servers.redis_url)
+    found = await audit(servers.database_url, offer, gate_url=servers.redis_url)
     assert found.passed, [one for one in found.findings if one.passed is False]
     rows = await shop.fetch("select id, viewer, status from orders where offer = $1", offer)
     assert sum(row["status"] == "confirmed" for row in rows) == UNITS

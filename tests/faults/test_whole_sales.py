@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster_rig import Cluster
 from tests.integration.up_rig import ROOT, environment
 
 SMALL = ("--viewers", "200", "--units", "600", "--per-viewer", "4", "--buys", "5")
@@ -50,3 +51,14 @@ def test_a_process_is_lost_in_the_middle(fault: str) -> None:
     """Every buy has one final answer, every acknowledged order is a row, every unit is sold."""
     report = sale("--workers", "2", "--fault", fault, "--fault-at", "0.1")
     assert report["sale"]["sold"] == 600, report
+
+
+def test_a_hot_offer_is_sold_out_of_a_cluster() -> None:
+    """Its holds are on three nodes, which the audit reads id by id; the rest is where it was."""
+    with Cluster() as cluster:
+        report = sale("--workers", "2", "--buckets", "6", "--gate-url", cluster.url)
+        keys = [node.command("DBSIZE") for node in cluster.nodes]
+    assert report["sale"]["sold"] == 600, report
+    judged = {(found["name"], found["passed"]) for found in report["audit"]["findings"]}
+    assert ("I11", True) in judged
+    assert all(keys), keys

@@ -11,14 +11,15 @@ import asyncio
 import re
 import secrets
 import time
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Literal
 
 import asyncpg
 import msgspec
-from redis.asyncio import Redis
 
-from loadtest.audit import audit, audit_bundles, read_gate
+from loadtest.audit import audit, audit_bundles
+from loadtest.gates import Gates
 from loadtest.history import History
 from loadtest.httpcrowd import HttpCrowd
 from loadtest.judge import Audit, Finding, examples
@@ -133,7 +134,7 @@ async def findings_of(sale: Sale) -> list[Finding]:
     found, other = [
         await audit(
             target.database_url, offer, history,
-            http_url=target.http, redis_url=target.redis_url, rest_wait_s=REST_S,
+            http_url=target.http, gate_url=target.gate_url, rest_wait_s=REST_S,
         )
         for offer, history in zip(sale.offers, (sale.history, sale.other), strict=True)
     ]  # fmt: skip
@@ -156,9 +157,9 @@ async def findings_of(sale: Sale) -> list[Finding]:
 async def _resolved(sale: Sale) -> float:
     """How long it takes until the gate has no hold without a row."""
     started = time.monotonic()
-    async with Redis.from_url(sale.target.redis_url, decode_responses=True) as redis:
+    async with aclosing(Gates(sale.target.gate_url)) as gates:
         for name in sale.gates:
-            while (gate := await read_gate(redis, name)) and gate.unwritten:
+            while (gate := await gates.read(name)) and gate.unwritten:
                 if time.monotonic() - started > REST_S:
                     break
                 await asyncio.sleep(POLL_S)
@@ -245,7 +246,7 @@ async def _buy_the_rest(sale: Sale, found: Audit) -> list[Finding]:
     others = sorted(set(history.tally) - {"order.reserved", "order.confirmed", "sold_out"})
     lapsed = await _lapsed(sale, history.viewers)
     whole = await audit(
-        target.database_url, sale.stage.offer, http_url=target.http, redis_url=target.redis_url,
+        target.database_url, sale.stage.offer, http_url=target.http, gate_url=target.gate_url,
         rest_wait_s=REST_S,
     )  # fmt: skip
     return [

@@ -72,7 +72,7 @@ class Books:
 
     async def judged(self) -> Audit:
         return await audit(
-            self.database_url, OFFER, self.history, redis_url=self.redis_url, rest_wait_s=0
+            self.database_url, OFFER, self.history, gate_url=self.redis_url, rest_wait_s=0
         )
 
     async def broken(self) -> set[str]:

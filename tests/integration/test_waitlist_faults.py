@@ -271,6 +271,6 @@ async def test_many_join_buy_cancel_and_leave_at_once(shop: Shop, hub: Hub) -> N
     await until(lambda: all(c.idle for h in hubs for c in h.selling._counters.values()))
     await hub.keeper.round()
     await shop.rested(offer.id)
-    found = await audit(shop.database_url, offer.id, redis_url=shop.redis_url)
+    found = await audit(shop.database_url, offer.id, gate_url=shop.redis_url)
     assert found.passed, [one for one in found.findings if one.passed is False]
     assert {one.name for one in found.findings} >= {"I1", "I4", "I11", "R12"}
