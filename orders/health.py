@@ -83,11 +83,6 @@ class GateHealth:
         health = self._failed.get(self._gate.server(offer))
         return health is None or health.well
 
-    @property
-    def all_well(self) -> bool:
-        """Tell whether every server answers that was asked."""
-        return all(health.well for health in self._failed.values())
-
     def failed(self, offer: str, why: BaseException | str) -> None:
         """Note that a call for this offer failed; the same offer is asked about until it is over.
 

@@ -41,6 +41,11 @@ class Lending:
         self._health = health
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def under_way(self) -> bool:
+        """Tell whether something is left to be done of transfers that nobody waits for."""
+        return bool(self._tasks)
+
     def within_reach(self, free: Mapping[str, int]) -> dict[str, int]:
         """Return those of the buckets whose gates answer, as far as is known."""
         return {bucket: n for bucket, n in free.items() if self._health.well(bucket)}

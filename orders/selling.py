@@ -70,11 +70,6 @@ class Selling:
         self.bundles = Bundles(self)
         self.waitlist = Waitlist(self)
 
-    @property
-    def well(self) -> bool:
-        """Tell whether holds may be taken now, of whatever offer."""
-        return self.gate_health.all_well and self.ledger_health.well
-
     def may_ask(self, offer: str, viewer: str) -> bool:
         """Tell whether a viewer's buy of an offer may be looked at now.
 
@@ -332,11 +327,17 @@ class Selling:
             log.error("a buy's task failed", exc_info=task.exception())
 
     async def drain(self, timeout_s: float) -> bool:
-        """Take no more buys and wait until all are answered and marked; tell whether they are."""
+        """Take no more buys and wait until all are answered and marked; tell whether they are.
+
+        Of what buckets lent each other, too, the gates are told before it is over.
+        """
         self._closing = True
         deadline = asyncio.get_running_loop().time() + timeout_s
         while (
-            self._open or self.bundles.under_way or any(not c.idle for c in self._counters.values())
+            self._open
+            or self.bundles.under_way
+            or self.lending.under_way
+            or any(not counter.idle for counter in self._counters.values())
         ):
             if asyncio.get_running_loop().time() > deadline:
                 return False

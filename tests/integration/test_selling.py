@@ -69,7 +69,7 @@ async def test_slow_reads_of_a_crowd_are_no_outage(shop: Shop) -> None:
 
     hub.ledger.orders_by_key = slow  # type: ignore[method-assign]
     assert why(await hub.buy(offer.id, "ann", 1, "k")) == "retry"
-    assert hub.selling.well
+    assert hub.selling.well_for(offer.id)
     turn.set()
     again = await hub.buy_until_final(offer.id, "ann", 1, "k")
     assert isinstance(again, Accepted)

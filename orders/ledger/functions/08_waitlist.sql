@@ -109,8 +109,8 @@ begin
     return o;
 end $$;
 
--- place_of: where a live entry of that rank stands, from 1, in its bucket if it is in one. Counted from the end, where who just
--- joined stands.
+-- place_of: where a live entry of that rank stands, from 1, in its bucket if it is in one. Counted
+-- from the end, where who just joined stands.
 create or replace function place_of(p_offer offers, p_rank bigint) returns integer
 language sql stable as $$
     select p_offer.waiting - count(*)::integer from waitlist w

@@ -1,7 +1,8 @@
--- Buckets: an offer's units spread over rows of their own, so that a hot one has no one lock that all
--- must wait for. A viewer is at home in one bucket, which his limit, his keys and his place are kept
--- in; so a bucket is to every other function an offer like any. Only here, and in what hosts do, is
--- known that it is a part of one. Lock order: by id, as ever; an offer comes before its buckets.
+-- Buckets: an offer's units spread over rows of their own, so that a hot one has no one lock that
+-- all must wait for. A viewer is at home in one bucket, which his limit, his keys and his place are
+-- kept in. To most functions a bucket is an offer like any, but for the name that its orders bear,
+-- coalesce(parent, id); what all of them sum to, and what goes from one to another, is here.
+-- Lock order: by id, as ever; an offer comes before its buckets.
 
 -- lock_offer: lock an offer with all its buckets, and return it with their sums; without a row its id
 -- is null. While it is locked nothing is taken, given back or moved in any of them. The sums are not

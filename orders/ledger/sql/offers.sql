@@ -38,7 +38,8 @@ select id, epoch, last_movement, status = 'closed' as closed,
 -- Offers whose time to open or to close comes within $1 seconds, and in how many ms; first come,
 -- first served.
 select id, closes, greatest(0, ceil(extract(epoch from due - clock_timestamp()) * 1000))::int
-  from (select id, coalesce(closes_at <= clock_timestamp(), false) or status <> 'scheduled' as closes,
+  from (select id,
+               coalesce(closes_at <= clock_timestamp(), false) or status <> 'scheduled' as closes,
                case when status <> 'scheduled' or closes_at <= clock_timestamp() then closes_at
                     else opens_at end as due
           from offers
@@ -49,7 +50,8 @@ select id, closes, greatest(0, ceil(extract(epoch from due - clock_timestamp()) 
 
 -- name: due_order_offers
 -- Offers that have reserved orders past their deadline, and by how much the oldest is late.
-select home_of(offer, bucket), (extract(epoch from clock_timestamp() - min(expires_at)) * 1000)::bigint as late_ms
+select home_of(offer, bucket),
+       (extract(epoch from clock_timestamp() - min(expires_at)) * 1000)::bigint as late_ms
   from (select offer, bucket, expires_at from orders
          where status = 'reserved' and expires_at <= (select clock_timestamp())
          order by expires_at limit 5000) due
@@ -74,8 +76,9 @@ select greatest(o.fence_rank, (select max(w.rank) from waitlist w
   from offers o where o.id = $1
 
 -- name: brought_lately
--- Orders of the waitlist, or of a draw, whose viewers may not know of them: a lost gate leaves no trace of what it
--- had not applied. Older ones are over, or were paid or extended by who knew of them.
+-- Orders of the waitlist, or of a draw, whose viewers may not know of them: a lost gate leaves no
+-- trace of what it had not applied. Older ones are over, or were paid or extended by who knew of
+-- them.
 select m.order_id
   from movements m join offers o on o.id = m.offer
  where m.offer = $1 and m.kind = 'take'

@@ -2,7 +2,8 @@
 -- The live entries of these (offer, viewer): two parallel arrays.
 select w.offer, o.stream, w.viewer, w.key, w.qty, w.rank,
        (select count(*) from waitlist b
-         where b.offer = w.offer and b.bucket = w.bucket and b.left_at is null and b.rank <= w.rank) as position,
+         where b.offer = w.offer and b.bucket = w.bucket and b.left_at is null
+           and b.rank <= w.rank) as position,
        ms(w.joined_at) as joined_at
   from unnest($1::text[], $2::text[]) as x (offer, viewer)
   join waitlist w on w.offer = x.offer and w.viewer = x.viewer and w.left_at is null
