@@ -3,10 +3,11 @@
     python -m tests.mutations.run [--only NAME,NAME] [--write]
 
 A copy of the project without any bug must pass first. Then each bug gets one of its own: it must
-apply, the server must start and sell, and the same tests run in the same order for every bug until
-the first one fails. Results are kept in `.livecart-mutations/` with a digest of the code and of the
-patch, so that a run goes on where it stopped. Ends with 1 when a bug survives: that is a
-missing test. `--write` puts the table into docs/reliability.md.
+apply, the server must start and sell, and the same tests run in the same order for every bug (the
+quick ones of each file first, `order`) until the first one fails. Results are kept in
+`.livecart-mutations/` with a digest of the code and of the patch, so that a run goes on where it
+stopped. Ends with 1 when a bug survives: that is a missing test. `--write` puts the table into
+docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -28,10 +29,21 @@ from tests.mutations.patches import DoesNotApply, Mutation, mutations
 ROOT = Path(__file__).parents[2]
 PARTS = ("livecart", "streams", "orders", "loadtest", "tests", "docs")
 RESULTS = ROOT / ".livecart-mutations" / "results.jsonl"
+DURATIONS = RESULTS.with_name("durations.json")
 TABLE = ROOT / "docs" / "reliability.md"
-#: What is asked, the quickest first; the tests of single words and shapes are not needed here.
-SUITE = ("tests/property", "tests/integration", "tests/contract", "tests/faults")
-SELLS_S, SUITE_S = 120, 900
+#: What is asked first: it judges the core, so that most bugs are seen soon.
+FIRST = (
+    "tests/property/test_interleavings.py",
+    "tests/integration/test_buckets.py",
+    "tests/property/test_core_machine.py",
+    "tests/integration/test_poison.py",
+    "tests/integration/test_lifecycle.py",
+    "tests/integration/test_waitlist.py",
+    "tests/integration/test_keeper.py",
+)
+#: And where the rest is; the tests of single words and shapes are not needed here.
+FOLDERS = ("tests/property", "tests/integration", "tests/contract", "tests/faults")
+SELLS_S, SUITE_S = 120, 1_500
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 _SAID = re.compile(r"^E\s+(\S.*)$", re.MULTILINE)
@@ -62,6 +74,12 @@ def digest() -> str:
     return seen.hexdigest()[:16]
 
 
+def suite() -> list[str]:
+    """Return the files of tests in the order in which they are asked, which pytest keeps."""
+    found = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("test_*.py"))]
+    return list(dict.fromkeys([*FIRST, *(str(path.relative_to(ROOT)) for path in found)]))
+
+
 def judge(mutation: Mutation) -> Result:
     """Plant one bug and return what came of it."""
     with tempfile.TemporaryDirectory(prefix="lc-mutation-") as name:
@@ -73,7 +91,11 @@ def judge(mutation: Mutation) -> Result:
                 mutation.plant(folder)
         except DoesNotApply as error:
             return {"verdict": "does not apply", "by": str(error)}
-        environ = os.environ | {"PYTHONPATH": name, "PYTHONDONTWRITEBYTECODE": "1"}
+        environ = os.environ | {
+            "PYTHONPATH": name,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "MUTATIONS_DURATIONS": str(DURATIONS),
+        }
         sells = subprocess.run(
             [sys.executable, "-m", "tests.mutations.sells"], cwd=folder, env=environ,
             timeout=SELLS_S, capture_output=True, text=True, check=False,
@@ -81,17 +103,18 @@ def judge(mutation: Mutation) -> Result:
         if sells.returncode != 0:
             return {"verdict": "does not sell", "by": sells.stderr.strip()[-200:]}
         started = time.monotonic()
-        suite = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "--maxfail=1", "-n", "2", "--dist", "loadfile",
-             "-p", "no:cacheprovider", *SUITE],
+        asked = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "--maxfail=1", "-n", "2", "--dist", "load",
+             "--maxschedchunk", "2", "-p", "no:cacheprovider", "-p", "tests.mutations.order",
+             *suite()],
             cwd=folder, env=environ, timeout=SUITE_S, capture_output=True, text=True, check=False,
         )  # fmt: skip
         took_s = round(time.monotonic() - started, 1)
-        failed, said = _FAILED.search(suite.stdout), _SAID.search(suite.stdout)
-        if suite.returncode == 0:
+        failed, said = _FAILED.search(asked.stdout), _SAID.search(asked.stdout)
+        if asked.returncode == 0:
             return {"verdict": "survived", "by": "", "s": took_s}
         if failed is None:
-            return {"verdict": "no verdict", "by": suite.stdout[-300:] + suite.stderr[-300:]}
+            return {"verdict": "no verdict", "by": asked.stdout[-300:] + asked.stderr[-300:]}
         return {
             "verdict": "caught",
             "by": failed[1],
@@ -143,6 +166,8 @@ def main() -> None:
         patch = hashlib.sha256(mutation.patch.encode()).hexdigest()[:16]
         row = known.get(f"{mutation.name} {patch}")
         if row is None:
+            if mutation is NOTHING:
+                DURATIONS.unlink(missing_ok=True)
             row = {"name": mutation.name, "bug": mutation.bug, "code": code, "patch": patch}
             row |= judge(mutation)
             with RESULTS.open("a") as file:
