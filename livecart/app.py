@@ -42,6 +42,7 @@ from streams.bus import Bus
 from streams.clock import RedisClock
 from streams.hub import Hub
 from streams.log import EventLog
+from streams.pace import Pace
 from streams.tasks import back_off_s
 
 REDIS_TIMEOUT_S = 0.9  # below the second within which a buy is answered
@@ -236,7 +237,7 @@ def _compose(
     rooms = Rooms(catalog, ledger)
     verifier = TokenVerifier(settings.auth, clock.now_ms)
     commands = Commands(selling, changes, catalog, ids)
-    bus = Bus(redis)
+    bus, pace = Bus(redis), Pace(settings.rates)
     hub = Hub(
         redis=redis,
         log=events,
@@ -246,6 +247,7 @@ def _compose(
         source=rooms,
         handler=commands,
         limits=settings.hub,
+        pace=pace,
     )
     # The circle is closed here: the hub calls the handler, and is told by what the handler does.
     announcer.attach(hub)

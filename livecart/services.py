@@ -108,16 +108,20 @@ class Site:
 
     # --- streams.ports.Front ---------------------------------------------------------------------
 
-    def overloaded(self) -> bool:
-        """Tell whether new connections are to be answered HTTP 503."""
-        return self._services is None or self._services.hub.overloaded()
+    def client(self, peer: str, forwarded: str) -> str:
+        """Return whose address counts."""
+        return peer if self._services is None else self._services.hub.client(peer, forwarded)
 
-    def accept(self, socket: Socket, stream_id: str, header_token: str | None, peer: str) -> Ear:
+    def turns_away(self, client: str) -> bool:
+        """Tell whether a new connection is to be answered HTTP 503."""
+        return self._services is None or self._services.hub.turns_away(client)
+
+    def accept(self, socket: Socket, stream_id: str, header_token: str | None, client: str) -> Ear:
         """Hand a connection to the hub."""
-        if self._services is None:  # `overloaded` was asked in the same breath
+        if self._services is None:  # `turns_away` was asked in the same breath
             socket.close(Close.DRAINING, "not ready")
             return _Deaf()
-        return self._services.hub.accept(socket, stream_id, header_token, peer)
+        return self._services.hub.accept(socket, stream_id, header_token, client)
 
 
 class Counters:

@@ -17,7 +17,9 @@ import msgspec
 from orders import failpoints
 from orders.keeper import KeeperLimits
 from orders.limits import SellingLimits
+from streams.addresses import Network, networks
 from streams.log import LogLimits
+from streams.pace import Rate, Rates
 from streams.rooms import HubLimits
 
 SECRET_BYTES_MIN = 32  # HS256: RFC 7518 wants a key of the hash's size at the least
@@ -98,6 +100,17 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _HUB, _LOG, _SELLING, _KEEPER = HubLimits(), LogLimits(), SellingLimits(), KeeperLimits()
+_RATES = Rates()
+
+
+def _paces(name: str, rate: Rate, of: str) -> tuple[Variable, Variable]:
+    return (
+        Variable(name=f"LIVECART_{name}_PER_S", kind="float", default=rate.per_s,
+                 least=0.01, most=10_000_000, meaning=f"{of}: how many a second"),
+        Variable(name=f"LIVECART_{name}_BURST", kind="int", default=rate.burst,
+                 least=1, most=10_000_000, meaning=f"{of}: how many at once after a pause"),
+    )  # fmt: skip
+
 
 #: The one table. A variable that is set but empty counts as not set.
 VARIABLES: tuple[Variable, ...] = (
@@ -137,6 +150,19 @@ VARIABLES: tuple[Variable, ...] = (
              meaning="seconds over which connections end when a process stops"),
     Variable(name="LIVECART_CONNECTIONS_MAX", kind="int", default=_HUB.connections_max,
              least=1, most=1_000_000, meaning="WebSocket connections of one process"),
+    Variable(name="LIVECART_USER_CONNECTIONS_MAX", kind="int", default=_HUB.user_connections_max,
+             least=1, most=1_000_000, meaning="of these, to one stream with one user's tokens"),
+    Variable(name="LIVECART_ADDRESS_CONNECTIONS_MAX", kind="int",
+             default=_HUB.address_connections_max, least=1, most=1_000_000,
+             meaning="of these, from one address (of IPv6, one /64)"),
+    Variable(name="LIVECART_TRUSTED_PROXIES", kind="text", default=None,
+             meaning="addresses and networks, with commas between, whose X-Forwarded-For says where"
+                     " a connection comes from; without them the address is the proxy's"),
+    *_paces("CONNECTS", _HUB.connects, "new WebSocket connections of one process"),
+    *_paces("SELL", _RATES.sell, "of one user: buys, cancels, extensions, waiting"),
+    *_paces("HOST", _RATES.host, "of one host: commands and calls that change something"),
+    *_paces("CHAT", _RATES.chat, "of one user: chat messages"),
+    *_paces("REACT", _RATES.react, "of one user: reactions"),
     Variable(name="LIVECART_QUEUE_BYTES_MAX", kind="int", default=_HUB.queue_bytes_max,
              least=16_384, most=64 * 2**20,
              meaning="bytes that may wait for one slow connection, beside a snapshot"),
@@ -212,6 +238,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_connections_max: int
     http: HttpLimits
     hub: HubLimits
+    rates: Rates
     log: LogLimits
     selling: SellingLimits
     keeper: KeeperLimits
@@ -268,6 +295,16 @@ def load(environ: Mapping[str, str]) -> Settings:
             queue_bytes_max=_int(found, "QUEUE_BYTES_MAX"),
             heartbeat_ms=_int(found, "HEARTBEAT_MS"),
             hello_deadline_ms=_int(found, "HELLO_DEADLINE_MS"),
+            user_connections_max=_int(found, "USER_CONNECTIONS_MAX"),
+            address_connections_max=_int(found, "ADDRESS_CONNECTIONS_MAX"),
+            connects=_rate(found, "CONNECTS"),
+            proxies=_networks(found, "TRUSTED_PROXIES"),
+        ),
+        rates=Rates(
+            sell=_rate(found, "SELL"),
+            host=_rate(found, "HOST"),
+            chat=_rate(found, "CHAT"),
+            react=_rate(found, "REACT"),
         ),
         log=LogLimits(
             main_entries_max=events_max,
@@ -315,6 +352,17 @@ def _missing(name: str) -> str:
 def _text(found: Mapping[str, Value], name: str) -> str | None:
     value = found[f"LIVECART_{name}"]
     return None if value is None else str(value)
+
+
+def _rate(found: Mapping[str, Value], name: str) -> Rate:
+    return Rate(_float(found, f"{name}_PER_S"), _int(found, f"{name}_BURST"))
+
+
+def _networks(found: Mapping[str, Value], name: str) -> tuple[Network, ...]:
+    try:
+        return networks(_text(found, name) or "")
+    except ValueError as error:
+        raise SettingsError(f"LIVECART_{name}: {error}") from error
 
 
 def _int(found: Mapping[str, Value], name: str) -> int:

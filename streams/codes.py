@@ -97,4 +97,5 @@ HELLO_CLOSE: dict[Code, Close] = {
     Code.FORBIDDEN: Close.FORBIDDEN,
     Code.NOT_FOUND: Close.NOT_FOUND,
     Code.RETRY: Close.DRAINING,
+    Code.RATE_LIMITED: Close.TOO_MANY,  # too many connections
 }

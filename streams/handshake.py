@@ -39,6 +39,7 @@ class Upgrade(msgspec.Struct, frozen=True):
     stream_id: str  # NO_STREAM where the address names what can be no id: hello is answered so
     binary: bool  # livecart.v1.msgpack was agreed on
     token: str | None  # of the Authorization header
+    forwarded: str  # of X-Forwarded-For
 
 
 class NoUpgrade(msgspec.Struct, frozen=True):
@@ -81,6 +82,7 @@ def shake_hands(head: bytes) -> Upgrade | NoUpgrade:
         stream_id=stream_id,
         binary=agreed == MSGPACK_SUBPROTOCOL.encode(),
         token=_bearer(headers.get(b"authorization", b"")),
+        forwarded=headers.get(b"x-forwarded-for", b"").decode("latin-1"),
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 from redis.asyncio import Redis
 
+from streams.addresses import Addresses
 from streams.bus import (
     Bus,
     ControlKind,
@@ -30,6 +31,7 @@ from streams.codes import Close, Code
 from streams.counts import Counts
 from streams.log import EventLog, Logged, read_tail, tag_of
 from streams.metrics import Meter
+from streams.pace import Bucket, Kind, Pace
 from streams.ports import (
     Caller,
     Doorkeeper,
@@ -71,6 +73,7 @@ class Hub:
         source: RoomSource,
         handler: Handler,
         limits: HubLimits | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.limits = limits or HubLimits()
         self.log = log
@@ -78,6 +81,9 @@ class Hub:
         self.clock = clock
         self.handler = handler
         self.meter = Meter()
+        self.pace = pace or Pace()
+        self.addresses = Addresses(self.limits.address_connections_max, self.limits.proxies)
+        self._connects = Bucket(self.limits.connects)
         self.tasks = Tasks("hub")
         self.wheel = Wheel(self.limits)
         self.rooms: dict[str, Room] = {}  # by stream
@@ -131,14 +137,36 @@ class Hub:
 
     # --- wire's side (ports.Front) ------------------------------------------------------------
 
+    def client(self, peer: str, forwarded: str) -> str:
+        """Return whose address counts: the peer's, or what a trusted proxy says."""
+        return self.addresses.client(peer, forwarded)
+
+    def turns_away(self, client: str) -> bool:
+        """Tell whether a new connection from there is to be answered HTTP 503, and count it."""
+        limit = self._limit_met(client)
+        if limit is not None:
+            self.meter.turned_away[limit] += 1
+        return limit is not None
+
+    def _limit_met(self, client: str) -> str | None:
+        if self._draining:
+            return "draining"
+        if len(self.sessions) >= self.limits.connections_max:
+            return "process"
+        if self.addresses.full(client):
+            return "address"
+        now_s = asyncio.get_running_loop().time()
+        return "rate" if self._connects.wait_ms("", now_s) else None
+
     def overloaded(self) -> bool:
-        """Tell whether new connections are to be answered HTTP 503."""
+        """Tell whether no new connection is taken at all."""
         return self._draining or len(self.sessions) >= self.limits.connections_max
 
-    def accept(self, socket: Socket, stream_id: str, header_token: str | None, peer: str) -> Ear:
+    def accept(self, socket: Socket, stream_id: str, header_token: str | None, client: str) -> Ear:
         """Make the session of a connection whose handshake was just answered."""
-        session = Session(self, socket, stream_id, header_token, peer)
+        session = Session(self, socket, stream_id, header_token, client)
         self.sessions[session] = None
+        self.addresses.enter(client)
         self.wheel.add(session, asyncio.get_running_loop().time())
         if self._draining:
             session.close(Close.DRAINING, "draining")
@@ -149,6 +177,10 @@ class Hub:
     def greet(self, session: Session, hello: Hello) -> None:
         """Answer a hello, later; `session.open` follows, or the connection is ended."""
         self.tasks.spawn(self._greet(session, hello), "greet")
+
+    def wait_ms(self, user: str, kind: Kind) -> int:
+        """Count a user's command; return 0, or for how long it comes too early."""
+        return self.pace.wait_ms(user, kind, asyncio.get_running_loop().time())
 
     def flush_soon(self, session: Session) -> None:
         """Have a connection's replies written at the end of this turn of the loop."""
@@ -165,6 +197,7 @@ class Hub:
         """Drop a connection that has ended; a second time does nothing."""
         if session in self.sessions:
             del self.sessions[session]
+            self.addresses.leave(session.client)
             self.wheel.discard(session)
         if session.room is not None:
             session.room.leave(session)
@@ -188,6 +221,7 @@ class Hub:
                 await self._room(session.stream_id)
             if not session.closed:
                 room = self.rooms[session.stream_id]
+                self._make_room_for(room, session)
                 await self._greeter.welcome(room, session, hello)
             if not session.closed:
                 self.wheel.expire_at(session, session.identity.exp_ms)
@@ -197,6 +231,11 @@ class Hub:
         except Exception:
             logger.exception("hello failed")
             session.refuse_hello(hello.id, Refused(Code.INTERNAL))
+
+    def _make_room_for(self, room: Room, session: Session) -> None:
+        if len(room.users.get(session.identity.sub, ())) >= self.limits.user_connections_max:
+            self.meter.turned_away["user"] += 1
+            raise Refused(Code.RATE_LIMITED, "Too many connections of one user.")
 
     # --- rooms --------------------------------------------------------------------------------
 

@@ -25,6 +25,10 @@ MEMORY_BYTES = Gauge(
 MESSAGES_IN = Counter("livecart_messages_in", "Messages from clients")
 MESSAGES_OUT = Counter("livecart_messages_out", "Frames written to clients")
 CLOSED = Counter("livecart_closed", "Connections that the server ended", ["code"])
+HASTY = Counter("livecart_hasty", "Commands and calls that came too early, and were refused")
+TURNED_AWAY = Counter(
+    "livecart_turned_away", "Connections that were refused, by the limit that was met", ["limit"]
+)
 LOG_APPENDS = Counter(
     "livecart_log_appends", "Facts and chat lines sent to the log, those that it had already too"
 )
@@ -41,14 +45,24 @@ FAN_OUT = Histogram(
 class Meter:
     """What the hot path counts between two ticks; plain integers."""
 
-    __slots__ = ("closed", "delivered", "messages_in", "messages_out", "recoveries")
+    __slots__ = (
+        "closed",
+        "delivered",
+        "hasty",
+        "messages_in",
+        "messages_out",
+        "recoveries",
+        "turned_away",
+    )
 
     def __init__(self) -> None:
         self.messages_in = 0
         self.messages_out = 0
         self.delivered = 0
+        self.hasty = 0
         self.closed: Tally[int] = Tally()
         self.recoveries: Tally[bool] = Tally()
+        self.turned_away: Tally[str] = Tally()  # by the limit that was met
 
     def flush(self, connections: int, rooms: int) -> None:
         """Hand everything over to Prometheus."""
@@ -57,10 +71,14 @@ class Meter:
         MESSAGES_IN.inc(self.messages_in)
         MESSAGES_OUT.inc(self.messages_out)
         LOG_DELIVERED.inc(self.delivered)
+        HASTY.inc(self.hasty)
         for code, count in self.closed.items():
             CLOSED.labels(str(code)).inc(count)
         for recovered, count in self.recoveries.items():
             RECOVERIES.labels("recovered" if recovered else "snapshot").inc(count)
-        self.messages_in = self.messages_out = self.delivered = 0
+        self.messages_in = self.messages_out = self.delivered = self.hasty = 0
+        for limit, count in self.turned_away.items():
+            TURNED_AWAY.labels(limit).inc(count)
         self.closed.clear()
+        self.turned_away.clear()
         self.recoveries.clear()

@@ -168,10 +168,13 @@ class Ear(Protocol):
 class Front(Protocol):
     """Whom a socket asks at its handshake (`streams.hub.Hub`, found as `app_state["hub"]`)."""
 
-    def overloaded(self) -> bool:
-        """Tell whether new connections are to be answered HTTP 503."""
+    def client(self, peer: str, forwarded: str) -> str:
+        """Return whose address counts; `forwarded`: what `X-Forwarded-For` says."""
 
-    def accept(self, socket: Socket, stream_id: str, header_token: str | None, peer: str) -> Ear:
+    def turns_away(self, client: str) -> bool:
+        """Tell whether a new connection from there is to be answered HTTP 503."""
+
+    def accept(self, socket: Socket, stream_id: str, header_token: str | None, client: str) -> Ear:
         """Make the session of a connection whose handshake was just answered."""
 
 

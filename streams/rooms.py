@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from streams.addresses import Network
 from streams.clock import RedisClock
 from streams.codec import Ready
 from streams.conflated import Conflated
@@ -21,6 +22,7 @@ from streams.lanes import Lanes
 from streams.log import EventLog, Logged, Position, tag_of
 from streams.memory import Memory
 from streams.metrics import FAN_OUT, RESYNCS, Meter
+from streams.pace import Rate
 from streams.ports import Caller, Refused, RoomSource
 from streams.protocol import ChatEvent, Main, Since
 from streams.session import Session
@@ -37,6 +39,10 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of one hub process; livecart.settings fills them in."""
 
     connections_max: int = 20_000
+    user_connections_max: int = 200
+    address_connections_max: int = 10_000
+    connects: Rate = Rate(5_000, 10_000)  # new connections
+    proxies: tuple[Network, ...] = ()  # whose word of whence a connection comes is taken
     heartbeat_ms: int = 20_000
     hello_deadline_ms: int = 5_000
     tick_ms: int = 100

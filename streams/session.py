@@ -17,6 +17,7 @@ import msgspec
 from streams import codec
 from streams.codec import Malformed, NotAMessage, Ready
 from streams.codes import HELLO_CLOSE, Close, Code
+from streams.pace import Kind
 from streams.ports import Identity, Refused, Socket, Standing
 from streams.protocol import (
     COMMANDS,
@@ -32,6 +33,7 @@ from streams.protocol import (
     ChatRemove,
     Command,
     Event,
+    Extend,
     Hello,
     Muted,
     Ok,
@@ -49,11 +51,20 @@ if TYPE_CHECKING:
     from streams.rooms import Room
 
 COMMANDS_BEFORE_WELCOME_MAX = 64
+HASTE_MAX = 200  # commands in a row that come too early, then the connection ends
 HELD_EVENTS_MAX = 100  # private events kept while this connection's snapshot is read
 NAME_CHARS_MAX = 40
 
 NOBODY = Identity(sub="", role="guest", name="guest", shop="", exp_ms=None)
 _SELLING = (Buy, Cancel, Waitlist, WaitlistLeave)
+#: What is counted, and as what; a `service` and an `admin` may do as much as they like.
+_PACED: dict[type[Command], Kind] = {
+    **dict.fromkeys((*_SELLING, Extend), "sell"),
+    **dict.fromkeys(HOST_COMMANDS, "host"),
+    Chat: "chat",
+    React: "react",
+}
+_UNPACED = ("service", "admin")
 _OF_ORDERS = (OrderEvent, Bundle)
 _HELLO = Hello.__struct_config__.tag
 _FOR_ALL = (React, Ping, Hello)
@@ -74,9 +85,11 @@ class Session:
 
     __slots__ = (
         "_early",
+        "_haste",
         "_hub",
         "_out",
         "_renewing",
+        "client",
         "closed",
         "expires_s",
         "header_token",
@@ -84,7 +97,6 @@ class Session:
         "identity",
         "live",
         "muted_until_ms",
-        "peer",
         "room",
         "slot",
         "socket",
@@ -94,14 +106,14 @@ class Session:
     )
 
     def __init__(
-        self, hub: Hub, socket: Socket, stream_id: str, header_token: str | None, peer: str
+        self, hub: Hub, socket: Socket, stream_id: str, header_token: str | None, client: str
     ) -> None:
         self._hub = hub
         self.socket = socket
         socket.bound(hub.limits.queue_bytes_max)
         self.stream_id = stream_id
         self.header_token = header_token  # dropped once hello was read
-        self.peer = peer
+        self.client = client  # the address that it counts for
         self.identity = NOBODY  # until hello is verified
         self.stage = Stage.SILENT
         self.closed = False
@@ -114,6 +126,7 @@ class Session:
         self.expires_s: int | None = None  # its bucket of token expiry
         self._early: list[AnyCommand | Malformed] = []  # pipelined behind hello
         self._renewing = False
+        self._haste = 0  # commands in a row that came too early
         self._out: list[bytes] | None = None  # replies of this turn of the loop, not written yet
 
     # --- the socket's side (ports.Ear) --------------------------------------------------------
@@ -126,7 +139,8 @@ class Session:
         command = codec.decode(payload, binary, self.socket.binary)
         if self.stage is Stage.OPEN:
             if type(command) is Buy and self.identity.role == "viewer":  # the crowd's way
-                self._hub.handler.handle(self, command)
+                if self._in_time(command):
+                    self._hub.handler.handle(self, command)
             else:
                 self._obey(command)
         elif isinstance(command, NotAMessage):
@@ -281,6 +295,8 @@ class Session:
                 self.reject(command.re, Refused(code))
         elif (code := self._forbids(type(command))) is not None:
             self.reject(command.id, Refused(code))
+        elif not self._in_time(command):
+            pass  # it was told so
         elif isinstance(command, Ping):
             self.send(Pong(re=command.id, t0=command.t0, now=self._hub.clock.now_ms()))
         elif isinstance(command, React):
@@ -296,6 +312,23 @@ class Session:
             self._renew(command)
         else:
             self._hub.handler.handle(self, command)
+
+    def _in_time(self, command: Command) -> bool:
+        """Count a command against its user's bounds; answer it when it comes too early."""
+        kind = _PACED.get(type(command))
+        if kind is None or self.identity.role in _UNPACED:
+            return True
+        wait_ms = self._hub.wait_ms(self.identity.sub, kind)
+        if not wait_ms:
+            self._haste = 0
+            return True
+        self._haste += 1
+        self._hub.meter.hasty += 1
+        if self._haste > HASTE_MAX:
+            self.close(Close.TOO_MANY, "too many commands")
+        else:
+            self.reject(command.id, Refused(Code.RATE_LIMITED, retry_after_ms=wait_ms))
+        return False
 
     def _forbids(self, command: type[Command]) -> Code | None:
         """Return why this token may not say that here, None when it may."""

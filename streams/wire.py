@@ -216,16 +216,19 @@ class Wire(asyncio.Protocol):
     def _shake_hands(self, head: bytes, front: Front) -> None:
         self._app_state = None
         verdict = shake_hands(head)
-        if not isinstance(verdict, NoUpgrade) and front.overloaded():
-            verdict = overloaded()
+        client = ""
+        if not isinstance(verdict, NoUpgrade):
+            address = self._transport.get_extra_info("peername")
+            peer = str(address[0]) if isinstance(address, tuple) else ""  # "": a Unix socket
+            client = front.client(peer, verdict.forwarded)
+            if front.turns_away(client):
+                verdict = overloaded()
         self._transport.write(verdict.response)
         if isinstance(verdict, NoUpgrade):
             self._finish()
             return
         self.binary = verdict.binary
-        address = self._transport.get_extra_info("peername")
-        peer = str(address[0]) if isinstance(address, tuple) else ""  # "": a Unix socket
-        self._ear = front.accept(self, verdict.stream_id, verdict.token, peer)
+        self._ear = front.accept(self, verdict.stream_id, verdict.token, client)
 
     # --- frames ------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from streams.clock import RedisClock
 from streams.codes import Code
 from streams.hub import Hub
 from streams.log import EventLog, LogLimits
+from streams.pace import Pace, Rate, Rates
 from streams.ports import Caller, Ear, Identity, Refused, RoomState, Standing
 from streams.protocol import (
     AnyCommand,
@@ -318,12 +319,18 @@ class Stage:
         return screen
 
 
+_AS_YOU_LIKE = Rate(1e6, 1_000_000)
+#: Bounds that no test meets by chance.
+EASY = Rates(sell=_AS_YOU_LIKE, host=_AS_YOU_LIKE, chat=_AS_YOU_LIKE, react=_AS_YOU_LIKE)
+
+
 @asynccontextmanager
 async def open_stage(
     redis_url: str,
     truth: Truth,
     limits: HubLimits = QUICK,
     log_limits: LogLimits | None = None,
+    rates: Rates | None = None,
 ) -> AsyncIterator[Stage]:
     """Run a hub."""
     redis = connect_redis(redis_url)
@@ -337,6 +344,7 @@ async def open_stage(
         source=truth,
         handler=desk,
         limits=limits,
+        pace=Pace(rates or EASY),
     )
     await clock.start()
     await hub.start()

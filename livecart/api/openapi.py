@@ -168,6 +168,8 @@ def _refusals(operation: Operation) -> dict[int, list[Code]]:
         codes.append(Code.TOO_LARGE)
     if operation.who != "anyone":
         codes.append(Code.FORBIDDEN)
+    if operation.method != "GET":
+        codes.append(Code.RATE_LIMITED)
     by_status: dict[int, list[Code]] = {}
     for code in codes:
         by_status.setdefault(HTTP_STATUS[code], []).append(code)

@@ -31,6 +31,7 @@ from livecart.patience import ANSWER_S, CHANGE_S, bounded, go_on
 from livecart.services import Site
 from orders.deadline import within
 from streams.codes import Code
+from streams.pace import Kind
 from streams.ports import Refused
 
 CHANGES_MAX = 1_000  # under way at once, answered or not
@@ -106,6 +107,8 @@ class Path:
             raise Refused(Code.RETRY)
         call.identity = await identify(call.services.verifier, call.headers)
         admit(operation.who, call)
+        if operation.method != "GET":
+            _in_time(call)
         if operation.keyed:
             call.key = key_of(call.headers)
         if operation.query is not None:
@@ -139,6 +142,18 @@ async def _change(site: Site, work: Work) -> Any:
         go_on(change)
         raise Refused(Code.RETRY)
     return change.result()
+
+
+def _in_time(call: Call) -> None:
+    """Raise `Refused` when this caller changes things faster than he may."""
+    identity = call.identity
+    if identity is None or identity.role in ("service", "admin"):
+        return
+    kind: Kind = "host" if identity.role == "host" else "sell"
+    hub = call.services.hub
+    if wait_ms := hub.wait_ms(identity.sub, kind):
+        hub.meter.hasty += 1
+        raise Refused(Code.RATE_LIMITED, retry_after_ms=wait_ms)
 
 
 def admit(who: Who, call: Call) -> None:

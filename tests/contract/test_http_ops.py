@@ -96,7 +96,7 @@ async def test_calls_are_answered_retry_while_postgres_is_not_there(
         problem(await shop.call("GET", "/v1/streams"), 503, "retry")
         problem(await shop.buy("of_1", "ann"), 503, "retry")
         assert (await shop.call("GET", "/host")).is_success
-        assert shop.site.overloaded()
+        assert shop.site.turns_away("")
 
 
 async def test_a_redis_that_evicts_is_refused(redis_url: str, database_url: str) -> None:

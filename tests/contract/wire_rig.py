@@ -56,7 +56,10 @@ class Recorder:
     on_accept: Callable[[Heard], None] = lambda ear: None
     on_message: Callable[[Heard, bytes, bool], None] = lambda ear, payload, binary: None
 
-    def overloaded(self) -> bool:
+    def client(self, peer: str, forwarded: str) -> str:
+        return peer
+
+    def turns_away(self, client: str) -> bool:
         """Answer as the test has set."""
         return self.full
 

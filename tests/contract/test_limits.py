@@ -1,0 +1,128 @@
+"""The bounds of a whole server, as its callers and their connections meet them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+
+from livecart.settings import SettingsError, load
+from tests.contract.http_rig import SECRET, Shop, problem, serving, token
+
+
+async def welcomed(shop: Shop, stream: str, who: str | None = None, **headers: str) -> Any:
+    """Connect and say hello; return the connection and its first message."""
+    url = f"ws://127.0.0.1:{shop.port}/v1/streams/{stream}/ws"
+    socket = await connect(url, additional_headers=headers)
+    hello = {"type": "hello", "id": 1} | ({} if who is None else {"token": token("viewer", who)})
+    await socket.send(msgspec.json.encode(hello).decode())
+    return socket, msgspec.json.decode(await socket.recv())
+
+
+async def status_of(shop: Shop, stream: str, **headers: str) -> int:
+    """Return the HTTP status of a handshake."""
+    try:
+        socket, _ = await welcomed(shop, stream, **headers)
+    except InvalidStatus as refused:
+        return refused.response.status_code
+    await socket.close()
+    return 101
+
+
+async def test_calls_come_too_fast(redis_url: str, database_url: str) -> None:
+    """A viewer's and a host's changes are 429 past their bounds; reading is not counted."""
+    limits = {
+        "LIVECART_SELL_PER_S": "0.1", "LIVECART_SELL_BURST": "2",
+        "LIVECART_HOST_PER_S": "0.1", "LIVECART_HOST_BURST": "7",
+    }  # fmt: skip
+    async with serving(redis_url, database_url, **limits) as shop:
+        stream = await shop.stream()
+        offer = await shop.offer(stream)  # five calls of the host
+        assert [(await shop.buy(offer, "ann", key=f"k{n}")).status_code for n in range(2)] == [
+            201,
+            409,
+        ]
+        refused = await shop.buy(offer, "ann", key="k0")
+        problem(refused, 429, "rate_limited")
+        assert refused.json()["retry_after_ms"] > 1_000
+        assert int(refused.headers["retry-after"]) >= 2
+        assert (await shop.buy(offer, "bob")).is_success
+        for _ in range(20):
+            assert (await shop.call("GET", f"/v1/offers/{offer}")).is_success
+        codes = [
+            (await shop.call("POST", f"/v1/offers/{offer}/pause", token=shop.host)).status_code
+            for _ in range(4)
+        ]
+        assert codes[-1] == 429, codes
+        admin = token("admin", "root")
+        for verb in ("resume", "pause", "resume"):
+            answer = await shop.call("POST", f"/v1/offers/{offer}/{verb}", token=admin)
+            assert answer.is_success, answer.text
+
+
+async def test_a_socket_and_calls_are_counted_together(redis_url: str, database_url: str) -> None:
+    """Buying by both ways in turn gains nothing."""
+    limits = {"LIVECART_SELL_PER_S": "0.1", "LIVECART_SELL_BURST": "2"}
+    async with serving(redis_url, database_url, **limits) as shop:
+        stream = await shop.stream()
+        offer = await shop.offer(stream, per_viewer=9)
+        socket, _ = await welcomed(shop, stream, "ann")
+        buy = {"type": "buy", "id": 2, "offer": offer, "qty": 1, "key": "a"}
+        await socket.send(msgspec.json.encode(buy).decode())
+        while (told := msgspec.json.decode(await socket.recv())).get("re") != 2:
+            pass
+        assert told["type"] == "order.reserved"
+        assert (await shop.buy(offer, "ann", key="b")).is_success
+        problem(await shop.buy(offer, "ann", key="c"), 429, "rate_limited")
+        await socket.close()
+
+
+async def test_one_address_has_so_many_connections(redis_url: str, database_url: str) -> None:
+    """One more is 503; whose word counts is the proxy's alone, and only when it is trusted."""
+    limits = {"LIVECART_ADDRESS_CONNECTIONS_MAX": "2"}
+    for trusted in ({}, {"LIVECART_TRUSTED_PROXIES": "127.0.0.0/8"}):
+        async with (
+            serving(redis_url, database_url, **limits, **trusted) as shop,
+            AsyncExitStack() as stack,
+        ):
+            stream = await shop.stream()
+            for _ in range(2):
+                socket, _ = await welcomed(shop, stream, **{"X-Forwarded-For": "198.51.100.7"})
+                stack.push_async_callback(socket.close)
+            assert await status_of(shop, stream, **{"X-Forwarded-For": "198.51.100.7"}) == 503
+            elsewhere = await status_of(shop, stream, **{"X-Forwarded-For": "198.51.100.8"})
+            assert elsewhere == (101 if trusted else 503)
+
+
+async def test_connections_come_at_a_bounded_rate(redis_url: str, database_url: str) -> None:
+    """Past the burst a handshake is 503 with Retry-After, and those who are there stay."""
+    limits = {"LIVECART_CONNECTS_PER_S": "0.1", "LIVECART_CONNECTS_BURST": "5"}
+    async with serving(redis_url, database_url, **limits) as shop:
+        stream = await shop.stream()
+        found: list[ClientConnection] = [(await welcomed(shop, stream))[0] for _ in range(5)]
+        for _ in range(3):
+            with pytest.raises(InvalidStatus) as refused:
+                await welcomed(shop, stream)
+            assert refused.value.response.status_code == 503
+            assert refused.value.response.headers["retry-after"] == "2"
+        for socket in found:
+            await socket.send('{"type":"ping","id":7,"t0":1}')
+            while msgspec.json.decode(await socket.recv())["type"] != "pong":
+                pass
+            await socket.close()
+        metrics = (await shop.call("GET", "/metrics")).text
+        async with asyncio.timeout(5):
+            while 'livecart_turned_away_total{limit="rate"} 3.0' not in metrics:
+                await asyncio.sleep(0.05)
+                metrics = (await shop.call("GET", "/metrics")).text
+
+
+def test_a_proxy_that_is_no_address_is_a_bad_setting() -> None:
+    """It is said at the start, in one line."""
+    with pytest.raises(SettingsError, match=r"LIVECART_TRUSTED_PROXIES: '10\.0\.0\.0/99'"):
+        load({"LIVECART_SECRET": SECRET, "LIVECART_TRUSTED_PROXIES": "10.0.0.0/99"})
