@@ -143,8 +143,14 @@ class _Deaf:
     def received(self, payload: bytes, binary: bool) -> None:
         """Hear nothing."""
 
-    def choked(self) -> None:
+    def stalled(self) -> None:
         """Nothing more is written anyway."""
+
+    def drained(self) -> None:
+        """Nothing waits here."""
+
+    def choked(self) -> None:
+        """There was no snapshot."""
 
     def lost(self) -> None:
         """Nothing to forget."""

@@ -166,6 +166,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(name="LIVECART_QUEUE_BYTES_MAX", kind="int", default=_HUB.queue_bytes_max,
              least=16_384, most=64 * 2**20,
              meaning="bytes that may wait for one slow connection, beside a snapshot"),
+    Variable(name="LIVECART_QUEUES_BYTES_MAX", kind="int", default=_HUB.queues_bytes_max,
+             least=2**20, most=2**40, meaning="bytes that may wait for all of a process"),
     Variable(name="LIVECART_HEARTBEAT_MS", kind="int", default=_HUB.heartbeat_ms,
              least=1_000, most=300_000, meaning="how often a connection is pinged"),
     Variable(name="LIVECART_HELLO_DEADLINE_MS", kind="int", default=_HUB.hello_deadline_ms,
@@ -293,6 +295,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         hub=HubLimits(
             connections_max=_int(found, "CONNECTIONS_MAX"),
             queue_bytes_max=_int(found, "QUEUE_BYTES_MAX"),
+            queues_bytes_max=_int(found, "QUEUES_BYTES_MAX"),
             heartbeat_ms=_int(found, "HEARTBEAT_MS"),
             hello_deadline_ms=_int(found, "HELLO_DEADLINE_MS"),
             user_connections_max=_int(found, "USER_CONNECTIONS_MAX"),

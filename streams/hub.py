@@ -15,6 +15,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from streams.addresses import Addresses
+from streams.backlog import Backlogs
 from streams.bus import (
     Bus,
     ControlKind,
@@ -81,6 +82,7 @@ class Hub:
         self.clock = clock
         self.handler = handler
         self.meter = Meter()
+        self.backlogs = Backlogs(self.limits.queue_bytes_max, self.limits.queues_bytes_max)
         self.pace = pace or Pace()
         self.addresses = Addresses(self.limits.address_connections_max, self.limits.proxies)
         self._connects = Bucket(self.limits.connects)
@@ -132,7 +134,7 @@ class Hub:
         await self.bus.close()
         await self.counts.close()
         for room in self.rooms.values():
-            room.conflated.close()
+            room.close()
         self.meter.flush(0, 0)
 
     # --- wire's side (ports.Front) ------------------------------------------------------------
@@ -276,7 +278,7 @@ class Hub:
         self.rooms.pop(room.stream_id, None)
         self.tail.remove(room.tag)
         self.bus.remove(room.tag)
-        room.conflated.close()
+        room.close()
 
     def _unlist(self, room: Room) -> None:
         rooms = self.by_tag.get(room.tag, {})

@@ -29,6 +29,7 @@ HASTY = Counter("livecart_hasty", "Commands and calls that came too early, and w
 TURNED_AWAY = Counter(
     "livecart_turned_away", "Connections that were refused, by the limit that was met", ["limit"]
 )
+CHAT_SHED = Counter("livecart_chat_shed_bytes", "Chat that slow connections were not sent")
 LOG_APPENDS = Counter(
     "livecart_log_appends", "Facts and chat lines sent to the log, those that it had already too"
 )
@@ -37,7 +38,7 @@ RESYNCS = Counter("livecart_resyncs", "Rooms whose viewers were told to replace 
 RECOVERIES = Counter("livecart_recoveries", "Hellos with `since`", ["outcome"])
 FAN_OUT = Histogram(
     "livecart_fan_out_seconds",
-    "Time to write one batch to every socket of a room",
+    "From the first to the last socket of a room that a batch is written to",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
 )
 

@@ -128,16 +128,13 @@ class Socket(Protocol):
     heard_at: float  # loop time of the last byte from the client
 
     def write(self, frame: bytes) -> None:
-        """Write one or more ready frames; never blocks, does nothing once closing."""
+        """Write one or more ready frames; never blocks, does nothing once closing.
+
+        When the kernel does not take all of it, `Ear.stalled` is called a moment later.
+        """
 
     def write_apart(self, frames: bytes) -> None:
-        """Write a snapshot, whose bytes do not count against the bound until they are taken."""
-
-    def bound(self, bytes_max: int) -> None:
-        """Have `Ear.choked` called, a moment later, when more written bytes than this wait.
-
-        Beside them a snapshot may wait, the newest one, for a minute.
-        """
+        """Write a snapshot; `Ear.choked` is called when it is not taken within a minute."""
 
     def waiting_bytes(self) -> int:
         """Return how many written bytes the kernel has not taken yet."""
@@ -153,13 +150,19 @@ class Socket(Protocol):
 
 
 class Ear(Protocol):
-    """What a socket calls (`streams.session.Session`); neither call may raise."""
+    """What a socket calls (`streams.session.Session`); no call may raise."""
 
     def received(self, payload: bytes, binary: bool) -> None:
         """Take one whole message."""
 
+    def stalled(self) -> None:
+        """Written bytes wait for the peer."""
+
+    def drained(self) -> None:
+        """None wait any more."""
+
     def choked(self) -> None:
-        """More bytes wait for the peer than the socket's bound."""
+        """A snapshot waits for too long."""
 
     def lost(self) -> None:
         """The connection is gone."""

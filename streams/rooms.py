@@ -21,7 +21,7 @@ from streams.conflated import Conflated
 from streams.lanes import Lanes
 from streams.log import EventLog, Logged, Position, tag_of
 from streams.memory import Memory
-from streams.metrics import FAN_OUT, RESYNCS, Meter
+from streams.metrics import RESYNCS, Meter
 from streams.pace import Rate
 from streams.ports import Caller, Refused, RoomSource
 from streams.protocol import ChatEvent, Main, Since
@@ -47,7 +47,7 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     hello_deadline_ms: int = 5_000
     tick_ms: int = 100
     queue_bytes_max: int = 256 * 1024
-    conflate_above_bytes: int = 4 * 1024  # conflated values wait while a socket has more waiting
+    queues_bytes_max: int = 256 * 2**20  # for all connections of the process
     # Of each sequence of a room, what is kept in memory for those who come back: as many entries as
     # the log keeps, within these bounds. With frames and objects an entry takes about 700 bytes and
     # three times its payload: 16 MB a sequence at the most, 2 MB where the log is full of chat.
@@ -85,7 +85,7 @@ class Room:
         self.tag = tag_of(stream_id)
         self.sessions: dict[Session, None] = {}  # welcomed
         self.due: dict[Session, None] = {}  # those of them that wait for a `resync`
-        self.lanes = Lanes(limits.conflate_above_bytes)
+        self.lanes = Lanes()
         self.conflated = Conflated(self.lanes)
         self.snapshots = Snapshots(self)
         self.talk = Talk(around.log, stream_id, around.tasks)
@@ -151,6 +151,11 @@ class Room:
         for session in self.users.get(user, ()):
             if session is not exclude:
                 session.whisper(ready)
+
+    def close(self) -> None:
+        """End what is under way here."""
+        self.conflated.close()
+        self.lanes.close()
 
     # --- the log --------------------------------------------------------------------------------
 
@@ -270,8 +275,12 @@ class Room:
         unsettled = self.fact_n < 0
         follows = all(self._follows(entry, fresh) for entry in entries)
         if fresh and len(self.lanes):
-            with FAN_OUT.time():
-                self.lanes.pour(fresh)
+            main = [ready for ready in fresh if isinstance(ready.event, Main)]
+            chat = fresh if not main else [r for r in fresh if not isinstance(r.event, Main)]
+            if main:
+                self.lanes.pour(main)
+            if chat:
+                self.lanes.pour_chat(chat, self.cseq)
             self.around.meter.messages_out += len(self.lanes) * len(fresh)
         self.around.meter.delivered += len(fresh)
         if unsettled and self.fact_n > 1 and self.users:
@@ -332,6 +341,7 @@ class Room:
         self.epoch, self.seq, self.cseq = position.epoch, position.seq, position.cseq
         self.fact_n = position.fact_n
         self._head = None
+        self.lanes.forget_chat()  # of the epoch that was lost
         self._main.clear()
         self._chat.clear()
         for entry in entries:

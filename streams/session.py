@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from streams import codec
+from streams.backlog import Backlog
 from streams.codec import Malformed, NotAMessage, Ready
 from streams.codes import HELLO_CLOSE, Close, Code
 from streams.pace import Kind
@@ -89,6 +91,7 @@ class Session:
         "_hub",
         "_out",
         "_renewing",
+        "backlog",
         "client",
         "closed",
         "expires_s",
@@ -110,7 +113,6 @@ class Session:
     ) -> None:
         self._hub = hub
         self.socket = socket
-        socket.bound(hub.limits.queue_bytes_max)
         self.stream_id = stream_id
         self.header_token = header_token  # dropped once hello was read
         self.client = client  # the address that it counts for
@@ -127,6 +129,7 @@ class Session:
         self._early: list[AnyCommand | Malformed] = []  # pipelined behind hello
         self._renewing = False
         self._haste = 0  # commands in a row that came too early
+        self.backlog: Backlog | None = None  # while the socket takes no more
         self._out: list[bytes] | None = None  # replies of this turn of the loop, not written yet
 
     # --- the socket's side (ports.Ear) --------------------------------------------------------
@@ -154,13 +157,38 @@ class Session:
         else:
             self.close(Close.TOO_MANY, "too many commands before welcome")
 
+    def stalled(self) -> None:
+        """The socket takes no more: what comes from now on waits in its lanes."""
+        if self.closed or self.backlog is not None:
+            return
+        room = self.room
+        newest = {} if room is None else room.lanes.newest
+        self.backlog = Backlog(newest, self.socket.binary, self._hub.backlogs.account)
+        self._hub.backlogs.add(self)
+        if room is not None:
+            room.lanes.stall(self)
+
+    def drained(self) -> None:
+        """The socket takes more."""
+        backlog = self.backlog
+        if backlog is None:
+            return
+        while frames := backlog.portion():
+            self.socket.write(frames)
+            if self.socket.waiting_bytes():
+                return
+        self._end_backlog()
+        if self.room is not None:
+            self.room.lanes.go_on(self)
+
     def choked(self) -> None:
-        """The client does not take what it is sent: it may come back with `since`."""
+        """The client does not take its snapshot: it may come back with `since`."""
         self.close(Close.SLOW, "slow consumer")
 
     def lost(self) -> None:
         """The connection is gone."""
         self.closed = True
+        self._end_backlog()
         self._hub.forget(self)
 
     # --- a handler's side (ports.Caller) ------------------------------------------------------
@@ -195,8 +223,13 @@ class Session:
         """End the connection; what was written before still goes out."""
         if self.closed:
             return
-        self.flush()
         self.closed = True
+        if code is not Close.SLOW:
+            before = b"" if self.backlog is None else self.backlog.rest()
+            if last := b"".join([before, *(self._out or ())]):
+                self.socket.write(last)
+        self._out = None
+        self._end_backlog()
         self._hub.meter.closed[int(code)] += 1
         self.socket.close(code, reason)
         self._hub.forget(self)
@@ -228,9 +261,15 @@ class Session:
         held, self.held = self.held, []
         msgpack = self.socket.binary
         self.flush()
+        if self.socket.waiting_bytes() > self._hub.limits.queue_bytes_max:
+            self.close(Close.SLOW, "a snapshot waits already")
+            return
         self._hub.meter.messages_out += 1
+        before = b"" if self.backlog is None else self.backlog.rest()
         # At once: the first live event is, too.
-        self.socket.write_apart(b"".join([frames, *(ready.frame(msgpack) for ready in held)]))
+        self.socket.write_apart(
+            b"".join([before, frames, *(ready.frame(msgpack) for ready in held)])
+        )
 
     def learn(self, standing: Standing) -> None:
         """Take the user's standing as it was read; what was said meanwhile is newer."""
@@ -406,9 +445,35 @@ class Session:
     def flush(self) -> None:
         """Write what this turn gathered."""
         out, self._out = self._out, None
-        if out is None or self.closed:
-            return
-        self.socket.write(out[0] if len(out) == 1 else b"".join(out))
+        if out is not None and not self.closed:
+            self.queue(out[0] if len(out) == 1 else b"".join(out))
+
+    # --- the lanes' side (lanes.Listener) -----------------------------------------------------
+
+    def queue(self, frames: bytes) -> None:
+        """Send frames as soon as the socket takes them."""
+        if self.backlog is None:
+            self.socket.write(frames)
+        else:
+            self.backlog.put(frames)
+            self._hub.backlogs.judge(self)
+
+    def queue_chat(self, frames: bytes, cseq: int) -> None:
+        """Send chat after what matters more; it may be shed."""
+        if self.backlog is not None:
+            self.backlog.put_chat(frames, cseq)
+            self._hub.backlogs.judge(self)
+
+    def queue_newest(self, slots: Sequence[str]) -> None:
+        """Send conflated values, as they are by then."""
+        if self.backlog is not None:
+            self.backlog.put_newest(slots)
+
+    def _end_backlog(self) -> None:
+        if self.backlog is not None:
+            self.backlog.drop()
+            self.backlog = None
+            self._hub.backlogs.discard(self)
 
 
 def guest() -> Identity:

@@ -48,15 +48,14 @@ class Upkeep:
             now_s = loop.time()
             hub.wheel.tick(now_s, hub.clock.now_ms())
             for room in list(hub.rooms.values()):
-                room.lanes.relieve()
                 empty = room.empty_since
                 if empty is not None and now_s - empty > hub.limits.room_linger_s:
                     hub.close_room(room)
             if now_s >= metrics_at:
                 metrics_at = now_s + METRICS_EVERY_S
                 hub.meter.flush(len(hub.sessions), len(hub.rooms))
-                waiting = sum(session.socket.waiting_bytes() for session in hub.sessions)
-                WAITING_BYTES.set(waiting)
+                written = sum(session.socket.waiting_bytes() for session in hub.sessions)
+                WAITING_BYTES.set(written + hub.backlogs.account.bytes)
                 MEMORY_BYTES.set(sum(room.memory_bytes() for room in hub.rooms.values()))
 
     async def _check_heads(self) -> None:

@@ -125,6 +125,8 @@ class Greeter:
         msgpack = session.socket.binary
         values = [*room.conflated.newer_stock(snapshot.state.offers), *room.conflated.totals()]
         frames = [first, *(ready.frame(msgpack) for ready in (*events, *values))]
+        if session.live:  # chat that is on its way to it is of before this
+            room.lanes.settle()
         session.show(b"".join(frames))
         if not session.closed:
             room.join(session)

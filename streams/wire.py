@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,9 +38,15 @@ if TYPE_CHECKING:
     from streams.ports import Ear, Front
 
 CLOSE_TIMEOUT_S = 5.0  # for the peer to take what was written and to close its side
+UNSENT_BYTES_MAX = 16 * 1024  # in the kernel, beside what is on its way and not acknowledged yet
 APART_WITHIN_S = 60.0  # for the peer to take a snapshot; three times a heartbeat
 REASON_BYTES_MAX = 123  # RFC 6455: a control frame has 125 bytes, the code takes two
 PROTOCOL_ERROR = 1002
+
+#: Linux' own; elsewhere the kernel takes what it likes, and urgent frames wait behind it.
+_NOTSENT_LOWAT: int | None = (
+    getattr(socket, "TCP_NOTSENT_LOWAT", 25) if sys.platform == "linux" else None
+)
 
 _PING = bytes((0x89, 0))
 _BINARY, _PONG = 0x82, 0x8A
@@ -53,9 +60,7 @@ class Wire(asyncio.Protocol):
     """One viewer's connection; implements `ports.Socket`."""
 
     __slots__ = (
-        "_apart_bytes_max",
         "_app_state",
-        "_bytes_max",
         "_closer",
         "_connections",
         "_ear",
@@ -87,10 +92,6 @@ class Wire(asyncio.Protocol):
         self._over = False
         # Set while that wait lasts: aborts a peer that does not finish.
         self._closer: asyncio.TimerHandle | None = None
-        # How many written bytes may wait; more tell the ear.
-        self._bytes_max = 0
-        # The same while a snapshot drains, which does not count; None at other times.
-        self._apart_bytes_max: int | None = None
         # Set while a snapshot drains: tells the ear when that takes too long.
         self._patience: asyncio.TimerHandle | None = None
         self.binary = False
@@ -102,10 +103,13 @@ class Wire(asyncio.Protocol):
         """Take the socket over from uvicorn's HTTP protocol."""
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
-        # asyncio leaves Nagle's algorithm on for sockets that were made without naming TCP, as
-        # uvicorn makes its own; uvloop does not.
-        if isinstance(sock, TransportSocket) and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock is not None and sock.family != socket.AF_UNIX:
+            # asyncio leaves Nagle's algorithm on for sockets that were made without naming TCP, as
+            # uvicorn makes its own; uvloop does not.
+            if isinstance(sock, TransportSocket):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if _NOTSENT_LOWAT is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES_MAX)
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -138,18 +142,17 @@ class Wire(asyncio.Protocol):
         if self._closer is not None:
             self._closer.cancel()
             self._closer = None
-        self._count_all()
+        self._end_patience()
 
     def pause_writing(self) -> None:
-        """Tell the ear that too much waits; not now, since this comes in the middle of a write."""
-        if self._apart_bytes_max is None:
-            self._loop.call_soon(self._choke)
+        """Tell the ear that bytes wait; not now, since this comes in the middle of a write."""
+        self._loop.call_soon(self._stall)
 
     def resume_writing(self) -> None:
-        """Count every byte again: nothing waits any more, no snapshot either."""
-        self._count_all()
-        if not self._over:
-            self.bound(self._bytes_max)
+        """Tell the ear that nothing waits any more, no snapshot either."""
+        self._end_patience()
+        if self._ear is not None and not self._over:
+            self._ear.drained()
 
     def shutdown(self) -> None:
         """End the connection; called by uvicorn for each one when the server stops."""
@@ -161,31 +164,12 @@ class Wire(asyncio.Protocol):
         """Write one or more ready frames; does nothing once closing."""
         if not self._over:
             self._transport.write(frame)
-            if self._apart_bytes_max is not None:
-                self._judge()
 
     def write_apart(self, frames: bytes) -> None:
-        """Write a snapshot, however large: until it is taken it does not count against the bound.
-
-        The transport calls `resume_writing` only after it has paused, so it is made to pause now,
-        at the first byte that waits; until then the bound is judged at each write.
-        """
-        if self._over or self._transport.is_closing():
-            return
-        self._apart_bytes_max = self._bytes_max + len(frames)
-        self._transport.write(frames)
-        if not self._transport.get_write_buffer_size() or self._transport.is_closing():
-            self._apart_bytes_max = None
-            return
-        self._transport.set_write_buffer_limits(high=0, low=0)
-        if self._patience is None:
+        """Write a snapshot, however large, which is to be taken within APART_WITHIN_S."""
+        self.write(frames)
+        if self._patience is None and not self._over and self.waiting_bytes():
             self._patience = self._loop.call_later(APART_WITHIN_S, self._choke)
-        self._judge()  # what waited before counts
-
-    def bound(self, bytes_max: int) -> None:
-        """Have the ear told when more written bytes than this wait."""
-        self._bytes_max = bytes_max
-        self._transport.set_write_buffer_limits(high=bytes_max, low=0)
 
     def waiting_bytes(self) -> int:
         """Return how many written bytes the kernel has not taken yet."""
@@ -228,6 +212,7 @@ class Wire(asyncio.Protocol):
             self._finish()
             return
         self.binary = verdict.binary
+        self._transport.set_write_buffer_limits(high=0, low=0)  # told of every byte that waits
         self._ear = front.accept(self, verdict.stream_id, verdict.token, client)
 
     # --- frames ------------------------------------------------------------------------------
@@ -293,14 +278,11 @@ class Wire(asyncio.Protocol):
         self.close(code, reason)
         self._lose()
 
-    def _judge(self) -> None:
-        limit = self._apart_bytes_max
-        if limit is not None and self._transport.get_write_buffer_size() > limit:
-            self._apart_bytes_max = None  # told once
-            self._loop.call_soon(self._choke)
+    def _stall(self) -> None:
+        if self._ear is not None and not self._over and self.waiting_bytes():
+            self._ear.stalled()
 
-    def _count_all(self) -> None:
-        self._apart_bytes_max = None
+    def _end_patience(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None

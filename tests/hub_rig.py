@@ -53,7 +53,6 @@ class Screen:
         self.binary = binary
         self.heard_at = asyncio.get_running_loop().time()
         self.waiting = 0  # bytes that this client has not taken; the test sets it
-        self.waiting_max = 1 << 30
         self.events: list[Event] = []
         self.pings = 0
         self.closed_with: int | None = None
@@ -66,17 +65,11 @@ class Screen:
         """Read the frames at once."""
         if self.closed_with is None:
             self.events.extend(self._decode(payload) for payload in payloads(frame))
-            if self.waiting > self.waiting_max and self.ear is not None:
-                asyncio.get_running_loop().call_soon(self.ear.choked)
 
     def write_apart(self, frames: bytes) -> None:
         """Read the frames at once."""
         if self.closed_with is None:
             self.events.extend(self._decode(payload) for payload in payloads(frames))
-
-    def bound(self, bytes_max: int) -> None:
-        """Tell the ear when the test says that more waits."""
-        self.waiting_max = bytes_max
 
     def waiting_bytes(self) -> int:
         """Answer as the test has set."""
@@ -98,6 +91,18 @@ class Screen:
         self.close(1006)
 
     # --- the client
+
+    def sleep(self) -> None:
+        """Take nothing more."""
+        assert self.ear is not None
+        self.waiting = 1
+        self.ear.stalled()
+
+    def awake(self) -> None:
+        """Take all that waits."""
+        assert self.ear is not None
+        self.waiting = 0
+        self.ear.drained()
 
     def say(self, type_: str, **fields: Any) -> int:
         """Send a command and return its id."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,7 +22,7 @@ from streams import codec
 from streams.head import HEAD_BYTES_MAX, Head
 from streams.ports import Socket
 from streams.protocol import FRAME_BYTES_MAX, MSGPACK_SUBPROTOCOL
-from streams.wire import Wire
+from streams.wire import UNSENT_BYTES_MAX, Wire
 from tests.contract.wire_rig import Heard, Running, serving
 
 REQUEST = (
@@ -29,6 +31,7 @@ REQUEST = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 WAIT_S = 10.0
+SIOCOUTQNSD = 0x894B  # of Linux: how many bytes of a socket were not sent yet
 
 Test = Callable[[Running], Awaitable[None]]
 
@@ -304,22 +307,6 @@ def test_what_waits_is_written_before_the_end(run: Callable[[Test], None]) -> No
     run(test)
 
 
-def test_the_ear_is_told_when_too_much_waits(run: Callable[[Test], None]) -> None:
-    """Past its bound a socket says so, once, and not in the middle of the write."""
-
-    async def test(running: Running) -> None:
-        async with raw(running):
-            ear = running.front.ears[0]
-            ear.socket.bound(64 * 1024)
-            ear.socket.write(codec.frame(b"x" * 100, True))
-            assert ear.socket.waiting_bytes() == 0
-            ear.socket.write(codec.frame(b"x" * 20_000_000, True))
-            assert ear.chokes == 0
-            await running.until(lambda: ear.chokes == 1)
-
-    run(test)
-
-
 def narrow(wire: Socket) -> None:
     """Have the kernel take little of what is written, as it does for a client far away."""
     assert isinstance(wire, Wire)
@@ -327,60 +314,71 @@ def narrow(wire: Socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
 
-def test_a_snapshot_may_be_larger_than_the_bound(run: Callable[[Test], None]) -> None:
-    """A client that reads gets it whole, and what follows; then every byte counts again."""
+def test_the_ear_is_told_when_bytes_wait_and_when_none_do(run: Callable[[Test], None]) -> None:
+    """Once each time, and not in the middle of the write; a client that reads is no matter."""
+
+    async def test(running: Running) -> None:
+        async with raw(running) as (reader, _):
+            ear = running.front.ears[0]
+            ear.socket.write(codec.frame(b"x" * 100, True))
+            assert ear.socket.waiting_bytes() == 0
+            await reader.readexactly(102)
+            for times in (1, 2):
+                ear.socket.write(codec.frame(b"x" * 20_000_000, True))
+                assert ear.stalls == times - 1
+                await running.until(lambda times=times: ear.stalls == times)  # type: ignore[misc]
+                ear.socket.write(codec.frame(b"more", True))
+                await reader.readexactly(20_000_010 + 6)
+                await running.until(lambda times=times: ear.drains == times)  # type: ignore[misc]
+            assert ear.socket.waiting_bytes() == 0
+            assert (ear.stalls, ear.drains, ear.chokes) == (2, 2, 0)
+
+    run(test)
+
+
+def test_what_is_written_when_nothing_waits_any_more_is_watched_too(
+    run: Callable[[Test], None],
+) -> None:
+    """An ear that writes the next portion when the last one is out hears of that one, too."""
 
     async def test(running: Running) -> None:
         async with raw(running) as (reader, _):
             ear = running.front.ears[0]
             narrow(ear.socket)
-            ear.socket.bound(64 * 1024)
-            snapshot = codec.frame(b"x" * 1_000_000, True)
-            for _ in range(2):
-                ear.socket.write_apart(snapshot)
-                assert ear.socket.waiting_bytes() > 64 * 1024
-                ear.socket.write(codec.frame(b"live", True))
-                assert len(await reader.readexactly(len(snapshot) + 6)) == len(snapshot) + 6
-                await running.until(lambda: ear.socket.waiting_bytes() == 0)
-            assert ear.chokes == 0
-            ear.socket.write(snapshot)
-            await running.until(lambda: ear.chokes == 1)
+            portions = [codec.frame(bytes([n]) * 300_000, True) for n in range(20)]
+            total = sum(map(len, portions))
+
+            def next_portion() -> None:
+                ear.drains += 1
+                if portions:
+                    ear.socket.write(portions.pop(0))
+
+            ear.drained = next_portion  # type: ignore[method-assign]
+            ear.socket.write(portions.pop(0))
+            got = await reader.readexactly(total)
+            assert [got[n * 300_010 + 50] for n in range(20)] == list(range(20))
+            await running.until(lambda: not portions and not ear.socket.waiting_bytes())
 
     run(test)
 
 
-def test_beside_a_snapshot_the_bound_holds(run: Callable[[Test], None]) -> None:
-    """What is written behind a snapshot that nobody takes counts, but for what the kernel has."""
-
-    async def test(running: Running) -> None:
-        for behind in (True, False):
-            async with raw(running):
-                ear = running.front.ears[-1]
-                narrow(ear.socket)
-                ear.socket.bound(1_000_000)
-                if behind:
-                    ear.socket.write_apart(codec.frame(b"x" * 3_000_000, True))
-                written = 0
-                while not ear.chokes:
-                    ear.socket.write(codec.frame(b"x" * 50_000, True))
-                    written += 50_000
-                    await asyncio.sleep(0)
-                assert 1_000_000 <= written < 2_000_000
-
-    run(test)
-
-
-def test_a_second_snapshot_is_not_let_pile_up(run: Callable[[Test], None]) -> None:
-    """One snapshot may wait beside the bound, not one more for each loss."""
+def test_the_kernel_keeps_little_that_is_not_sent(run: Callable[[Test], None]) -> None:
+    """What matters is not stuck behind megabytes that a client has no room for."""
 
     async def test(running: Running) -> None:
         async with raw(running):
-            ear = running.front.ears[0]
-            narrow(ear.socket)
-            ear.socket.bound(64 * 1024)
-            for _ in range(2):
-                ear.socket.write_apart(codec.frame(b"x" * 3_000_000, True))
-            await running.until(lambda: ear.chokes == 1)
+            wire = running.front.ears[0].socket
+            assert isinstance(wire, Wire)
+            taken = 0
+            while not wire.waiting_bytes():  # until the client's own buffer is full, and ours
+                wire.write(codec.frame(b"x" * 1_000, True))
+                taken += 1_004
+                await asyncio.sleep(0)
+            sock = wire._transport.get_extra_info("socket")
+            unsent = fcntl.ioctl(sock.fileno(), SIOCOUTQNSD, b"\0" * 4)
+            assert (
+                int.from_bytes(unsent, sys.byteorder) <= 4 * UNSENT_BYTES_MAX
+            )  # it rounds up to its segments
 
     run(test)
 
@@ -396,7 +394,6 @@ def test_a_snapshot_that_nobody_takes_does_not_wait_for_good(
             reads, sleeps = running.front.ears
             narrow(sleeps.socket)
             for ear in (reads, sleeps):
-                ear.socket.bound(64 * 1024)
                 ear.socket.write_apart(codec.frame(b"x" * 3_000_000, True))
             await reader.readexactly(3_000_010)
             await running.until(lambda: sleeps.chokes == 1)

@@ -31,12 +31,22 @@ class Heard:
     peer: str
     messages: list[tuple[bytes, bool]] = field(default_factory=list)
     losses: int = 0
+    stalls: int = 0
+    drains: int = 0
     chokes: int = 0
 
     def received(self, payload: bytes, binary: bool) -> None:
         """Keep the message, then do what the test wants done."""
         self.messages.append((payload, binary))
         self.front.on_message(self, payload, binary)
+
+    def stalled(self) -> None:
+        """Count."""
+        self.stalls += 1
+
+    def drained(self) -> None:
+        """Count."""
+        self.drains += 1
 
     def choked(self) -> None:
         """Count."""
