@@ -33,6 +33,7 @@ from streams.protocol import (
     Bundle,
     Buy,
     Cancel,
+    ChatSlow,
     Event,
     Extend,
     Mute,
@@ -70,6 +71,9 @@ class Crowd(Protocol):
         self, stream_id: str, kind: ControlKind, user: str, until_ms: int | None = None
     ) -> None:
         """Mute, unmute or ban on all connections."""
+
+    def slow(self, stream_id: str, every_s: int) -> None:
+        """Let each user speak once in so many seconds."""
 
 
 class WireBuy(records.Buy):
@@ -173,6 +177,7 @@ class Commands:
             OfferPause: self._pause,
             OfferResume: self._resume,
             OfferRestock: self._restock,
+            ChatSlow: self._slow,
             Mute: self._mute,
             Unmute: self._unmute,
             Ban: self._ban,
@@ -329,6 +334,17 @@ class Commands:
         offer = await self._offer(caller, command.offer)
         done(await self._changes.restock(offer.id, command.key, command.add))
         return Ok(re=command.id)
+
+    async def _slow(self, caller: Caller, command: ChatSlow) -> Event:
+        await self._hosted(caller)
+        await self.slow_chat(caller.stream_id, command.every_s)
+        return Ok(re=command.id)
+
+    async def slow_chat(self, stream: str, every_s: int) -> None:
+        """Let each user of a stream speak once in so many seconds; 0: as they like."""
+        await self._catalog.slow_chat(stream, every_s)
+        if self._crowd is not None:
+            self._crowd.slow(stream, every_s)
 
     async def _mute(self, caller: Caller, command: Mute) -> Event:
         await self._hosted(caller)

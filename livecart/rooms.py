@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
 
 from livecart import views
@@ -54,6 +54,10 @@ class Rooms:
     async def standing(self, stream_id: str, user: str) -> Standing:
         """Return whether the user is muted or banned."""
         return await _or_retry(self._standings.get((stream_id, user))) or NO_STANDING
+
+    async def peaks(self, viewers: Mapping[str, int]) -> None:
+        """Keep how many viewers streams have, where that is more than ever."""
+        await _or_retry(self._catalog.note_peaks(viewers))
 
     async def stream_of(self, offer: str) -> str | None:
         """Return the stream of an offer, None when there is no such offer."""

@@ -60,11 +60,16 @@ class ControlNote(msgspec.Struct, tag="control", frozen=True):
     until_ms: int | None = None
 
 
+class SlowNote(msgspec.Struct, tag="slow", frozen=True):
+    stream: str
+    every_s: int
+
+
 class LostNote(msgspec.Struct, tag="lost", frozen=True):
     """Notes of this tag were dropped by their sender."""
 
 
-Note = StockNote | ReactionsNote | OrdersNote | ControlNote | LostNote
+Note = StockNote | ReactionsNote | OrdersNote | ControlNote | SlowNote | LostNote
 
 
 class _Envelope(msgspec.Struct, array_like=True, frozen=True):

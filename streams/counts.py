@@ -1,8 +1,9 @@
 """Numbers that hubs share through Redis: who is present, and the totals of reactions.
 
-Owns the keys `{log:NN}:<stream>:present` and `…:reactions` and their scripts. A count is a lease,
-so a hub that was killed is forgotten within `lease_ms`. Must never know a session. Called by hub.
-Every method raises `Refused(RETRY)` when Redis is away.
+Owns the keys `{log:NN}:<stream>:present`, `…:users:<hub>` and `…:reactions` and their scripts. A
+count is a lease, so a hub that was killed is forgotten within `lease_ms`. Must never know a
+session. Called by hub, and by the call that shows a host his audience. Every method raises
+`Refused(RETRY)` when Redis is away.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from streams.log import KEYS_PER_CALL_MAX, tag_of
 
 RETENTION_MS = 24 * 3600 * 1000
 CALL_TIMEOUT_S = 1.0
+USERS_LEASE_MS = 10_000
+USERS_PER_CALL_MAX = 4_000  # Lua hands over fewer than 8,000 values at once
 
 
 class Counts:
@@ -28,6 +31,8 @@ class Counts:
         self._lease_ms = lease_ms
         self._presence = Script("presence", prelude=False)
         self._react = Script("react", prelude=False)
+        self._users = Script("users", prelude=False)
+        self._audience = Script("audience", prelude=False)
 
     async def close(self) -> None:
         """Wait for the calls under way; before the client is closed."""
@@ -43,6 +48,21 @@ class Counts:
             args += [count for _, count in part]
             sums += cast("list[int]", await self._caller.script(self._presence, keys, args))
         return sums
+
+    async def tell_users(self, stream_id: str, users: Sequence[str]) -> None:
+        """Say who is in a stream on this hub; it is believed for USERS_LEASE_MS."""
+        key = f"{tag_of(stream_id)}:{stream_id}:users:{self._hub_id}"
+        for start in range(0, max(1, len(users)), USERS_PER_CALL_MAX):
+            part = users[start : start + USERS_PER_CALL_MAX]
+            args: list[Arg] = [USERS_LEASE_MS, "more" if start else "new", *part]
+            await self._caller.script(self._users, [key], args)
+
+    async def audience(self, stream_id: str) -> tuple[int, int]:
+        """Return the connections of a stream on all hubs, and about how many users they are."""
+        key = f"{tag_of(stream_id)}:{stream_id}"
+        reply = await self._caller.script(self._audience, [f"{key}:present"], [f"{key}:users:"])
+        viewers, users = cast("list[int]", reply)
+        return viewers, users
 
     async def react(self, stream_id: str, kinds: Sequence[tuple[str, int, int]]) -> dict[str, int]:
         """Add reactions (kind, total known here, how many); return the totals of all hubs."""

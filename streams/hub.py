@@ -24,6 +24,7 @@ from streams.bus import (
     Note,
     OrdersNote,
     ReactionsNote,
+    SlowNote,
     StockNote,
 )
 from streams.clock import RedisClock
@@ -94,7 +95,7 @@ class Hub:
         self.tail = Tail(redis, self)
         self.counts = Counts(redis, bus.hub_id, self.limits.presence_lease_ms)
         self._doorkeeper = doorkeeper
-        self._source = source
+        self.source = source
         self._around = Surroundings(
             log, source, clock, self.limits, self.tasks, self.meter, self._resync
         )
@@ -182,7 +183,11 @@ class Hub:
 
     def wait_ms(self, user: str, kind: Kind) -> int:
         """Count a user's command; return 0, or for how long it comes too early."""
-        return self.pace.wait_ms(user, kind, asyncio.get_running_loop().time())
+        return self.pace.wait_ms(user, kind, self.now_s())
+
+    def now_s(self) -> float:
+        """Return the time that bounds are counted by."""
+        return asyncio.get_running_loop().time()
 
     def flush_soon(self, session: Session) -> None:
         """Have a connection's replies written at the end of this turn of the loop."""
@@ -250,7 +255,7 @@ class Hub:
         return await asyncio.shield(opening)
 
     async def _open(self, stream_id: str) -> Room:
-        state = await self._source.room(stream_id)
+        state = await self.source.room(stream_id)
         if state is None:  # before any key is touched: made-up ids leave nothing in Redis
             raise Refused(Code.NOT_FOUND)
         room = Room(self._around, stream_id, state.stream.shop)
@@ -319,6 +324,12 @@ class Hub:
         self._control(self.rooms.get(stream_id), kind, user, until_ms)
         self.bus.publish(tag_of(stream_id), ControlNote(stream_id, kind, user, until_ms))
 
+    def slow(self, stream_id: str, every_s: int) -> None:
+        """Let each user of a stream speak once in so many seconds; 0: as they like."""
+        if (room := self.rooms.get(stream_id)) is not None:
+            room.slow(every_s)
+        self.bus.publish(tag_of(stream_id), SlowNote(stream_id, every_s))
+
     def _put_stock(self, room: Room | None, offer_id: str, left: int, version: int) -> None:
         if room is not None and room.conflated.put_stock(offer_id, left, version):
             room.changed = True
@@ -370,6 +381,8 @@ class Hub:
             return
         if isinstance(note, StockNote):
             self._put_stock(room, note.offer, note.left, note.version)
+        elif isinstance(note, SlowNote):
+            room.slow(note.every_s)
         elif isinstance(note, ReactionsNote):
             room.conflated.put_reactions(note.counts)
         elif isinstance(note, OrdersNote):

@@ -7,7 +7,7 @@ socket. Nothing here does I/O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -91,6 +91,9 @@ class RoomSource(Protocol):
 
     async def standing(self, stream_id: str, user: str) -> Standing:
         """Return whether the user is muted or banned (batched inside)."""
+
+    async def peaks(self, viewers: Mapping[str, int]) -> None:
+        """Keep how many viewers these streams have at once, where that is more than ever."""
 
 
 class Caller(Protocol):

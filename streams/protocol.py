@@ -44,6 +44,7 @@ Language = Annotated[str, Meta(max_length=35, pattern=r"^[A-Za-z0-9-]+\Z")]
 Extends = Annotated[int, Meta(ge=0, le=10)]
 Version = Annotated[int, Meta(ge=1, le=INT_MAX)]
 Gtin = Annotated[str, Meta(pattern=r"^[0-9]{8,14}\Z")]
+ChatEveryS = Annotated[int, Meta(ge=0, le=3_600)]
 ChatText = Annotated[str, Meta(min_length=1, max_length=300, pattern=TEXT)]
 Ticket = Annotated[str, Meta(max_length=TOKEN_BYTES_MAX, pattern=LINE)]
 # For the specs alone: who judges tokens judges their length too, wherever they were sent.
@@ -78,6 +79,8 @@ class Stream(Shape, kw_only=True):
     ended_at: int | None = None
     playback_url: str | None = None
     language: str | None = None
+    chat_every_s: int | None = None  # slow mode: seconds between a user's messages; absent: none
+    peak_viewers: int | None = None  # connections at once, guests included; absent: nobody came
 
 
 class Product(Shape, kw_only=True):
@@ -306,6 +309,12 @@ class OfferRestock(Command, tag="offer.restock", kw_only=True):
     key: Key
 
 
+class ChatSlow(Command, tag="chat.slow", kw_only=True):
+    """Slow mode: let each user speak once in so many seconds; 0 ends it."""
+
+    every_s: ChatEveryS
+
+
 class Mute(Command, tag="mute", kw_only=True):
     user: Id
 
@@ -343,6 +352,7 @@ AnyCommand = (
     | Mute
     | Unmute
     | Ban
+    | ChatSlow
     | ChatRemove
 )
 #: Each command's class by its `type`.
@@ -359,6 +369,7 @@ HOST_COMMANDS = (
     Mute,
     Unmute,
     Ban,
+    ChatSlow,
     ChatRemove,
 )
 

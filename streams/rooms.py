@@ -22,7 +22,7 @@ from streams.lanes import Lanes
 from streams.log import EventLog, Logged, Position, tag_of
 from streams.memory import Memory
 from streams.metrics import RESYNCS, Meter
-from streams.pace import Rate
+from streams.pace import Bucket, Rate
 from streams.ports import Caller, Refused, RoomSource
 from streams.protocol import ChatEvent, Main, Since
 from streams.session import Session
@@ -57,6 +57,7 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     room_linger_s: float = 5.0  # how long a room without connections is kept
     presence_every_s: float = 0.5  # with the lease below: right within 2 s after a hub was killed
     presence_lease_ms: int = 1_400
+    audience_every_s: float = 1.0  # with it, users and peaks are told
     heads_every_s: float = 1.0
     reactions_every_s: float = 0.5
     snapshot_age_s: float = 1.0  # an older one is read again for the next newcomer
@@ -99,6 +100,11 @@ class Room:
         self.others = 0  # viewers on other hubs
         self.users: dict[str, tuple[Session, ...]] = {}  # who hears a user's private events
         self.empty_since: float | None = asyncio.get_running_loop().time()
+        self.chat_turns: Bucket | None = None  # while the chat is slow: whose turn it is not yet
+        self._chat_every_s = 0
+        self._slowed_at = 0.0  # loop time; of a snapshot read before, the word on it is old
+        self.peak = 0  # viewers at once, as far as it is kept
+        self.told_users_at = 0.0  # loop time; 0: who is here has changed since it was told
         self._head: Position | None = None  # of the log, when it was last looked at
         entries_max, bytes_max = limits.memory_entries_max, limits.memory_bytes_max
         self._main = Memory(min(kept.main_entries_max, entries_max), bytes_max)
@@ -116,6 +122,7 @@ class Room:
         session.room = self
         user = session.identity.sub
         self.users[user] = (*self.users.get(user, ()), session)
+        self.told_users_at = 0.0
         self.empty_since = None
 
     def join(self, session: Session) -> None:
@@ -132,6 +139,7 @@ class Room:
             self.users[session.identity.sub] = rest
         else:
             self.users.pop(session.identity.sub, None)
+            self.told_users_at = 0.0
         self.sessions.pop(session, None)
         self.due.pop(session, None)
         self.lanes.discard(session)
@@ -141,6 +149,13 @@ class Room:
     def viewers(self) -> int:
         """Return the connections of this stream on all hubs."""
         return self.others + len(self.sessions)
+
+    def slow(self, every_s: int, read_at: float | None = None) -> None:
+        """Let each user speak once in so many seconds; `read_at`: when that began to be read."""
+        if every_s == self._chat_every_s or (read_at is not None and read_at < self._slowed_at):
+            return
+        self._chat_every_s, self._slowed_at = every_s, asyncio.get_running_loop().time()
+        self.chat_turns = Bucket(Rate(1 / every_s, 1)) if every_s else None
 
     def react(self, kind: str, n: int) -> None:
         """Count a viewer's reactions."""

@@ -396,8 +396,17 @@ class Session:
     def _chat(self, command: Chat) -> None:
         if self.muted_until_ms > self._hub.clock.now_ms():
             self.reject(command.id, Refused(Code.MUTED))
-        elif self.room is not None:
+        elif self.room is not None and self._has_turn(command.id, self.room):
             self.room.talk.say(self, command, self._hub.clock.now_ms())
+
+    def _has_turn(self, re: int, room: Room) -> bool:
+        """Tell whether it is this user's turn in slow mode, which hosts are not bound by."""
+        if room.chat_turns is None or self._hosts():
+            return True
+        wait_ms = room.chat_turns.wait_ms(self.identity.sub, self._hub.now_s())
+        if wait_ms:
+            self.reject(re, Refused(Code.RATE_LIMITED, "Slow mode.", retry_after_ms=wait_ms))
+        return not wait_ms
 
     def _remove(self, command: ChatRemove) -> None:
         if self.room is not None:

@@ -85,6 +85,7 @@ class Snapshots:
                     continue
                 took_s = loop.time() - began
                 self._newest = Snapshot(life, epoch, seq, cseq, state, began, took_s)
+                room.slow(state.stream.chat_every_s or 0, began)
                 return self._newest
             raise Refused(Code.RETRY)
         except BaseException:

@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from streams.bus import ReactionsNote
+from streams.counts import USERS_LEASE_MS
 from streams.metrics import MEMORY_BYTES, WAITING_BYTES
 from streams.ports import Refused
 from streams.tasks import Tasks
@@ -31,6 +32,7 @@ class Upkeep:
         tasks.keep(self._check_heads, "heads")
         tasks.keep(self._count_viewers, "presence")
         tasks.keep(self._count_reactions, "reactions")
+        tasks.keep(self._tell_audience, "audience")
 
     async def resign(self) -> None:
         """Give up this hub's leases, so that its viewers are not counted a moment longer."""
@@ -92,6 +94,31 @@ class Upkeep:
             for room in hub.rooms.values():
                 room.conflated.put_viewers(room.viewers(), loop.time())
             await asyncio.sleep(hub.limits.presence_every_s)
+
+    async def _tell_audience(self) -> None:
+        """Say who is here, for whoever asks how many users there are; and keep the peaks."""
+        hub, loop = self._hub, asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(hub.limits.audience_every_s)
+            peaks: dict[str, int] = {}
+            for room in list(hub.rooms.values()):
+                if (viewers := room.viewers()) > room.peak:
+                    peaks[room.stream_id] = viewers
+                if room.users and loop.time() - room.told_users_at > USERS_LEASE_MS / 2000:
+                    room.told_users_at = loop.time()
+                    try:
+                        await hub.counts.tell_users(room.stream_id, list(room.users))
+                    except Refused:
+                        room.told_users_at = 0.0
+                        break
+            if peaks:
+                try:
+                    await hub.source.peaks(peaks)
+                except Refused:
+                    continue  # the next time
+                for stream_id, viewers in peaks.items():
+                    if stream_id in hub.rooms:
+                        hub.rooms[stream_id].peak = viewers
 
     async def _count_reactions(self) -> None:
         hub = self._hub

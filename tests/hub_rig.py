@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +41,13 @@ from streams.protocol import (
 from streams.rooms import HubLimits
 
 WAIT_S = 10.0  # for a condition that a working hub meets in milliseconds
-QUICK = HubLimits(heads_every_s=0.1, presence_every_s=0.1, reactions_every_s=0.05, tick_ms=20)
+QUICK = HubLimits(
+    heads_every_s=0.1,
+    presence_every_s=0.1,
+    audience_every_s=0.1,
+    reactions_every_s=0.05,
+    tick_ms=20,
+)
 
 Event = dict[str, Any]
 
@@ -176,6 +182,8 @@ class Truth:
     fact_n: int | None = None
     own: dict[str, list[Order]] = field(default_factory=dict)
     standings: dict[str, Standing] = field(default_factory=dict)
+    peak: dict[str, int] = field(default_factory=dict)
+    chat_every_s: int | None = None
     away: bool = False
     reads: int = 0
     gate: asyncio.Event | None = None  # when set to an event, readings of the room wait for it
@@ -185,7 +193,13 @@ class Truth:
         self.reads += 1
         self._look()
         state = RoomState(
-            stream=Stream(id=stream_id, shop="shop", title="A show", status="live"),
+            stream=Stream(
+                id=stream_id,
+                shop="shop",
+                title="A show",
+                status="live",
+                chat_every_s=self.chat_every_s,
+            ),
             pins=[],
             offers=list(self.offers),
             fact_n=self.fact_n,
@@ -193,6 +207,12 @@ class Truth:
         if self.gate is not None:
             await self.gate.wait()
         return state if stream_id == self.stream_id else None
+
+    async def peaks(self, viewers: Mapping[str, int]) -> None:
+        """Keep the most."""
+        self._look()
+        for stream_id, count in viewers.items():
+            self.peak[stream_id] = max(count, self.peak.get(stream_id, 0))
 
     async def orders(self, stream_id: str, viewer: str) -> list[Order]:
         """Return the viewer's orders."""

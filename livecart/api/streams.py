@@ -14,6 +14,7 @@ from streams.codes import Code
 from streams.ports import Refused
 from streams.protocol import (
     PINS_MAX,
+    ChatEveryS,
     Id,
     Language,
     Pin,
@@ -32,6 +33,20 @@ class NewStream(msgspec.Struct, kw_only=True):
     starts_at: TimeMs | None = None
     playback_url: Url | None = None
     language: Language | None = None
+
+
+class StreamRevision(msgspec.Struct, kw_only=True):
+    """What is to change."""
+
+    chat_every_s: ChatEveryS | None = None  # slow mode; 0 ends it
+
+
+class Audience(msgspec.Struct, kw_only=True):
+    """Who is there now, and how many there were at most."""
+
+    viewers: int  # connections, guests included
+    users: int  # about: within 2 percent, each guest one
+    peak_viewers: int
 
 
 class NewPin(msgspec.Struct, kw_only=True):
@@ -81,6 +96,23 @@ async def listed(call: Call) -> dict[str, Any]:
 async def show(call: Call) -> Stream:
     """Show a stream."""
     return await _shown(call, call.id())
+
+
+async def revise(call: Call, body: StreamRevision) -> Stream:
+    """Change how the chat goes."""
+    stream, _ = await hosted_stream(call)
+    if body.chat_every_s is not None:
+        await call.services.commands.slow_chat(stream, body.chat_every_s)
+    return await _shown(call, stream)
+
+
+async def audience(call: Call) -> Audience:
+    """Say who is there, on all processes."""
+    id_, _ = await hosted_stream(call)
+    stream = await _shown(call, id_)
+    viewers, users = await call.services.hub.counts.audience(id_)
+    peak = max(stream.peak_viewers or 0, viewers)
+    return Audience(viewers=viewers, users=min(users, viewers), peak_viewers=peak)
 
 
 async def start(call: Call) -> Stream:
@@ -148,6 +180,15 @@ OPERATIONS = (
     Operation(
         method="GET", path="/v1/streams/{id}", handle=show, who="anyone",
         summary="Show a stream", result=Stream, refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="PATCH", path="/v1/streams/{id}", handle=revise, who="host",
+        summary="Change a stream's slow mode", body=StreamRevision, result=Stream,
+        refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="GET", path="/v1/streams/{id}/audience", handle=audience, who="host",
+        summary="Show who is there", result=Audience, refusals=(Code.NOT_FOUND,),
     ),
     Operation(
         method="POST", path="/v1/streams/{id}/start", handle=start, who="host",

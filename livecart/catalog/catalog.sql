@@ -6,14 +6,16 @@ values ($1, $2, $3, from_ms($4), $5, $6)
 -- name: streams_by_id
 -- Streams, in any order.
 select id, shop, title, status, ms(starts_at) as starts_at, ms(started_at) as started_at,
-       ms(ended_at) as ended_at, playback_url, language
+       ms(ended_at) as ended_at, playback_url, language,
+       nullif(chat_every_s, 0) as chat_every_s, nullif(peak_viewers, 0) as peak_viewers
   from streams where id = any ($1::text[])
 
 -- name: streams_page
 -- A page of streams, newest first; null filters do not filter. $1 shop, $2 status, $3 before id,
 -- $4 limit.
 select id, shop, title, status, ms(starts_at) as starts_at, ms(started_at) as started_at,
-       ms(ended_at) as ended_at, playback_url, language
+       ms(ended_at) as ended_at, playback_url, language,
+       nullif(chat_every_s, 0) as chat_every_s, nullif(peak_viewers, 0) as peak_viewers
   from streams
  where ($1::text is null or shop = $1)
    and ($2::text is null or status = $2)
@@ -59,7 +61,9 @@ select id from pins where id = $1 and stream = $2 and unpinned_at is null
 select jsonb_build_object(
          'id', s.id, 'shop', s.shop, 'title', s.title, 'status', s.status,
          'starts_at', ms(s.starts_at), 'started_at', ms(s.started_at), 'ended_at', ms(s.ended_at),
-         'playback_url', s.playback_url, 'language', s.language)::text as stream,
+         'playback_url', s.playback_url, 'language', s.language,
+         'chat_every_s', nullif(s.chat_every_s, 0),
+         'peak_viewers', nullif(s.peak_viewers, 0))::text as stream,
        (select jsonb_agg(jsonb_build_object('id', x.id, 'product', x.product, 'offer', x.offer,
                                             'media_at', x.media_at) order by x.n desc)
           from pins x where x.stream = s.id and x.unpinned_at is null)::text as pins,
@@ -90,6 +94,16 @@ select viewer, banned,
 -- name: banned
 -- Who is banned from a stream.
 select viewer from standings where stream = $1 and banned limit 10000
+
+-- name: slow_chat
+-- Slow mode of a stream; 0: none.
+update streams set chat_every_s = $2 where id = $1
+
+-- name: note_peaks
+-- The most viewers so far of these streams: two parallel arrays.
+update streams s set peak_viewers = x.viewers
+  from unnest($1::text[], $2::integer[]) as x (id, viewers)
+ where s.id = x.id and s.peak_viewers < x.viewers
 
 -- name: mute
 -- Mute until unmuted.

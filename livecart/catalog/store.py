@@ -7,7 +7,7 @@ the announcer. Raises `LedgerAway` as the ledger does, whose pool it shares.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -189,6 +189,14 @@ class Catalog:
     async def banned(self, stream: str) -> frozenset[str]:
         """Return who is banned from a stream."""
         return frozenset(row["viewer"] for row in await self._rows(SQL["banned"], stream))
+
+    async def slow_chat(self, stream: str, every_s: int) -> None:
+        """Let each user speak once in so many seconds; 0: as they like."""
+        await self._rows(SQL["slow_chat"], stream, every_s)
+
+    async def note_peaks(self, viewers: Mapping[str, int]) -> None:
+        """Keep how many viewers streams have, where that is more than they ever had."""
+        await self._rows(SQL["note_peaks"], list(viewers), list(viewers.values()))
 
     async def mute(self, stream: str, viewer: str) -> None:
         """Mute a viewer until unmuted."""

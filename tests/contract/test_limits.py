@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from livecart.settings import SettingsError, load
-from tests.contract.http_rig import SECRET, Shop, problem, serving, token
+from tests.contract.http_rig import SECRET, Shop, bearer, problem, serving, token
 
 
 async def welcomed(shop: Shop, stream: str, who: str | None = None, **headers: str) -> Any:
@@ -126,3 +126,58 @@ def test_a_proxy_that_is_no_address_is_a_bad_setting() -> None:
     """It is said at the start, in one line."""
     with pytest.raises(SettingsError, match=r"LIVECART_TRUSTED_PROXIES: '10\.0\.0\.0/99'"):
         load({"LIVECART_SECRET": SECRET, "LIVECART_TRUSTED_PROXIES": "10.0.0.0/99"})
+
+
+async def test_a_host_slows_the_chat_and_sees_his_audience(
+    redis_url: str, database_url: str
+) -> None:
+    """By socket and by call; a viewer may do neither, and the peak outlives the viewers."""
+    async with serving(redis_url, database_url) as shop:
+        stream = await shop.stream()
+        path = f"/v1/streams/{stream}"
+        problem(
+            await shop.call("PATCH", path, {"chat_every_s": 5}, token=token("viewer", "ann")),
+            403,
+            "forbidden",
+        )
+        problem(
+            await shop.call("PATCH", path, {"chat_every_s": 3_601}, token=shop.host),
+            400,
+            "bad_request",
+        )
+        assert (await shop.made("PATCH", path, {"chat_every_s": 60}))["chat_every_s"] == 60
+        sockets = [await welcomed(shop, stream, who) for who in ("ann", "ann", "bob", None)]
+        assert all(welcome["stream"]["chat_every_s"] == 60 for _, welcome in sockets)
+        ann = sockets[0][0]
+        assert [await said(ann, 5, "k1"), await said(ann, 6, "k2")] == ["ok", "rate_limited"]
+        url = f"ws://127.0.0.1:{shop.port}{path}/ws"
+        async with connect(url, additional_headers=bearer(shop.host)) as host:
+            await host.send('{"type":"hello","id":1}')
+            await host.send('{"type":"chat.slow","id":2,"every_s":0}')
+            while (told := msgspec.json.decode(await host.recv())).get("re") != 2:
+                pass
+            assert told["type"] == "ok"
+            assert await said(ann, 7, "k3") == "ok"
+            assert "chat_every_s" not in (await shop.call("GET", path)).json()
+            seen: dict[str, int] = {}
+            async with asyncio.timeout(10):
+                while seen != {"viewers": 5, "users": 4, "peak_viewers": 5}:
+                    answer = await shop.call("GET", f"{path}/audience", token=shop.host)
+                    seen = answer.json()
+        for socket, _ in sockets:
+            await socket.close()
+        async with asyncio.timeout(10):
+            while seen != {"viewers": 0, "users": 0, "peak_viewers": 5}:
+                seen = (await shop.call("GET", f"{path}/audience", token=shop.host)).json()
+        assert (await shop.call("GET", path)).json()["peak_viewers"] == 5
+        problem(await shop.call("GET", f"{path}/audience"), 401, "unauthenticated")
+
+
+async def said(socket: ClientConnection, id_: int, key: str) -> str:
+    """Speak; return the answer in a word."""
+    chat = {"type": "chat", "id": id_, "text": "hi", "key": key}
+    await socket.send(msgspec.json.encode(chat).decode())
+    while (told := msgspec.json.decode(await socket.recv())).get("re") != id_:
+        pass
+    word: str = told.get("code", told["type"])
+    return word

@@ -25,6 +25,7 @@ POST /v1/offers/{id}/close · POST /v1/offers/{id}/restock · GET /v1/offers/{id
 POST /v1/offers/{id}/waitlist · DELETE /v1/offers/{id}/waitlist · GET /v1/offers/{id}/waitlist
 GET /v1/offers/{id}/draw · GET /v1/offers/{id}/draw/entries
 POST /v1/offers/{id}/orders · POST /v1/streams/{id}/bundles · GET /v1/orders · GET /v1/orders/{id}
+PATCH /v1/streams/{id} · GET /v1/streams/{id}/audience
 POST /v1/orders/{id}/extend · POST /v1/orders/{id}/cancel · POST /v1/orders/{id}/pay
 """
 
