@@ -203,7 +203,7 @@ class Announcer:
             facts = await self._ledger.facts(stream, after)
             if not facts:
                 return
-            events = await self._events(facts)
+            events = await events_of(facts, self._catalog)
             await failpoints.reach("publish.read")
             highest = await self._log.append_facts(
                 stream, [Fact(n=f.n, event=e) for f, e in zip(facts, events, strict=True)]
@@ -219,20 +219,22 @@ class Announcer:
             after = last
         log.warning("%s has more facts than one run publishes; the keeper goes on", stream)
 
-    async def _events(self, facts: Sequence[Told]) -> list[Main]:
-        wanted = [fact.body["product"] for fact in facts if fact.body is not None]
-        products = await self._catalog.products(wanted)
-        return [
-            _event(fact, None if fact.body is None else products[fact.body["product"]])
-            for fact in facts
-        ]
-
     async def close(self) -> None:
         """Wait for the runs under way; each is bounded by its calls."""
         if self._running:
             await asyncio.wait(set(self._running.values()), timeout=2.0)
         for task in list(self._running.values()):
             task.cancel()
+
+
+async def events_of(facts: Sequence[Told], catalog: Catalog) -> list[Main]:
+    """Return the main events of committed facts; raises `LedgerAway`."""
+    wanted = [fact.body["product"] for fact in facts if fact.body is not None]
+    products = await catalog.products(wanted)
+    return [
+        _event(fact, None if fact.body is None else products[fact.body["product"]])
+        for fact in facts
+    ]
 
 
 def _caller(buy: Buy) -> Caller | None:

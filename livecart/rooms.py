@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
 
 from livecart import views
+from livecart.announce import events_of
 from livecart.catalog.store import Catalog
 from orders.coalesce import Coalesced
 from orders.ledger.ledger import Ledger, LedgerAway
 from streams.codes import Code
-from streams.ports import Refused, RoomState, Standing
+from streams.ports import Fact, Refused, RoomState, Standing
 from streams.protocol import ORDERS_IN_WELCOME_MAX, Order
 from streams.tasks import Tasks
 
@@ -54,6 +55,21 @@ class Rooms:
     async def standing(self, stream_id: str, user: str) -> Standing:
         """Return whether the user is muted or banned."""
         return await _or_retry(self._standings.get((stream_id, user))) or NO_STANDING
+
+    async def facts(self, stream_id: str, after_n: int, count: int) -> list[Fact]:
+        """Return facts of a stream after one, in order, so many at the most."""
+        return await _or_retry(self._read_facts(stream_id, after_n, count))
+
+    async def _read_facts(self, stream_id: str, after_n: int, count: int) -> list[Fact]:
+        found: list[Fact] = []
+        while len(found) < count:
+            part = await self._ledger.facts(stream_id, after_n)
+            if not part:
+                break
+            events = await events_of(part, self._catalog)
+            found += [Fact(n=told.n, event=e) for told, e in zip(part, events, strict=True)]
+            after_n = part[-1].n
+        return found[:count]
 
     async def peaks(self, viewers: Mapping[str, int]) -> None:
         """Keep how many viewers streams have, where that is more than ever."""

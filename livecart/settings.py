@@ -174,9 +174,19 @@ VARIABLES: tuple[Variable, ...] = (
              least=100, most=60_000, meaning="how long a connection may wait with its hello"),
     Variable(name="LIVECART_LOG_EVENTS_MAX", kind="int", default=_LOG.main_entries_max,
              least=10, most=1_000_000,
-             meaning="events of each sequence of a stream that are kept for recovery, in Redis and,"
-                     f" up to {_HUB.memory_entries_max:,} and {_HUB.memory_bytes_max // 2**20} MiB,"
-                     " in each process"),
+             meaning="events of each sequence of a stream that Redis keeps for recovery"),
+    Variable(name="LIVECART_LOG_RETENTION_S", kind="int", default=_LOG.retention_ms // 1000,
+             least=60, most=30 * 86_400,
+             meaning="how long Redis keeps them after the last event or viewer of a stream"),
+    Variable(name="LIVECART_MEMORY_EVENTS_MAX", kind="int", default=_HUB.memory_entries_max,
+             least=10, most=1_000_000,
+             meaning="events of each sequence of a stream that each process has in memory"),
+    Variable(name="LIVECART_MEMORY_BYTES_MAX", kind="int", default=_HUB.memory_bytes_max,
+             least=64 * 1024, most=2**32, meaning="payload bytes of these"),
+    Variable(name="LIVECART_REPLAY_EVENTS_MAX", kind="int", default=_HUB.replay_events_max,
+             most=1_000_000,
+             meaning="main events that Redis has no more and that are read from Postgres for one"
+                     " viewer who comes back; 0: none"),
     Variable(name="LIVECART_POOL_CONNECTIONS_MAX", kind="int", default=8, least=2, most=1_000,
              meaning="Postgres connections of one process"),
     Variable(name="LIVECART_REDIS_CONNECTIONS_MAX", kind="int", default=32, least=4, most=10_000,
@@ -301,6 +311,9 @@ def load(environ: Mapping[str, str]) -> Settings:
             user_connections_max=_int(found, "USER_CONNECTIONS_MAX"),
             address_connections_max=_int(found, "ADDRESS_CONNECTIONS_MAX"),
             connects=_rate(found, "CONNECTS"),
+            memory_entries_max=_int(found, "MEMORY_EVENTS_MAX"),
+            memory_bytes_max=_int(found, "MEMORY_BYTES_MAX"),
+            replay_events_max=_int(found, "REPLAY_EVENTS_MAX"),
             proxies=_networks(found, "TRUSTED_PROXIES"),
         ),
         rates=Rates(
@@ -312,6 +325,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         log=LogLimits(
             main_entries_max=events_max,
             chat_entries_max=events_max,
+            retention_ms=1000 * _int(found, "LOG_RETENTION_S"),
             tail_entries_max=max(_LOG.tail_entries_max, 2 * events_max),
         ),
         selling=SellingLimits(waiting_max=_int(found, "BUYS_WAITING_MAX")),

@@ -36,6 +36,9 @@ LOG_APPENDS = Counter(
 LOG_DELIVERED = Counter("livecart_log_delivered", "Log entries delivered to rooms")
 RESYNCS = Counter("livecart_resyncs", "Rooms whose viewers were told to replace all state")
 RECOVERIES = Counter("livecart_recoveries", "Hellos with `since`", ["outcome"])
+REPLAYED = Counter(
+    "livecart_replayed", "Main events that were read from Postgres for viewers who came back"
+)
 FAN_OUT = Histogram(
     "livecart_fan_out_seconds",
     "From the first to the last socket of a room that a batch is written to",
@@ -53,6 +56,7 @@ class Meter:
         "messages_in",
         "messages_out",
         "recoveries",
+        "replayed",
         "turned_away",
     )
 
@@ -61,6 +65,7 @@ class Meter:
         self.messages_out = 0
         self.delivered = 0
         self.hasty = 0
+        self.replayed = 0
         self.closed: Tally[int] = Tally()
         self.recoveries: Tally[bool] = Tally()
         self.turned_away: Tally[str] = Tally()  # by the limit that was met
@@ -73,6 +78,7 @@ class Meter:
         MESSAGES_OUT.inc(self.messages_out)
         LOG_DELIVERED.inc(self.delivered)
         HASTY.inc(self.hasty)
+        REPLAYED.inc(self.replayed)
         for code, count in self.closed.items():
             CLOSED.labels(str(code)).inc(count)
         for recovered, count in self.recoveries.items():
@@ -80,6 +86,7 @@ class Meter:
         self.messages_in = self.messages_out = self.delivered = self.hasty = 0
         for limit, count in self.turned_away.items():
             TURNED_AWAY.labels(limit).inc(count)
+        self.replayed = 0
         self.closed.clear()
         self.turned_away.clear()
         self.recoveries.clear()

@@ -92,6 +92,9 @@ class RoomSource(Protocol):
     async def standing(self, stream_id: str, user: str) -> Standing:
         """Return whether the user is muted or banned (batched inside)."""
 
+    async def facts(self, stream_id: str, after_n: int, count: int) -> list[Fact]:
+        """Return the stream's facts after one, in order, so many at the most."""
+
     async def peaks(self, viewers: Mapping[str, int]) -> None:
         """Keep how many viewers these streams have at once, where that is more than ever."""
 

@@ -54,6 +54,7 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     # Reading them when a room opens holds Redis up for about 5 µs each.
     memory_entries_max: int = 5_000
     memory_bytes_max: int = 4 * 2**20  # of payload
+    replay_events_max: int = 10_000  # main events that are read from Postgres for one viewer
     room_linger_s: float = 5.0  # how long a room without connections is kept
     presence_every_s: float = 0.5  # with the lease below: right within 2 s after a hub was killed
     presence_lease_ms: int = 1_400

@@ -18,6 +18,7 @@ from streams.codec import Ready
 from streams.codes import Close, Code
 from streams.ports import Identity, Refused, Standing
 from streams.protocol import (
+    ChatEvent,
     Event,
     Hello,
     Main,
@@ -34,6 +35,7 @@ from streams.tasks import back_off_s
 
 TRIES_MAX = 5
 LOOK_UPS_MAX = 64  # recoveries that read the log at the same time; the rest wait in line
+REPLAYS_MAX = 4  # recoveries that read Postgres at the same time
 RESYNC_AT_ONCE = 200  # connections whose orders are read together
 CAUGHT_UP_WITHIN_S = 1.0
 
@@ -63,6 +65,7 @@ class Greeter:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._look_ups = asyncio.Semaphore(LOOK_UPS_MAX)
+        self._replays = asyncio.Semaphore(REPLAYS_MAX)
         self._resyncing: set[Room] = set()
 
     async def welcome(self, room: Room, session: Session, hello: Hello) -> None:
@@ -179,17 +182,47 @@ class Greeter:
             return Trail(room.epoch, room.seq, room.cseq, events)
         async with self._look_ups:
             entries = await self._around.log.since(room.stream_id, since)
-        if entries is None:
+        if entries is not None:
+            followed: list[Event] | None = [entry.event for entry in entries]
+        else:
+            async with self._replays:
+                followed = await self._replay(room, since)
+        if followed is None:
             return None
         seq, cseq = since.seq, since.cseq
-        for event in (entry.event for entry in entries):
+        for event in followed:
             if isinstance(event, Main):
                 seq = event.seq
-            else:
+            elif isinstance(event, ChatEvent):
                 cseq = event.cseq
         if seq > room.seq or cseq > room.cseq:
             await _catch_up(room)
-        return Trail(since.epoch, seq, cseq, [Ready(entry.event) for entry in entries])
+        return Trail(since.epoch, seq, cseq, [Ready(event) for event in followed])
+
+    async def _replay(self, room: Room, since: Since) -> list[Event] | None:
+        """Return what followed `since` with main events of Postgres; None where that has a hole.
+
+        The log keeps so many; Postgres has them all, but no chat: that must be in the log still.
+        """
+        upto, log = room.seq, self._around.log
+        count = upto - since.seq
+        if not 0 < count <= self._around.limits.replay_events_max:
+            return None
+        rest = await log.since(room.stream_id, Since(epoch=since.epoch, seq=upto, cseq=since.cseq))
+        position = await log.position(room.stream_id)
+        if rest is None or position.epoch != since.epoch or position.fact_n < 0:
+            return None
+        base_n = position.base_n
+        facts = await self._around.source.facts(room.stream_id, base_n + since.seq, count)
+        if [fact.n for fact in facts] != list(range(base_n + since.seq + 1, base_n + upto + 1)):
+            return None
+        events: list[Event] = []
+        for fact in facts:
+            assert isinstance(fact.event, Main)
+            fact.event.seq = fact.n - base_n
+            events.append(fact.event)
+        self._around.meter.replayed += len(events)
+        return [*events, *(entry.event for entry in rest)]
 
     # --- resync -------------------------------------------------------------------------------
 

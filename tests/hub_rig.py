@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from copy import deepcopy as copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,7 @@ from streams.codes import Code
 from streams.hub import Hub
 from streams.log import EventLog, LogLimits
 from streams.pace import Pace, Rate, Rates
-from streams.ports import Caller, Ear, Identity, Refused, RoomState, Standing
+from streams.ports import Caller, Ear, Fact, Identity, Refused, RoomState, Standing
 from streams.protocol import (
     AnyCommand,
     Buy,
@@ -182,6 +183,7 @@ class Truth:
     fact_n: int | None = None
     own: dict[str, list[Order]] = field(default_factory=dict)
     standings: dict[str, Standing] = field(default_factory=dict)
+    written: list[Fact] = field(default_factory=list)
     peak: dict[str, int] = field(default_factory=dict)
     chat_every_s: int | None = None
     away: bool = False
@@ -207,6 +209,11 @@ class Truth:
         if self.gate is not None:
             await self.gate.wait()
         return state if stream_id == self.stream_id else None
+
+    async def facts(self, stream_id: str, after_n: int, count: int) -> list[Fact]:
+        """Return what the test has written down."""
+        self._look()
+        return [copy(fact) for fact in self.written if fact.n > after_n][:count]
 
     async def peaks(self, viewers: Mapping[str, int]) -> None:
         """Keep the most."""

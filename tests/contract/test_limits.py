@@ -181,3 +181,34 @@ async def said(socket: ClientConnection, id_: int, key: str) -> str:
         pass
     word: str = told.get("code", told["type"])
     return word
+
+
+async def test_what_redis_has_no_more_is_replayed_from_postgres(
+    redis_url: str, database_url: str
+) -> None:
+    """A viewer who comes back late is told every pin, word for word as it was told live."""
+    kept = {"LIVECART_LOG_EVENTS_MAX": "10", "LIVECART_MEMORY_EVENTS_MAX": "10"}
+    async with serving(redis_url, database_url, **kept) as shop:
+        stream = await shop.stream()
+        live, welcome = await welcomed(shop, stream)
+        offer = await shop.offer(stream, payment="none")
+        await shop.buy(offer, "ann")
+        product = await shop.product()
+        for _ in range(30):
+            await shop.made("POST", f"/v1/streams/{stream}/pins", {"product": product})
+        await shop.made("POST", f"/v1/offers/{offer}/close")
+        seen: list[dict[str, Any]] = []
+        while not seen or seen[-1]["type"] != "offer.closed":
+            told = msgspec.json.decode(await live.recv())
+            if "seq" in told:
+                seen.append(told)
+        assert len(seen) > 50
+        since = {"epoch": welcome["epoch"], "seq": welcome["seq"], "cseq": welcome["cseq"]}
+        url = f"ws://127.0.0.1:{shop.port}/v1/streams/{stream}/ws"
+        async with connect(url) as back:
+            hello = {"type": "hello", "id": 1, "since": since}
+            await back.send(msgspec.json.encode(hello).decode())
+            assert msgspec.json.decode(await back.recv())["recovered"] is True
+            again = [msgspec.json.decode(await back.recv()) for _ in seen]
+        assert again == seen
+        await live.close()

@@ -95,6 +95,47 @@ async def test_recovery_brings_exactly_what_was_missed(stage: Stage) -> None:
     assert [e["cseq"] for e in back.of("chat")] == [1]
 
 
+async def test_recovery_reaches_beyond_the_log(redis_url: str) -> None:
+    """Main events that Redis has no more are Postgres'; a hole there, or in the chat, is none."""
+    limits = msgspec.structs.replace(QUICK, memory_entries_max=3, replay_events_max=30)
+    kept = LogLimits(main_entries_max=10, chat_entries_max=10)
+    async with open_stage(redis_url, Truth(fact_n=0), limits, kept) as stage:
+        first = await stage.enter("viewer/ann")
+        epoch = first.events[0]["epoch"]
+
+        async def back(seq: int, cseq: int) -> tuple[bool, list[int], list[int]]:
+            screen = stage.connect()
+            screen.say("hello", since={"epoch": epoch, "seq": seq, "cseq": cseq})
+            welcome = await screen.get("welcome")
+            told = [e["seq"] for e in screen.of("offer.closed")]
+            screen.abort()
+            return welcome["recovered"], told, [e["cseq"] for e in screen.of("chat")]
+
+        await publish(stage, 1, 25)
+        stage.truth.written = [Fact(n=n, event=closed(n)) for n in range(1, 26)]
+        for n in range(4):
+            first.say("chat", text="hi", key=f"k{n}")
+        await first.get("chat", 4)
+        assert await back(2, 1) == (True, list(range(3, 26)), [2, 3, 4])
+        assert await back(0, 4) == (True, list(range(1, 26)), [])
+        lost = stage.truth.written.pop(5)
+        assert await back(2, 1) == (False, [], [])
+        assert await back(6, 1) == (True, list(range(7, 26)), [2, 3, 4])
+        stage.truth.written.insert(5, lost)
+        for n in range(4, 12):
+            first.say("chat", text="hi", key=f"k{n}")
+        await first.get("chat", 12)
+        assert await back(2, 1) == (False, [], [])  # of the chat the first two lines are gone
+        assert await back(2, 2) == (True, list(range(3, 26)), list(range(3, 13)))
+        await publish(stage, 26, 40)
+        stage.truth.written += [Fact(n=n, event=closed(n)) for n in range(26, 41)]
+        await first.get("offer.closed", 40)
+        assert await back(2, 2) == (False, [], [])  # more than is read for one viewer
+        assert await back(10, 2) == (True, list(range(11, 41)), list(range(3, 13)))
+        stage.truth.written = []
+        assert await back(30, 2) == (True, list(range(31, 41)), list(range(3, 13)))
+
+
 async def test_recovery_reaches_beyond_the_hubs_memory(redis_url: str) -> None:
     """What the hub's memory has no more is read from the log; what that has no more, never."""
 
