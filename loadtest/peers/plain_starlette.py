@@ -1,8 +1,8 @@
 """The fan-out peer: plain Starlette on uvicorn, `send_bytes` to one socket after the other.
 
 Speaks just enough MessagePack of protocol v1 that the harness treats it like livecart: `hello` is
-welcomed, `pin` is broadcast as `pinned`, `ping` answered. No token, no log, no order is looked at:
-all that would make it slower. Run by the fan-out scenario.
+welcomed, `pin` is broadcast as `pinned`, `chat` as it is, `ping` answered. No token, no log, no
+order is looked at: all that would make it slower. Run by the fan-out scenario and `bench-hub`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,17 @@ async def answer(socket_: WebSocket, command: dict[str, Any]) -> None:
     elif command["type"] == "ping":
         reply |= {"type": "pong", "t0": command["t0"], "now": now}
     elif command["type"] == "pin":
-        pinned = msgpack.packb({"type": "pinned", "at": now, "pin": PIN})
-        for viewer in list(viewers):
-            await viewer.send_bytes(pinned)
+        await broadcast({"type": "pinned", "at": now, "pin": PIN})
+    elif command["type"] == "chat":
+        await broadcast({"type": "chat", "at": now, "text": command["text"]})
     await socket_.send_bytes(msgpack.packb(reply))
+
+
+async def broadcast(event: dict[str, Any]) -> None:
+    """Send one event to everyone, encoded once."""
+    frame = msgpack.packb(event)
+    for viewer in list(viewers):
+        await viewer.send_bytes(frame)
 
 
 def main() -> None:
