@@ -15,7 +15,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup up test model proofs faults soak mutations bench bench-core lint format demo coverage clean
+.PHONY: help setup up test model proofs faults soak mutations bench bench-core bench-hub lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -83,6 +83,9 @@ bench: setup ## a full sale beside pgbench, and one pin to 5,000 viewers beside 
 
 bench-core: setup ## holds, orders, expiry and rebuild of the core alone, beside redis-benchmark
 	$(BIN)/python -m tests.bench.bench_core $(ARGS)
+
+bench-hub: setup ## fan-out, pins, memory, connects and recovery beside uWebSockets, nchan and Starlette
+	$(BIN)/python -m tests.bench.bench_hub $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
