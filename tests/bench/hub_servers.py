@@ -92,6 +92,7 @@ class Subject:
     host: tuple[bytes, bytes] = (b"", b"")  # who pins
     ping: bytes = b""
     pong: bytes = b""
+    spins: bool = False  # has its processor busy all the time
     secret: str = field(default="", repr=False)  # of livecart: tokens are made with it
     stream: str = ""
     product: str = ""
@@ -273,7 +274,9 @@ def _plain(kind: str, size: int) -> Callable[[int], bytes]:
 PIN_BYTES = 240
 
 
-def _passes_on(name: str, port: int, pid: int, paths: tuple[str, str], tree: int) -> Subject:
+def _passes_on(
+    name: str, port: int, pid: int, paths: tuple[str, str], tree: int, spins: bool = False
+) -> Subject:
     listen, say = (_upgrade(port, path) for path in paths)
     return Subject(
         name,
@@ -287,6 +290,7 @@ def _passes_on(name: str, port: int, pid: int, paths: tuple[str, str], tree: int
         pin=_plain("pinned", PIN_BYTES),
         pin_mark=b'"type": "pinned"',
         host=(say, b""),
+        spins=spins,
     )
 
 
@@ -298,7 +302,7 @@ async def uwebsockets(python: str) -> AsyncIterator[Subject]:
     script, port = Path(__file__).with_name("uwebsockets.py"), free_port()
     async with _process(python, str(script), str(port)) as process:
         await _first_line(process)
-        yield _passes_on("uWebSockets", port, process.pid, ("/", "/"), process.pid)
+        yield _passes_on("uWebSockets", port, process.pid, ("/", "/"), process.pid, True)
 
 
 def nchan_module(nginx: str) -> Path:

@@ -7,10 +7,17 @@ left out.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from functools import partial
 from typing import Any
 
@@ -42,9 +49,23 @@ class Station:
         self.cpu_s = 0.0  # of the server, while the crowd did what it was last asked
         self._crowd = crowd
         self._said = 0
+        self._hold(True)
 
     async def ask(self, ask: Ask, timeout_s: float = ASK_TIMEOUT_S) -> Answer:
         """Have the crowd do something; raise `Failed` when it could not."""
+        self._hold(False)
+        try:
+            return await self._ask(ask, timeout_s)
+        finally:
+            self._hold(True)
+
+    def _hold(self, still: bool) -> None:
+        """Keep a server that spins still while nothing is asked: others are on its processor."""
+        if self.subject.spins:
+            with suppress(ProcessLookupError):
+                os.kill(self.subject.pid, signal.SIGSTOP if still else signal.SIGCONT)
+
+    async def _ask(self, ask: Ask, timeout_s: float) -> Answer:
         assert self._crowd.stdin is not None
         assert self._crowd.stdout is not None
         before_s = self.subject.cpu_s()
@@ -125,7 +146,8 @@ class Station:
             raise Failed(f"a viewer's numbers do not follow: {problem}")
 
     async def close(self) -> None:
-        """End the crowd."""
+        """End the crowd; the server can end, too."""
+        self._hold(False)
         if self._crowd.returncode is None:
             assert self._crowd.stdin is not None
             self._crowd.stdin.close()

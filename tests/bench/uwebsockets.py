@@ -1,7 +1,8 @@
 """The peer in C++: uWebSockets by way of socketify, which publishes to every connection.
 
 Run as a script by `bench_hub`, with whatever Python has socketify; imports nothing else. Whatever
-it is sent, it publishes as it is. Prints its port as one line, or nothing when socketify is absent.
+it is sent, it publishes as it is. It spins: `bench_hub` stops it while others are measured. Prints
+its port as one line, or nothing when socketify is absent.
 """
 
 import sys
@@ -16,7 +17,7 @@ ROOM = "room"
 
 def main() -> None:
     """Serve on a port of the loopback."""
-    app = App()
+    app = App(idle_relaxation_time=0)  # its loop naps between events otherwise
 
     def opened(ws: object) -> None:
         ws.subscribe(ROOM)  # type: ignore[attr-defined]
