@@ -37,16 +37,16 @@ class Backlog:
         "_account",
         "_chat",
         "_first",
-        "_msgpack",
+        "_form",
         "_newest",
         "_skipped_to",
         "_slots",
         "bytes",
     )
 
-    def __init__(self, newest: Mapping[str, Ready], msgpack: bool, account: Account) -> None:
+    def __init__(self, newest: Mapping[str, Ready], form: int, account: Account) -> None:
         self._newest = newest  # the room's, by slot
-        self._msgpack = msgpack
+        self._form = form
         self._account = account
         self._first: deque[bytes] = deque()
         self._chat: deque[tuple[bytes, int]] = deque()  # frames, and the last `cseq` in them
@@ -102,7 +102,7 @@ class Backlog:
         if room > 0 and self._slots:
             room -= self._take_slots(parts, stock=True)
         if room > 0 and self._skipped_to:
-            parts.append(Ready(ChatSkipped(cseq=self._skipped_to)).frame(self._msgpack))
+            parts.append(Ready(ChatSkipped(cseq=self._skipped_to)).frame(self._form))
             self._skipped_to = 0
         before = room
         while self._chat and room > 0:
@@ -119,7 +119,7 @@ class Backlog:
         for slot in due:
             del self._slots[slot]
             if (ready := self._newest.get(slot)) is not None:
-                parts.append(ready.frame(self._msgpack))
+                parts.append(ready.frame(self._form))
                 taken += len(parts[-1])
         return taken
 

@@ -1,6 +1,7 @@
 """Payloads to commands, events to ready frames: the limits of protocol v1 on the wire.
 
-Owns both subprotocols' encodings and the judgement of a payload: a command, a command that is
+Owns the three forms in which an event is written (the two subprotocols of the WebSocket, and the
+text of a stream of Server-Sent Events) and the judgement of a payload: a command, a command that is
 refused with `reject`, or not a message at all (close 4400). It must never know a socket, a room or
 a token. Called by `session` for each payload and by `hub` and `session` for each event sent.
 Outcomes are values; nothing here raises because of what a client sent.
@@ -14,7 +15,20 @@ from typing import Any, Literal
 import msgspec
 
 from streams.codes import MESSAGE, Code
-from streams.protocol import COMMANDS, INT_MAX, AnyCommand, Event
+from streams.protocol import (
+    COMMANDS,
+    INT_MAX,
+    AnyCommand,
+    ChatEvent,
+    ChatSkipped,
+    Event,
+    Main,
+    Snapshot,
+)
+
+#: How a connection wants its events: as text frames, as binary frames, as Server-Sent Events.
+JSON, MSGPACK, EVENTS = range(3)
+FORMS = (JSON, MSGPACK, EVENTS)
 
 MESSAGE_CHARS_MAX = 200  # of a reject: msgspec quotes what the client sent, up to a whole frame
 
@@ -194,22 +208,53 @@ def frame(payload: bytes, binary: bool) -> bytes:
     return bytes((first, 127)) + length.to_bytes(8, "big") + payload
 
 
-class Ready:
-    """One event as the frame that every connection of a subprotocol is sent, built at most once."""
+def framed(event: Event, form: int) -> bytes:
+    """Return an event as one connection of that form is sent it."""
+    if form == EVENTS:
+        # JSON has no line break of its own.
+        return b"%bdata: %b\n\n" % (_mark(event), _json_encode(event))
+    binary = form == MSGPACK
+    return frame(encode(event, binary), binary)
 
-    __slots__ = ("_json", "_msgpack", "event")
+
+def _mark(event: Event) -> bytes:
+    """Return how an event moves a position; the id that comes of it is made by `places`.
+
+    An id has both sequences, and main and chat do not come to everybody in one order: it cannot be
+    built once.
+    """
+    if isinstance(event, Main):
+        return b"id: m%d\n" % event.seq
+    if isinstance(event, ChatEvent | ChatSkipped):
+        return b"id: c%d\n" % event.cseq
+    if isinstance(event, Snapshot):
+        if event.recovered:
+            return b"id: =\n"  # what was missed follows, from where the client was
+        return b"id: p%b:%d:%d\n" % (event.epoch.encode(), event.seq, event.cseq)
+    return b""
+
+
+class Ready:
+    """One event as every connection of a form is sent it, built at most once for each."""
+
+    __slots__ = ("_events", "_json", "_msgpack", "event")
 
     def __init__(self, event: Event) -> None:
         self.event = event
         self._json: bytes | None = None  # set by the first connection that speaks it
         self._msgpack: bytes | None = None
+        self._events: bytes | None = None
 
-    def frame(self, msgpack: bool) -> bytes:
-        """Return the frame for one subprotocol; the same object each time."""
-        if msgpack:
+    def frame(self, form: int) -> bytes:
+        """Return what is written in that form; the same object each time."""
+        if form == MSGPACK:
             if self._msgpack is None:
-                self._msgpack = frame(_msgpack_encode(self.event), binary=True)
+                self._msgpack = framed(self.event, MSGPACK)
             return self._msgpack
+        if form == EVENTS:
+            if self._events is None:
+                self._events = framed(self.event, EVENTS)
+            return self._events
         if self._json is None:
-            self._json = frame(_json_encode(self.event), binary=False)
+            self._json = framed(self.event, JSON)
         return self._json

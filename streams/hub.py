@@ -37,16 +37,15 @@ from streams.pace import Bucket, Kind, Pace
 from streams.ports import (
     Caller,
     Doorkeeper,
-    Ear,
     Handler,
     Identity,
     Refused,
     RoomSource,
     Socket,
 )
-from streams.protocol import INT_MAX, AnyOrderEvent, Draining, Hello, OrderEvent
+from streams.protocol import INT_MAX, AnyOrderEvent, Draining, Hello, OrderEvent, Since
 from streams.rooms import HubLimits, Room, Surroundings
-from streams.session import Session, guest
+from streams.session import Session, Stage, guest
 from streams.tail import Fields, Tail
 from streams.tasks import Tasks
 from streams.upkeep import Upkeep
@@ -115,7 +114,7 @@ class Hub:
         self._draining = True
         ready = Ready(Draining(retry_after_ms=DRAIN_RETRY_AFTER_MS))
         for session in list(self.sessions):
-            session.socket.write(ready.frame(session.socket.binary))
+            session.socket.write(ready.frame(session.socket.form))
         steps = max(1, int(grace_s / DRAIN_STEP_S))
         share = -(-len(self.sessions) // steps)
         while self.sessions:
@@ -165,7 +164,9 @@ class Hub:
         """Tell whether no new connection is taken at all."""
         return self._draining or len(self.sessions) >= self.limits.connections_max
 
-    def accept(self, socket: Socket, stream_id: str, header_token: str | None, client: str) -> Ear:
+    def accept(
+        self, socket: Socket, stream_id: str, header_token: str | None, client: str
+    ) -> Session:
         """Make the session of a connection whose handshake was just answered."""
         session = Session(self, socket, stream_id, header_token, client)
         self.sessions[session] = None
@@ -180,6 +181,18 @@ class Hub:
     def greet(self, session: Session, hello: Hello) -> None:
         """Answer a hello, later; `session.open` follows, or the connection is ended."""
         self.tasks.spawn(self._greet(session, hello), "greet")
+
+    async def enter(self, session: Session, since: Since | None) -> None:
+        """Welcome a connection that says no hello, since its request has said all.
+
+        Raise `Refused`, and forget it then; it may be closed all the same when this returns.
+        """
+        session.stage = Stage.GREETING
+        try:
+            await self._welcome(session, session.header_token, since, None)
+        except BaseException:
+            session.lost()
+            raise
 
     def wait_ms(self, user: str, kind: Kind) -> int:
         """Count a user's command; return 0, or for how long it comes too early."""
@@ -221,23 +234,26 @@ class Hub:
     async def _greet(self, session: Session, hello: Hello) -> None:
         try:
             token = hello.token if hello.token is not None else session.header_token
-            session.enter_as(
-                guest() if token is None else await self.verify(token, session.stream_id)
-            )
-            while session.stream_id not in self.rooms:  # again, should it be dropped just now
-                await self._room(session.stream_id)
-            if not session.closed:
-                room = self.rooms[session.stream_id]
-                self._make_room_for(room, session)
-                await self._greeter.welcome(room, session, hello)
-            if not session.closed:
-                self.wheel.expire_at(session, session.identity.exp_ms)
-                session.open()
+            await self._welcome(session, token, hello.since, hello.id)
         except Refused as refused:
             session.refuse_hello(hello.id, refused)
         except Exception:
             logger.exception("hello failed")
             session.refuse_hello(hello.id, Refused(Code.INTERNAL))
+
+    async def _welcome(
+        self, session: Session, token: str | None, since: Since | None, re: int | None
+    ) -> None:
+        session.enter_as(guest() if token is None else await self.verify(token, session.stream_id))
+        while session.stream_id not in self.rooms:  # again, should it be dropped just now
+            await self._room(session.stream_id)
+        if not session.closed:
+            room = self.rooms[session.stream_id]
+            self._make_room_for(room, session)
+            await self._greeter.welcome(room, session, since, re)
+        if not session.closed:
+            self.wheel.expire_at(session, session.identity.exp_ms)
+            session.open()
 
     def _make_room_for(self, room: Room, session: Session) -> None:
         if len(room.users.get(session.identity.sub, ())) >= self.limits.user_connections_max:
@@ -316,6 +332,11 @@ class Hub:
             if room is not None and any(session is not exclude for session in sessions):
                 room.whisper(viewer, Ready(event), exclude)
         self.bus.publish(tag_of(stream_id), OrdersNote(stream_id, notes))
+
+    async def react(self, stream_id: str, kind: str, n: int) -> None:
+        """Count the reactions of somebody without a connection; raise `Refused`."""
+        room = self.rooms.get(stream_id) or await self._room(stream_id)
+        room.react(kind, n)
 
     def control(
         self, stream_id: str, kind: ControlKind, user: str, until_ms: int | None = None

@@ -1,6 +1,6 @@
 """The fan-out of one room: what is written to whom, when, and what gives way to what.
 
-Owns the live listeners, split by subprotocol so that a fan-out is one plain loop that allocates
+Owns the live listeners, split by form so that a fan-out is one plain loop that allocates
 nothing per socket, and chat on its way to them: it gathers for a tick while there is much of it,
 and goes out in slices, so that an offer overtakes it in the middle. A listener whose socket takes
 no more has a backlog of its own (`streams.backlog`) until it does. Must never know what an event
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from streams.backlog import Backlog
-from streams.codec import Ready
+from streams.codec import FORMS, Ready
 from streams.metrics import FAN_OUT
 from streams.ports import Socket
 
@@ -43,7 +43,7 @@ class Listener(Protocol):
 
 
 class _Row:
-    """The listeners of one subprotocol whose sockets take what they are given."""
+    """The listeners of one form whose sockets take what they are given."""
 
     __slots__ = ("at", "listeners", "writes")
 
@@ -77,7 +77,7 @@ class _Chat:
         self.cseq = 0
         self.listeners = listeners
         self.next = 0  # of them, who is written to next
-        self.frames: list[bytes | None] = [None, None]  # by subprotocol, once it is needed
+        self.frames: list[bytes | None] = [None] * len(FORMS)  # once it is needed
         self.began_at: float | None = None  # None: it may still grow
 
 
@@ -87,7 +87,7 @@ class Lanes:
     __slots__ = ("_chats", "_ended_at", "_open", "_rows", "_stalled", "_timer", "newest")
 
     def __init__(self) -> None:
-        self._rows = (_Row(), _Row())  # by subprotocol
+        self._rows = tuple(_Row() for _ in FORMS)
         self._stalled: dict[Listener, None] = {}
         self._chats: list[_Chat] = []  # in order; the first may be half written
         self._open = False  # the last of them takes more chat: nobody has joined since it came
@@ -100,7 +100,7 @@ class Lanes:
 
     def add(self, listener: Listener) -> None:
         """Fan out to this listener from now on: not what is on its way already."""
-        row = self._rows[listener.socket.binary]
+        row = self._rows[listener.socket.form]
         if listener in row.at or listener in self._stalled:
             return  # it was shown everything anew
         self._open = False
@@ -111,12 +111,12 @@ class Lanes:
 
     def discard(self, listener: Listener) -> None:
         """Fan out to it no more."""
-        self._rows[listener.socket.binary].discard(listener)
+        self._rows[listener.socket.form].discard(listener)
         self._stalled.pop(listener, None)
 
     def stall(self, listener: Listener) -> None:
         """Give a listener's events to its backlog from now on."""
-        row = self._rows[listener.socket.binary]
+        row = self._rows[listener.socket.form]
         if listener in row.at:
             row.discard(listener)
             self._stalled[listener] = None
@@ -125,20 +125,20 @@ class Lanes:
         """Write to its socket again."""
         if listener in self._stalled:
             del self._stalled[listener]
-            self._rows[listener.socket.binary].add(listener)
+            self._rows[listener.socket.form].add(listener)
 
     # --- what must not be skipped, nor wait ---------------------------------------------------
 
     def pour(self, events: Sequence[Ready]) -> None:
         """Write events at once, in one write a socket; each time somebody else is the first."""
         began_at = time.perf_counter()
-        for msgpack, row in enumerate(self._rows):
+        for form, row in enumerate(self._rows):
             if row.writes:
-                frames = _join(events, bool(msgpack))
+                frames = _join(events, form)
                 for write in _turned(row.writes):
                     write(frames)
         for listener in list(self._stalled):
-            listener.queue(_join(events, listener.socket.binary))
+            listener.queue(_join(events, listener.socket.form))
         FAN_OUT.observe(time.perf_counter() - began_at)
 
     # --- chat ---------------------------------------------------------------------------------
@@ -191,10 +191,10 @@ class Lanes:
             if chat is self._chats[-1]:
                 self._open = False
         for listener in chat.listeners[chat.next : chat.next + count]:
-            msgpack = listener.socket.binary
-            frames = chat.frames[msgpack]
+            form = listener.socket.form
+            frames = chat.frames[form]
             if frames is None:
-                frames = chat.frames[msgpack] = _join(chat.events, msgpack)
+                frames = chat.frames[form] = _join(chat.events, form)
             if listener.backlog is None:
                 listener.socket.write(frames)
             else:
@@ -214,9 +214,9 @@ class Lanes:
 
     def spread(self, slots: Sequence[str]) -> None:
         """Write the newest values of conflated slots."""
-        for msgpack, row in enumerate(self._rows):
+        for form, row in enumerate(self._rows):
             if row.writes:
-                frames = _join([self.newest[slot] for slot in slots], bool(msgpack))
+                frames = _join([self.newest[slot] for slot in slots], form)
                 for write in _turned(row.writes):
                     write(frames)
         for listener in self._stalled:
@@ -229,7 +229,7 @@ def _turned(items: list[T]) -> list[T]:
     return items[at:] + items[:at]
 
 
-def _join(events: Sequence[Ready], msgpack: bool) -> bytes:
+def _join(events: Sequence[Ready], form: int) -> bytes:
     if len(events) == 1:
-        return events[0].frame(msgpack)
-    return b"".join([ready.frame(msgpack) for ready in events])
+        return events[0].frame(form)
+    return b"".join([ready.frame(form) for ready in events])

@@ -128,10 +128,10 @@ class Handler(Protocol):
 
 
 class Socket(Protocol):
-    """What a session may do with its socket (`streams.wire.Wire`)."""
+    """What a session may do with its socket (`streams.wire.Wire`, `streams.outlet.Outlet`)."""
 
-    binary: bool  # True: livecart.v1.msgpack, False: livecart.v1.json
-    heard_at: float  # loop time of the last byte from the client
+    form: int  # of `codec.FORMS`: how events are written to it
+    heard_at: float  # loop time of the last sign of the client
 
     def write(self, frame: bytes) -> None:
         """Write one or more ready frames; never blocks, does nothing once closing.
@@ -146,10 +146,10 @@ class Socket(Protocol):
         """Return how many written bytes the kernel has not taken yet."""
 
     def ping(self) -> None:
-        """Write a WebSocket ping."""
+        """Write what keeps the connection alive, and shows whether it is."""
 
     def close(self, code: int, reason: str = "") -> None:
-        """Write a close frame and end the connection soon after, answered or not."""
+        """Write why it ends and end the connection soon after, answered or not."""
 
     def abort(self) -> None:
         """Drop the connection at once."""

@@ -17,7 +17,7 @@ import msgspec
 
 from streams import codec
 from streams.backlog import Backlog
-from streams.codec import Malformed, NotAMessage, Ready
+from streams.codec import MSGPACK, Malformed, NotAMessage, Ready
 from streams.codes import HELLO_CLOSE, Close, Code
 from streams.pace import Kind
 from streams.ports import Identity, Refused, Socket, Standing
@@ -83,7 +83,7 @@ class Stage(IntEnum):
 
 
 class Session:
-    """One WebSocket connection of one user to one stream."""
+    """One connection of one user to one stream."""
 
     __slots__ = (
         "_early",
@@ -139,7 +139,7 @@ class Session:
         if self.closed:
             return
         self._hub.meter.messages_in += 1
-        command = codec.decode(payload, binary, self.socket.binary)
+        command = codec.decode(payload, binary, self.socket.form == MSGPACK)
         if self.stage is Stage.OPEN:
             if type(command) is Buy and self.identity.role == "viewer":  # the crowd's way
                 if self._in_time(command):
@@ -163,7 +163,7 @@ class Session:
             return
         room = self.room
         newest = {} if room is None else room.lanes.newest
-        self.backlog = Backlog(newest, self.socket.binary, self._hub.backlogs.account)
+        self.backlog = Backlog(newest, self.socket.form, self._hub.backlogs.account)
         self._hub.backlogs.add(self)
         if room is not None:
             room.lanes.stall(self)
@@ -197,8 +197,7 @@ class Session:
         """Send one message to this connection alone; does nothing once closed."""
         if self.closed:
             return
-        msgpack = self.socket.binary
-        self._write(codec.frame(codec.encode(event, msgpack), msgpack))
+        self._write(codec.framed(event, self.socket.form))
         if isinstance(event, _OF_ORDERS) and self._awaits_snapshot():
             # The snapshot on its way may be older than this: say it again after it.
             if isinstance(event, OrderEvent):
@@ -241,7 +240,7 @@ class Session:
         if self.closed:
             return
         if self.live:
-            self._write(ready.frame(self.socket.binary))
+            self._write(ready.frame(self.socket.form))
         if self._awaits_snapshot():
             self.hold(ready)
 
@@ -259,7 +258,7 @@ class Session:
         """Send a snapshot and what follows it; live from now on."""
         self.live = True
         held, self.held = self.held, []
-        msgpack = self.socket.binary
+        form = self.socket.form
         self.flush()
         if self.socket.waiting_bytes() > self._hub.limits.queue_bytes_max:
             self.close(Close.SLOW, "a snapshot waits already")
@@ -267,9 +266,7 @@ class Session:
         self._hub.meter.messages_out += 1
         before = b"" if self.backlog is None else self.backlog.rest()
         # At once: the first live event is, too.
-        self.socket.write_apart(
-            b"".join([before, frames, *(ready.frame(msgpack) for ready in held)])
-        )
+        self.socket.write_apart(b"".join([before, frames, *(ready.frame(form) for ready in held)]))
 
     def learn(self, standing: Standing) -> None:
         """Take the user's standing as it was read; what was said meanwhile is newer."""
@@ -380,8 +377,8 @@ class Session:
             allowed = identity.role == "viewer"
         elif command in HOST_COMMANDS:
             allowed = self._hosts()
-        elif command is Chat:  # a service has no voice, nor has the host of another shop
-            allowed = identity.role == "viewer" or (identity.role != "service" and self._hosts())
+        elif command is Chat:
+            allowed = self.room is not None and may_speak(identity, self.room.shop)
         else:
             allowed = True
         return None if allowed else Code.FORBIDDEN
@@ -489,6 +486,11 @@ def guest() -> Identity:
     """Return a new guest: may watch and react."""
     sub = f"guest_{secrets.token_urlsafe(9)}"
     return Identity(sub=sub, role="guest", name="guest", shop="", exp_ms=None)
+
+
+def may_speak(identity: Identity, shop: str) -> bool:
+    """Tell who may chat: a service has no voice, nor has the host of another shop."""
+    return identity.role == "viewer" or (identity.role != "service" and identity.may_host(shop))
 
 
 def shown_name(identity: Identity) -> str:

@@ -13,14 +13,12 @@ from typing import Any
 
 import msgspec
 
-from streams import codec
-from streams.codec import Ready
+from streams.codec import Ready, framed
 from streams.codes import Close, Code
 from streams.ports import Identity, Refused, Standing
 from streams.protocol import (
     ChatEvent,
     Event,
-    Hello,
     Main,
     Order,
     Resync,
@@ -68,8 +66,14 @@ class Greeter:
         self._replays = asyncio.Semaphore(REPLAYS_MAX)
         self._resyncing: set[Room] = set()
 
-    async def welcome(self, room: Room, session: Session, hello: Hello) -> None:
-        """Answer hello; raise `Refused` when this user may not enter or the truth is away."""
+    async def welcome(
+        self, room: Room, session: Session, since: Since | None, re: int | None
+    ) -> None:
+        """Welcome whoever comes, from `since` on where that can be.
+
+        `re`: the hello that is answered. Raise `Refused` when this user may not enter or the truth
+        is away.
+        """
         room.attach(session)  # before anything is read: what happens meanwhile is kept for it
         personal: Personal | None = None
         for _ in range(TRIES_MAX):
@@ -77,12 +81,15 @@ class Greeter:
                 raise Refused(Code.RETRY)
             if personal is None or personal.life != room.life:
                 personal = await self._meet(room, session)
-            trail = None if hello.since is None else await self._trail(room, hello.since)
-            if trail is None or hello.since is None:
+            trail = None if since is None else await self._trail(room, since)
+            if trail is None or since is None:
                 snapshot = await room.snapshots.get()
             else:
-                snapshot = await room.snapshots.get(hello.since.seq, hello.since.cseq)
-            if session.closed or self._welcome_now(room, session, hello, snapshot, trail, personal):
+                snapshot = await room.snapshots.get(since.seq, since.cseq)
+            recovered = None if since is None else trail is not None
+            if session.closed or self._welcome_now(
+                room, session, re, recovered, snapshot, trail, personal
+            ):
                 return
         raise Refused(Code.RETRY)
 
@@ -98,7 +105,8 @@ class Greeter:
         self,
         room: Room,
         session: Session,
-        hello: Hello,
+        re: int | None,
+        recovered: bool | None,
         snapshot: Snapshot,
         trail: Trail | None,
         personal: Personal,
@@ -107,27 +115,26 @@ class Greeter:
         events = _following(room, snapshot, trail)
         if events is None or not snapshot.life == personal.life == room.life:
             return False
-        recovered = None if hello.since is None else trail is not None
         if recovered is not None:
             self._around.meter.recoveries[recovered] += 1
         you = session.identity
         welcome = Welcome(
-            re=hello.id,
+            re=re,
             you=You(id=you.sub, role=you.role, name=shown_name(you)),
             recovered=recovered,
             **self._fields(room, snapshot, personal.orders, room.viewers() + 1),
         )
         if session.muted_until_ms > self._around.clock.now_ms():
             events.append(Ready(session.muted_event()))
-        self._show(room, session, snapshot, _frame(welcome, session.socket.binary), events)
+        self._show(room, session, snapshot, framed(welcome, session.socket.form), events)
         return True
 
     def _show(
         self, room: Room, session: Session, snapshot: Snapshot, first: bytes, events: list[Ready]
     ) -> None:
-        msgpack = session.socket.binary
+        form = session.socket.form
         values = [*room.conflated.newer_stock(snapshot.state.offers), *room.conflated.totals()]
-        frames = [first, *(ready.frame(msgpack) for ready in (*events, *values))]
+        frames = [first, *(ready.frame(form) for ready in (*events, *values))]
         if session.live:  # chat that is on its way to it is of before this
             room.lanes.settle()
         session.show(b"".join(frames))
@@ -265,7 +272,7 @@ class Greeter:
             return
         session.learn(personal.standing)
         resync = Resync(**self._fields(room, snapshot, personal.orders, room.viewers()))
-        self._show(room, session, snapshot, _frame(resync, session.socket.binary), events)
+        self._show(room, session, snapshot, framed(resync, session.socket.form), events)
 
 
 def _following(room: Room, snapshot: Snapshot, trail: Trail | None) -> list[Ready] | None:
@@ -286,7 +293,3 @@ async def _catch_up(room: Room) -> None:
             await room.caught_up()
     except TimeoutError as error:
         raise Refused(Code.RETRY) from error
-
-
-def _frame(event: Event, msgpack: bool) -> bytes:
-    return codec.frame(codec.encode(event, msgpack), msgpack)

@@ -22,6 +22,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from streams.codec import JSON, MSGPACK
 from streams.codes import Close
 from streams.handshake import NoUpgrade, overloaded, shake_hands
 from streams.protocol import FRAME_BYTES_MAX
@@ -70,7 +71,7 @@ class Wire(asyncio.Protocol):
         "_tail",
         "_transport",
         "_unusual",
-        "binary",
+        "form",
         "heard_at",
     )
 
@@ -94,7 +95,7 @@ class Wire(asyncio.Protocol):
         self._closer: asyncio.TimerHandle | None = None
         # Set while a snapshot drains: tells the ear when that takes too long.
         self._patience: asyncio.TimerHandle | None = None
-        self.binary = False
+        self.form = JSON
         self.heard_at = self._loop.time()
 
     # --- called by the event loop ------------------------------------------------------------
@@ -211,7 +212,7 @@ class Wire(asyncio.Protocol):
         if isinstance(verdict, NoUpgrade):
             self._finish()
             return
-        self.binary = verdict.binary
+        self.form = MSGPACK if verdict.binary else JSON
         self._transport.set_write_buffer_limits(high=0, low=0)  # told of every byte that waits
         self._ear = front.accept(self, verdict.stream_id, verdict.token, client)
 

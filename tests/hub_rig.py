@@ -22,10 +22,12 @@ from redis.backoff import NoBackoff
 
 from streams.bus import Bus
 from streams.clock import RedisClock
+from streams.codec import EVENTS, JSON, MSGPACK
 from streams.codes import Code
 from streams.hub import Hub
 from streams.log import EventLog, LogLimits
 from streams.pace import Pace, Rate, Rates
+from streams.places import Place
 from streams.ports import Caller, Ear, Fact, Identity, Refused, RoomState, Standing
 from streams.protocol import (
     AnyCommand,
@@ -37,6 +39,7 @@ from streams.protocol import (
     OrderReserved,
     OrderStatus,
     Product,
+    Since,
     Stream,
 )
 from streams.rooms import HubLimits
@@ -56,8 +59,11 @@ Event = dict[str, Any]
 class Screen:
     """One client's end of a connection, in memory."""
 
-    def __init__(self, *, binary: bool = False) -> None:
-        self.binary = binary
+    def __init__(self, *, binary: bool = False, form: int | None = None) -> None:
+        self.form = form if form is not None else MSGPACK if binary else JSON
+        self.binary = self.form == MSGPACK
+        self.ids: list[str | None] = []  # of the events, where they are Server-Sent
+        self._place = Place(None)
         self.heard_at = asyncio.get_running_loop().time()
         self.waiting = 0  # bytes that this client has not taken; the test sets it
         self.events: list[Event] = []
@@ -71,12 +77,12 @@ class Screen:
     def write(self, frame: bytes) -> None:
         """Read the frames at once."""
         if self.closed_with is None:
-            self.events.extend(self._decode(payload) for payload in payloads(frame))
+            self._take(frame)
 
     def write_apart(self, frames: bytes) -> None:
         """Read the frames at once."""
         if self.closed_with is None:
-            self.events.extend(self._decode(payload) for payload in payloads(frames))
+            self._take(frames)
 
     def waiting_bytes(self) -> int:
         """Answer as the test has set."""
@@ -113,6 +119,8 @@ class Screen:
 
     def say(self, type_: str, **fields: Any) -> int:
         """Send a command and return its id."""
+        if self.form == EVENTS and "since" in fields:
+            self._place = Place(msgspec.convert(fields["since"], Since))
         self._next_id += 1
         message = {"type": type_, "id": self._next_id, **fields}
         self.say_raw(
@@ -146,6 +154,14 @@ class Screen:
         assert self.closed_with is not None
         return self.closed_with
 
+    def _take(self, frames: bytes) -> None:
+        if self.form == EVENTS:
+            for id_, payload in server_sent(self._place.number(frames)):
+                self.ids.append(id_)
+                self.events.append(self._decode(payload))
+        else:
+            self.events.extend(self._decode(payload) for payload in payloads(frames))
+
     def _decode(self, payload: bytes) -> Event:
         event: Event = (msgspec.msgpack if self.binary else msgspec.json).decode(payload)
         return event
@@ -162,6 +178,15 @@ def payloads(data: bytes) -> Iterable[bytes]:
             length, start = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
         yield data[start : start + length]
         at = start + length
+
+
+def server_sent(data: bytes) -> Iterable[tuple[str | None, bytes]]:
+    """Split Server-Sent Events into their ids and what they say."""
+    assert data.endswith(b"\n\n")
+    for block in data[:-2].split(b"\n\n"):
+        fields = dict(line.split(b": ", 1) for line in block.split(b"\n"))
+        assert fields.keys() <= {b"id", b"data"}
+        yield fields[b"id"].decode() if b"id" in fields else None, fields[b"data"]
 
 
 async def until(condition: Callable[[], object], what: str = "condition") -> None:
@@ -337,9 +362,11 @@ class Stage:
     truth: Truth
     desk: Desk
 
-    def connect(self, stream_id: str | None = None, *, binary: bool = False) -> Screen:
+    def connect(
+        self, stream_id: str | None = None, *, binary: bool = False, form: int | None = None
+    ) -> Screen:
         """Open a connection that has not said hello."""
-        screen = Screen(binary=binary)
+        screen = Screen(binary=binary, form=form)
         screen.ear = self.hub.accept(screen, stream_id or self.truth.stream_id, None, "127.0.0.1")
         return screen
 

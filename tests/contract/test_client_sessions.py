@@ -39,7 +39,7 @@ class Room:
         running.front.on_message = self.take
 
     def take(self, ear: Heard, payload: bytes, binary: bool) -> None:
-        command = codec.decode(payload, binary, ear.socket.binary)
+        command = codec.decode(payload, binary, ear.socket.form == codec.MSGPACK)
         assert not isinstance(command, (codec.Malformed, codec.NotAMessage)), command
         self.heard.append(command)
         if isinstance(command, protocol.Hello):
@@ -59,7 +59,7 @@ class Room:
 
     def say(self, ear: Heard, *events: protocol.Event) -> None:
         for event in events:
-            ear.socket.write(codec.Ready(event).frame(ear.socket.binary))
+            ear.socket.write(codec.Ready(event).frame(ear.socket.form))
 
     def client(self, subprotocol: Subprotocol = "msgpack", token: str | None = "t") -> Client:
         url = f"http://127.0.0.1:{self.running.port}"

@@ -19,7 +19,7 @@ def broadcast_pins(running: Running) -> None:
 
     def take(ear: Heard, payload: bytes, binary: bool) -> None:
         answer: protocol.Event
-        match codec.decode(payload, binary, ear.socket.binary):
+        match codec.decode(payload, binary, ear.socket.form == codec.MSGPACK):
             case protocol.Hello(id=number):
                 room.append(ear.socket)
                 answer = protocol.Welcome(
@@ -34,11 +34,11 @@ def broadcast_pins(running: Running) -> None:
                     codec.Ready(protocol.Pinned(at=1, seq=len(broadcast) + 1, pin=pin))
                 )
                 for viewer in room:
-                    viewer.write(broadcast[-1].frame(viewer.binary))
+                    viewer.write(broadcast[-1].frame(viewer.form))
                 answer = protocol.Ok(re=number, pin=pin)
             case other:
                 raise AssertionError(other)
-        ear.socket.write(codec.Ready(answer).frame(ear.socket.binary))
+        ear.socket.write(codec.Ready(answer).frame(ear.socket.form))
 
     broadcast: list[codec.Ready] = []
     running.front.on_message = take

@@ -115,7 +115,7 @@ def test_the_front_learns_who_comes(run: Callable[[Test], None]) -> None:
             assert c.subprotocol == MSGPACK_SUBPROTOCOL
             ear = running.front.ears[0]
             assert (ear.stream_id, ear.token, ear.peer) == ("st_1", "a.b.c", "127.0.0.1")
-            assert ear.socket.binary
+            assert ear.socket.form == codec.MSGPACK
 
     run(test)
 

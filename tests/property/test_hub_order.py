@@ -1,4 +1,7 @@
-"""Whatever connects, breaks and comes back: each client's sequences have no gap and no repeat."""
+"""Whatever connects, breaks and comes back: each client's sequences have no gap and no repeat.
+
+And each id of a Server-Sent Event is the position after it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import msgspec
 import pytest
 
 from streams.calls import command
+from streams.codec import EVENTS, FORMS
 from streams.log import LogLimits
 from streams.ports import Fact, Refused
 from streams.protocol import Message
@@ -32,15 +36,21 @@ class Viewer:
 
     def connect(self, stage: Stage) -> None:
         """Say hello, with the position where there is one."""
-        self.screen, self.seen = stage.connect(binary=random.random() < 0.5), 0
+        self.screen, self.seen = stage.connect(form=random.choice(FORMS)), 0
         since = {"epoch": self.epoch, "seq": self.seq, "cseq": self.cseq}
         self.screen.say("hello", **({"since": since} if self.epoch else {}))
 
     def read(self) -> None:
         """Take what has come; fail where it does not follow."""
         assert self.screen is not None
-        for event in self.screen.events[self.seen :]:
+        for n, event in enumerate(self.screen.events[self.seen :], self.seen):
+            before = (self.epoch, self.seq, self.cseq)
             self._take(event)
+            if self.screen.form == EVENTS:
+                moved = event["type"] in ("welcome", "resync")
+                moved = moved or before != (self.epoch, self.seq, self.cseq)
+                here = f"{self.epoch}:{self.seq}:{self.cseq}"
+                assert self.screen.ids[n] == (here if moved else None)
         self.seen = len(self.screen.events)
 
     def _take(self, event: Event) -> None:

@@ -12,7 +12,11 @@ import pytest
 
 from streams import protocol
 from streams.codec import (
+    EVENTS,
+    FORMS,
+    JSON,
     MESSAGE_CHARS_MAX,
+    MSGPACK,
     Malformed,
     NotAMessage,
     Ready,
@@ -294,12 +298,14 @@ def test_the_header_has_the_shortest_form_of_the_length(length: int, header: byt
 
 
 def test_a_broadcast_is_built_once_for_each_subprotocol() -> None:
-    """Every connection of a subprotocol gets the same bytes object."""
+    """Every connection of a form gets the same bytes object."""
     event = protocol.Viewers(count=3)
     ready = Ready(event)
-    for binary in (False, True):
-        assert ready.frame(binary) is ready.frame(binary)
-        assert ready.frame(binary) == frame(encode(event, binary), binary)
+    for form in FORMS:
+        assert ready.frame(form) is ready.frame(form)
+    assert ready.frame(JSON) == frame(encode(event, False), False)
+    assert ready.frame(MSGPACK) == frame(encode(event, True), True)
+    assert ready.frame(EVENTS) == b'data: {"type":"viewers","count":3}\n\n'
 
 
 def test_no_event_has_a_field_that_could_be_a_float_bin_or_ext() -> None:

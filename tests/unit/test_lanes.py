@@ -36,7 +36,7 @@ class Seat:
         self.told.append(("newest", *slots))
 
     def stall(self, lanes: Lanes) -> None:
-        self.backlog = Backlog(lanes.newest, self.screen.binary, Account())
+        self.backlog = Backlog(lanes.newest, self.screen.form, Account())
         lanes.stall(self)
 
     def go_on(self, lanes: Lanes) -> None:
