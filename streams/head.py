@@ -1,16 +1,20 @@
-"""uvicorn's HTTP protocol with two gaps closed: unbounded heads, and frames that come early.
+"""uvicorn's HTTP protocol with three gaps closed: see below.
 
 Owns nothing but the moment between the first byte of a request and the application, or `Wire`. It
 must never know a path or a message. Passed to uvicorn as `http=Head`; `Wire` works without it.
+`Outlet` does not.
 
 - uvicorn with httptools keeps headers of any total size, so one connection could fill memory.
 - uvicorn drops what follows an upgrade request in the same read. A client may not send frames
   before the answer (RFC 6455, 4.1); one that does would wait on a `hello` that nobody saw.
+- ASGI has no way to say how much of an answer waits, nor to drop a client that does not take it:
+  an application finds the transport in its state, and may have itself told as a `Writer`.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -23,15 +27,40 @@ _TOO_LARGE = (
 )
 
 
+class Writer(Protocol):
+    """Who writes an answer to the transport itself (`streams.outlet.Outlet`)."""
+
+    def paused(self) -> None:
+        """Written bytes wait for the client."""
+
+    def resumed(self) -> None:
+        """None wait any more."""
+
+
 class Head(HttpToolsProtocol):
     """One HTTP connection, until it ends or becomes a WebSocket."""
 
     _head_bytes: int | None = None  # of an unfinished head; None between heads
     _frames_at: int | None = None  # where the frames begin in what was read last
 
+    writer: Writer | None = None  # of the answer under way, where ASGI does not write it
+
+    def pause_writing(self) -> None:
+        """Tell the writer too."""
+        super().pause_writing()
+        if self.writer is not None:
+            self.writer.paused()
+
+    def resume_writing(self) -> None:
+        """Tell the writer too."""
+        super().resume_writing()
+        if self.writer is not None:
+            self.writer.resumed()
+
     def on_message_begin(self) -> None:
         """Start to count."""
         super().on_message_begin()
+        self.scope["state"]["transport"] = self.transport
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:

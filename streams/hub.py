@@ -333,6 +333,12 @@ class Hub:
                 room.whisper(viewer, Ready(event), exclude)
         self.bus.publish(tag_of(stream_id), OrdersNote(stream_id, notes))
 
+    async def turn_ms(self, stream_id: str, user: Identity) -> int:
+        """Count a message in slow mode of somebody without a connection; raise `Refused`."""
+        room = self.rooms.get(stream_id) or await self._room(stream_id)
+        await room.snapshots.get()  # says whether the chat is slow
+        return room.turn_ms(user, self.now_s())
+
     async def react(self, stream_id: str, kind: str, n: int) -> None:
         """Count the reactions of somebody without a connection; raise `Refused`."""
         room = self.rooms.get(stream_id) or await self._room(stream_id)

@@ -50,6 +50,7 @@ Ticket = Annotated[str, Meta(max_length=TOKEN_BYTES_MAX, pattern=LINE)]
 # For the specs alone: who judges tokens judges their length too, wherever they were sent.
 Token = Annotated[str, Meta(extra_json_schema={"maxLength": TOKEN_BYTES_MAX})]
 ReactionKind = Literal["like", "love", "laugh", "wow", "clap"]
+ReactionCount = Annotated[int, Meta(ge=1, le=20)]
 CommandId = Annotated[int, Meta(ge=-INT_MAX, le=INT_MAX)]
 Position_ = Annotated[int, Meta(ge=0, le=INT_MAX)]
 
@@ -270,7 +271,7 @@ class Chat(Command, tag="chat", kw_only=True):
 
 class React(Command, tag="react", kw_only=True):
     kind: ReactionKind
-    n: Annotated[int, Meta(ge=1, le=20)] | None = None  # None: one
+    n: ReactionCount | None = None  # None: one
 
 
 class Ping(Command, tag="ping", kw_only=True):

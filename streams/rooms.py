@@ -23,7 +23,7 @@ from streams.log import EventLog, Logged, Position, tag_of
 from streams.memory import Memory
 from streams.metrics import RESYNCS, Meter
 from streams.pace import Bucket, Rate
-from streams.ports import Caller, Refused, RoomSource
+from streams.ports import Caller, Identity, Refused, RoomSource
 from streams.protocol import ChatEvent, Main, Since
 from streams.session import Session
 from streams.snapshots import Snapshots
@@ -157,6 +157,12 @@ class Room:
             return
         self._chat_every_s, self._slowed_at = every_s, asyncio.get_running_loop().time()
         self.chat_turns = Bucket(Rate(1 / every_s, 1)) if every_s else None
+
+    def turn_ms(self, user: Identity, now_s: float) -> int:
+        """Count a message in slow mode, which hosts are not bound by; 0, or how long to wait."""
+        if self.chat_turns is None or user.may_host(self.shop):
+            return 0
+        return self.chat_turns.wait_ms(user.sub, now_s)
 
     def react(self, kind: str, n: int) -> None:
         """Count a viewer's reactions."""

@@ -397,10 +397,8 @@ class Session:
             self.room.talk.say(self, command, self._hub.clock.now_ms())
 
     def _has_turn(self, re: int, room: Room) -> bool:
-        """Tell whether it is this user's turn in slow mode, which hosts are not bound by."""
-        if room.chat_turns is None or self._hosts():
-            return True
-        wait_ms = room.chat_turns.wait_ms(self.identity.sub, self._hub.now_s())
+        """Tell whether it is this user's turn in slow mode."""
+        wait_ms = room.turn_ms(self.identity, self._hub.now_s())
         if wait_ms:
             self.reject(re, Refused(Code.RATE_LIMITED, "Slow mode.", retry_after_ms=wait_ms))
         return not wait_ms

@@ -11,7 +11,7 @@ import secrets
 
 from streams.codes import Code
 from streams.log import EventLog, Line, Said, chat_line, removal_line
-from streams.ports import Refused
+from streams.ports import Identity, Refused
 from streams.protocol import Chat, ChatRemove, Message, Ok
 from streams.session import Session, shown_name
 from streams.tasks import Tasks
@@ -37,13 +37,7 @@ class Talk:
     def say(self, session: Session, command: Chat, now_ms: int) -> None:
         """Append a message; answers `ok` with the message that the log has under this key."""
         user = session.identity
-        message = Message(
-            id=f"msg_{secrets.token_urlsafe(12)}",
-            user=user.sub,
-            name=shown_name(user),
-            text=command.text,
-            at=now_ms,
-        )
+        message = new_message(user, command.text, now_ms)
         self._append(chat_line(user.sub, command.key, message), session, command.id)
 
     def remove(self, session: Session, command: ChatRemove, now_ms: int) -> None:
@@ -76,6 +70,17 @@ class Talk:
                         _answer(line, session, re, answer)
         finally:
             self._busy = False
+
+
+def new_message(user: Identity, text: str, now_ms: int) -> Message:
+    """Return what a user says now."""
+    return Message(
+        id=f"msg_{secrets.token_urlsafe(12)}",
+        user=user.sub,
+        name=shown_name(user),
+        text=text,
+        at=now_ms,
+    )
 
 
 def _refuse(batch: list[tuple[Line, Session, int]], refused: Refused) -> None:

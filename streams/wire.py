@@ -57,6 +57,19 @@ _LEGAL_FIRST_BYTES = frozenset((0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 
 _log = logging.getLogger("livecart.wire")
 
 
+def tune(transport: asyncio.BaseTransport) -> None:
+    """Have the kernel send at once what it is given, and keep little of it unsent."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family == socket.AF_UNIX:
+        return
+    # asyncio leaves Nagle's algorithm on for sockets that were made without naming TCP, as uvicorn
+    # makes its own; uvloop does not.
+    if isinstance(sock, TransportSocket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if _NOTSENT_LOWAT is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES_MAX)
+
+
 class Wire(asyncio.Protocol):
     """One viewer's connection; implements `ports.Socket`."""
 
@@ -103,14 +116,7 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket over from uvicorn's HTTP protocol."""
         self._transport = cast(asyncio.Transport, transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            # asyncio leaves Nagle's algorithm on for sockets that were made without naming TCP, as
-            # uvicorn makes its own; uvloop does not.
-            if isinstance(sock, TransportSocket):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if _NOTSENT_LOWAT is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES_MAX)
+        tune(transport)
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
