@@ -149,7 +149,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(name="LIVECART_DRAIN_S", kind="float", default=5.0, most=300,
              meaning="seconds over which connections end when a process stops"),
     Variable(name="LIVECART_CONNECTIONS_MAX", kind="int", default=_HUB.connections_max,
-             least=1, most=1_000_000, meaning="WebSocket connections of one process"),
+             least=1, most=1_000_000, meaning="connections of viewers to one process"),
     Variable(name="LIVECART_USER_CONNECTIONS_MAX", kind="int", default=_HUB.user_connections_max,
              least=1, most=1_000_000, meaning="of these, to one stream with one user's tokens"),
     Variable(name="LIVECART_ADDRESS_CONNECTIONS_MAX", kind="int",
@@ -158,7 +158,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(name="LIVECART_TRUSTED_PROXIES", kind="text", default=None,
              meaning="addresses and networks, with commas between, whose X-Forwarded-For says where"
                      " a connection comes from; without them the address is the proxy's"),
-    *_paces("CONNECTS", _HUB.connects, "new WebSocket connections of one process"),
+    *_paces("CONNECTS", _HUB.connects, "new viewers' connections of one process"),
     *_paces("SELL", _RATES.sell, "of one user: buys, cancels, extensions, waiting"),
     *_paces("HOST", _RATES.host, "of one host: commands and calls that change something"),
     *_paces("CHAT", _RATES.chat, "of one user: chat messages"),

@@ -46,12 +46,13 @@ T = TypeVar("T")
 class Call:
     """One request under way."""
 
-    __slots__ = ("headers", "identity", "key", "params", "query", "services")
+    __slots__ = ("_peer", "headers", "identity", "key", "params", "query", "services")
 
     def __init__(self, services: Services, scope: Scope) -> None:
         self.services = services
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.params: Mapping[str, str] = scope["path_params"]
+        self._peer: tuple[str, int] | None = scope["client"]  # None: a Unix socket
         self.query: Any = None  # the operation's query struct
         self.identity: Identity | None = None
         self.key = ""  # Idempotency-Key, where the operation has one
@@ -61,6 +62,13 @@ class Call:
         """Whom the token speaks for; only where the operation asks for one."""
         assert self.identity is not None
         return self.identity
+
+    @property
+    def client(self) -> str:
+        """The address that this call counts for."""
+        peer = self._peer[0] if self._peer is not None else ""
+        forwarded = b",".join(v for name, v in self.headers if name == b"x-forwarded-for")
+        return self.services.hub.client(peer, forwarded.decode("latin-1"))
 
     def id(self, name: str = "id") -> str:
         """Return an id of the path; one that cannot be is not found."""
@@ -131,14 +139,21 @@ def header(headers: list[tuple[bytes, bytes]], name: bytes) -> bytes | None:
 
 async def identify(verifier: TokenVerifier, headers: list[tuple[bytes, bytes]]) -> Identity | None:
     """Return whom the bearer token speaks for, None without one; raise `Refused`."""
+    token = bearer(headers)
+    if token is None:
+        return None
+    return verifier.known(token) or await verifier.verify(token)
+
+
+def bearer(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """Return the bearer token, whoever it speaks for; None without one. Raise `Refused`."""
     value = header(headers, b"authorization")
     if value is None:
         return None
     scheme, _, token = value.decode("latin-1").partition(" ")
     if scheme.lower() != "bearer":
         raise Refused(Code.UNAUTHENTICATED, "Only bearer tokens are taken.")
-    token = token.strip()
-    return verifier.known(token) or await verifier.verify(token)
+    return token.strip()
 
 
 def key_of(headers: list[tuple[bytes, bytes]]) -> str:

@@ -108,6 +108,17 @@ def _parameters(operation: Operation, of: dict[Any, Any]) -> list[dict[str, Any]
                 "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,64}$"},
             }
         )
+    if operation.streams:
+        parameters.append(
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "required": False,
+                "description": "`epoch:seq:cseq`, the last `id` that came: what followed it is"
+                " sent first.",
+                "schema": {"type": "string", "pattern": "^.*:[0-9]+:[0-9]+$"},
+            }
+        )
     if operation.query is not None:
         parameters += [
             {
@@ -135,7 +146,13 @@ def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(operation: Operation, of: dict[Any, Any]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
-    if operation.result is None:
+    if operation.streams:
+        responses[str(operation.status)] = {
+            "description": "`data` is an event as /asyncapi.json has it, in JSON; the first is"
+            " `welcome`.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    elif operation.result is None:
         responses[str(operation.status)] = {"description": "Done"}
     else:
         schema = of[operation.result]

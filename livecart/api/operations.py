@@ -63,6 +63,8 @@ class Operation:
     body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
     keyed: bool = False  # needs an Idempotency-Key
+    paced: Kind | None = None  # as what a change is counted; None: it depends on the caller's role
+    streams: bool = False  # answered with Server-Sent Events, resumed by Last-Event-ID
     bounded: bool = False  # it bounds its own time
     replays: bool = False  # a repeated key is answered 200 where the first was 201
     refusals: tuple[Code, ...] = ()  # beside those that the rest of this value implies
@@ -108,7 +110,7 @@ class Path:
         call.identity = await identify(call.services.verifier, call.headers)
         admit(operation.who, call)
         if operation.method != "GET":
-            _in_time(call)
+            _in_time(call, operation.paced)
         if operation.keyed:
             call.key = key_of(call.headers)
         if operation.query is not None:
@@ -144,14 +146,19 @@ async def _change(site: Site, work: Work) -> Any:
     return change.result()
 
 
-def _in_time(call: Call) -> None:
-    """Raise `Refused` when this caller changes things faster than he may."""
-    identity = call.identity
-    if identity is None or identity.role in ("service", "admin"):
+def _in_time(call: Call, paced: Kind | None) -> None:
+    """Raise `Refused` when this caller changes things faster than he may.
+
+    Whoever brings no token has no name to be counted under: all of one address count as one.
+    """
+    identity, hub = call.identity, call.services.hub
+    if identity is None:
+        user, kind = f"\0{call.client}", paced or "sell"  # no token's `sub` begins so
+    elif identity.role in ("service", "admin"):
         return
-    kind: Kind = "host" if identity.role == "host" else "sell"
-    hub = call.services.hub
-    if wait_ms := hub.wait_ms(identity.sub, kind):
+    else:
+        user, kind = identity.sub, paced or ("host" if identity.role == "host" else "sell")
+    if wait_ms := hub.wait_ms(user, kind):
         hub.meter.hasty += 1
         raise Refused(Code.RATE_LIMITED, retry_after_ms=wait_ms)
 

@@ -19,12 +19,14 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from livecart.api import (
     bundles,
     draws,
+    events,
     offers,
     openapi,
     ops,
     orders,
     pages,
     products,
+    speech,
     streams,
     waitlist,
 )
@@ -41,6 +43,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *waitlist.OPERATIONS,
     *draws.OPERATIONS,
     *streams.OPERATIONS,
+    *events.OPERATIONS,
+    *speech.OPERATIONS,
     *products.OPERATIONS,
 )
 
@@ -74,7 +78,10 @@ def routes() -> list[BaseRoute]:
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, []).append(operation)
     return [
-        *(Route(path, Path(operations)) for path, operations in by_path.items()),
+        *(
+            Route(path, events.Feed(operations) if operations[0].streams else Path(operations))
+            for path, operations in by_path.items()
+        ),
         *(Route(path, ops.Plain(answer)) for path, answer in PLAIN.items()),
     ]
 

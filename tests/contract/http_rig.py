@@ -19,6 +19,7 @@ from livecart.app import build
 from livecart.auth import issue
 from livecart.services import Services, Site
 from livecart.settings import load
+from streams.head import Head
 from streams.wire import Wire
 
 SECRET = "a secret that only tests have: 0123456789"
@@ -131,7 +132,7 @@ async def serving(redis_url: str, database_url: str, **more: str) -> AsyncIterat
     """Serve until the block ends."""
     settings = load(variables(redis_url, database_url) | more)
     config = uvicorn.Config(
-        build(settings), ws=Wire, http="httptools", lifespan="on", log_config=None, access_log=False
+        build(settings), ws=Wire, http=Head, lifespan="on", log_config=None, access_log=False
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ POST /v1/offers/{id}/waitlist · DELETE /v1/offers/{id}/waitlist · GET /v1/offe
 GET /v1/offers/{id}/draw · GET /v1/offers/{id}/draw/entries
 POST /v1/offers/{id}/orders · POST /v1/streams/{id}/bundles · GET /v1/orders · GET /v1/orders/{id}
 PATCH /v1/streams/{id} · GET /v1/streams/{id}/audience
+GET /v1/streams/{id}/events · POST /v1/streams/{id}/chat · POST /v1/streams/{id}/reactions
 POST /v1/orders/{id}/extend · POST /v1/orders/{id}/cancel · POST /v1/orders/{id}/pay
 """
 
