@@ -151,7 +151,7 @@ def start_log(level: str) -> None:
         format="%(asctime)s %(process)d %(levelname)s %(name)s %(message)s",
     )
     if level != "debug":
-        # The second by name: uvicorn asks for its own level, and has a line ready at each connection.
+        # The second by name: uvicorn asks for that one's own level, at each connection.
         for name in ("uvicorn", "uvicorn.error", "asyncio"):
             logging.getLogger(name).setLevel(logging.WARNING)
 

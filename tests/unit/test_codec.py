@@ -54,7 +54,7 @@ def test_null_equals_absent(command: type[protocol.Command], binary: bool) -> No
     """Every optional field of every command takes null for absent."""
     samples: dict[str, Any] = {
         "text": "hi", "key": "k", "kind": "like", "t0": 1, "qty": 1, "add": 1, "token": "t",
-        "version": 1,
+        "version": 1, "every_s": 1,
     }  # fmt: skip
     message: dict[str, Any] = {"type": command.__struct_config__.tag, "id": 1}
     for field in msgspec.structs.fields(command):
