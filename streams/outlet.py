@@ -147,6 +147,12 @@ class Outlet:
             return sum(map(len, self._early))
         return self._transport.get_write_buffer_size()
 
+    def hold(self) -> None:
+        """There is nothing to read."""
+
+    def listen(self) -> None:
+        """Nor then."""
+
     def ping(self) -> None:
         """Write a comment, and look whether the client takes what it is sent."""
         if self._early is not None:

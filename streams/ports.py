@@ -145,6 +145,12 @@ class Socket(Protocol):
     def waiting_bytes(self) -> int:
         """Return how many written bytes the kernel has not taken yet."""
 
+    def hold(self) -> None:
+        """Read nothing from the client for now; what was read already waits."""
+
+    def listen(self) -> None:
+        """Read on; does nothing unless it was held."""
+
     def ping(self) -> None:
         """Write what keeps the connection alive, and shows whether it is."""
 

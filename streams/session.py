@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from streams.rooms import Room
 
 COMMANDS_BEFORE_WELCOME_MAX = 64
+REPLIES_PER_WRITE_MAX = 128
+UNREAD_BYTES_MAX = 64 * 1024  # that a client has not taken, then it is not read
 HASTE_MAX = 200  # commands in a row that come too early, then the connection ends
 HELD_EVENTS_MAX = 100  # private events kept while this connection's snapshot is read
 NAME_CHARS_MAX = 40
@@ -171,15 +173,17 @@ class Session:
     def drained(self) -> None:
         """The socket takes more."""
         backlog = self.backlog
-        if backlog is None:
-            return
-        while frames := backlog.portion():
+        while backlog is not None and (frames := backlog.portion()):
             self.socket.write(frames)
             if self.socket.waiting_bytes():
+                if backlog.bytes < UNREAD_BYTES_MAX // 2:
+                    self.socket.listen()
                 return
-        self._end_backlog()
-        if self.room is not None:
-            self.room.lanes.go_on(self)
+        if backlog is not None:
+            self._end_backlog()
+            if self.room is not None:
+                self.room.lanes.go_on(self)
+        self.socket.listen()
 
     def choked(self) -> None:
         """The client does not take its snapshot: it may come back with `since`."""
@@ -445,12 +449,17 @@ class Session:
             self._hub.flush_soon(self)
         else:
             self._out.append(frames)
+            if len(self._out) >= REPLIES_PER_WRITE_MAX:
+                self.flush()
 
     def flush(self) -> None:
         """Write what this turn gathered."""
         out, self._out = self._out, None
         if out is not None and not self.closed:
             self.queue(out[0] if len(out) == 1 else b"".join(out))
+            waiting = self.socket.waiting_bytes()
+            if waiting and waiting + self._queued_bytes() > UNREAD_BYTES_MAX:
+                self.socket.hold()  # who reads no answers is not read either, until he does
 
     # --- the lanes' side (lanes.Listener) -----------------------------------------------------
 
@@ -461,6 +470,9 @@ class Session:
         else:
             self.backlog.put(frames)
             self._hub.backlogs.judge(self)
+
+    def _queued_bytes(self) -> int:
+        return 0 if self.backlog is None else self.backlog.bytes
 
     def queue_chat(self, frames: bytes, cseq: int) -> None:
         """Send chat after what matters more; it may be shed."""

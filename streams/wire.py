@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT_S = 5.0  # for the peer to take what was written and to close its side
 UNSENT_BYTES_MAX = 16 * 1024  # in the kernel, beside what is on its way and not acknowledged yet
 APART_WITHIN_S = 60.0  # for the peer to take a snapshot; three times a heartbeat
+PONGS_BYTES_MAX = 64 * 1024  # that a client has not taken, then it is not read
 REASON_BYTES_MAX = 123  # RFC 6455: a control frame has 125 bytes, the code takes two
 PROTOCOL_ERROR = 1002
 
@@ -78,6 +79,7 @@ class Wire(asyncio.Protocol):
         "_closer",
         "_connections",
         "_ear",
+        "_held",
         "_loop",
         "_over",
         "_patience",
@@ -98,8 +100,11 @@ class Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         # None before the handshake, and again once it was told `lost`.
         self._ear: Ear | None = None
-        # The beginning of a frame whose end has not come; shorter than header + FRAME_BYTES_MAX.
+        # The beginning of a frame whose end has not come; shorter than header + FRAME_BYTES_MAX,
+        # or all that was read before it was held.
         self._tail: bytes | None = None
+        # True while nothing is read: the client takes no answers.
+        self._held = False
         # Set while a fragmented message is under way.
         self._unusual: _Unusual | None = None
         # True once nothing more is written or heard; the rest is waiting for the peer to finish.
@@ -127,7 +132,10 @@ class Wire(asyncio.Protocol):
             self.heard_at = self._loop.time()
             if self._tail is not None:
                 data, self._tail = self._tail + data, None
-            self._read_frames(self._ear, data)
+            if self._held:
+                self._tail = data
+            else:
+                self._read_frames(self._ear, data)
         elif self._app_state is not None:
             head, _, rest = data.partition(b"\r\n\r\n")
             self._shake_hands(head, self._app_state["hub"])
@@ -159,6 +167,8 @@ class Wire(asyncio.Protocol):
         """Tell the ear that nothing waits any more, no snapshot either."""
         self._end_patience()
         if self._ear is not None and not self._over:
+            if self._held:  # it took what was written: it is there
+                self.heard_at = self._loop.time()
             self._ear.drained()
 
     def shutdown(self) -> None:
@@ -181,6 +191,25 @@ class Wire(asyncio.Protocol):
     def waiting_bytes(self) -> int:
         """Return how many written bytes the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()
+
+    def hold(self) -> None:
+        """Read nothing for now, so that a client who reads no answers sends no more either."""
+        if not self._held and not self._over and not self._transport.is_closing():
+            self._held = True
+            self._transport.pause_reading()
+
+    def listen(self) -> None:
+        """Read on, first what was read already."""
+        if self._held:
+            self._held = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._ear is not None and self._tail is not None and not self._over and not self._held:
+            data, self._tail = self._tail, None
+            self._read_frames(self._ear, data)
 
     def ping(self) -> None:
         """Write a WebSocket ping."""
@@ -256,6 +285,8 @@ class Wire(asyncio.Protocol):
             at = after
             if self._over:  # the ear closed, or the peer did
                 return
+            if self._held:
+                break
         if at < end:
             self._tail = data[at:] if at else data
 
@@ -266,6 +297,8 @@ class Wire(asyncio.Protocol):
         for piece in unusual.machine.data_to_send():
             if piece:
                 self._transport.write(piece)
+                if self._transport.get_write_buffer_size() > PONGS_BYTES_MAX:
+                    self.hold()
         if unusual.machine.state is not OPEN:
             self._unusual = None
             self._lose()
@@ -310,6 +343,7 @@ class Wire(asyncio.Protocol):
         Closing a socket with unread input would make the kernel send RST, and the peer lose the
         answer that was just written.
         """
+        self.listen()
         self._over = True
         self._tail = None
         if self._transport.is_closing():

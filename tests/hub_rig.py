@@ -68,6 +68,7 @@ class Screen:
         self.waiting = 0  # bytes that this client has not taken; the test sets it
         self.events: list[Event] = []
         self.pings = 0
+        self.held = False
         self.closed_with: int | None = None
         self.ear: Ear | None = None
         self._next_id = 0
@@ -98,6 +99,14 @@ class Screen:
             self.closed_with = int(code)
             assert self.ear is not None
             asyncio.get_running_loop().call_soon(self.ear.lost)
+
+    def hold(self) -> None:
+        """Remember."""
+        self.held = True
+
+    def listen(self) -> None:
+        """Remember."""
+        self.held = False
 
     def abort(self) -> None:
         """End at once."""

@@ -362,6 +362,49 @@ def test_what_is_written_when_nothing_waits_any_more_is_watched_too(
     run(test)
 
 
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.PING])
+def test_who_reads_no_answers_is_not_read_either(
+    run: Callable[[Test], None], opcode: Opcode
+) -> None:
+    """A client that only sends is held up; once it reads it gets every answer, in order."""
+    count, body = 40_000, 60
+
+    async def test(running: Running) -> None:
+        def answer(ear: Heard, payload: bytes, binary: bool) -> None:
+            ear.socket.write(codec.frame(payload, binary))
+            if ear.socket.waiting_bytes() > 64 * 1024:
+                ear.socket.hold()
+
+        running.front.on_message = answer
+        async with raw(running) as (reader, writer):
+            ear = running.front.ears[0]
+            ear.drained = ear.socket.listen  # type: ignore[method-assign]
+            most = 0
+
+            async def send() -> None:
+                nonlocal most
+                for n in range(count):
+                    writer.write(masked(opcode, b"%060d" % n))
+                    if n % 100 == 0:
+                        await writer.drain()
+                        most = max(most, ear.socket.waiting_bytes())
+
+            sending = asyncio.create_task(send())
+            wire = ear.socket
+            assert isinstance(wire, Wire)
+            await running.until(lambda: wire._held)
+            for n in range(count):
+                frame = await reader.readexactly(2 + body)
+                assert int(frame[2:]) == n
+            await sending
+            assert most < 400_000  # what one reading of the socket brings, and its answers
+            assert wire.waiting_bytes() == 0
+            writer.write(masked(Opcode.TEXT, b"x"))
+            assert await reader.readexactly(3) == b"\x81\x01x"
+
+    run(test)
+
+
 def test_the_kernel_keeps_little_that_is_not_sent(run: Callable[[Test], None]) -> None:
     """What matters is not stuck behind megabytes that a client has no room for."""
 

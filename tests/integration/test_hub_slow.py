@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -195,3 +196,21 @@ async def test_snapshots_do_not_pile_up(redis_url: str) -> None:
         bob.waiting = 20_000
         stage.hub.bus_lost(next(iter(stage.hub.by_tag)))
         assert await bob.closing() == 4508
+
+
+async def test_who_reads_no_answers_is_held_not_let_go(stage: Stage) -> None:
+    """Past 64 KiB of answers a client is not read any more; it goes on when it has taken them."""
+    bob = await stage.enter("viewer/bob")
+    bob.sleep()
+    asked = 0
+    while not bob.held:
+        asked += 1
+        bob.say("ping", t0=asked)
+        if asked % 100 == 0:
+            await asyncio.sleep(0)
+    assert 65_536 < stage.hub.backlogs.account.bytes < 100_000
+    assert bob.closed_with is None
+    bob.awake()
+    await until(lambda: not bob.held, "listening")
+    await bob.get("pong", asked)
+    assert [e["t0"] for e in bob.of("pong")] == list(range(1, asked + 1))
