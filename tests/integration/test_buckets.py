@@ -180,7 +180,7 @@ async def test_orders_expire_in_every_bucket(shop: Shop) -> None:
     offer = await shop.offer(20, buckets=4, hold_s=1)
     hub = shop.hubs[0]
     await asyncio.gather(*(hub.buy_until_final(offer.id, f"v{n}") for n in range(20)))
-    await until(lambda: hub.heard.last[offer.id].left == 0)
+    await until(lambda: offer.id in hub.heard.last and hub.heard.last[offer.id].left == 0)
 
     async def all_ended() -> bool:
         await hub.keeper.round()
@@ -329,7 +329,7 @@ async def test_figures_follow_a_host_who_changes_nothing(shop: Shop) -> None:
     for viewer in ("ann", "bob"):
         bought(await hub.buy_until_final(offer.id, viewer))
         done(await hub.changes.restock(offer.id, "r", 1))
-    await until(lambda: hub.heard.last[offer.id].left == 9)
+    await until(lambda: offer.id in hub.heard.last and hub.heard.last[offer.id].left == 9)
 
 
 async def test_a_bundle_takes_from_buckets(shop: Shop) -> None:

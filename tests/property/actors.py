@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Self, cast
 from urllib.parse import urlsplit
@@ -94,7 +95,11 @@ class Actors:
 
     @classmethod
     async def open(cls, servers: Running, template: str, name: str) -> Self:
-        """Connect to a database of that name, made here, and make what all its offers share."""
+        """Connect to a database made here, and make what all its offers share.
+
+        `name`: how its name begins; a file whose tests are taken in two parts opens two.
+        """
+        name = f"{name}_{secrets.token_hex(4)}"
         url = urlsplit(servers.database_url)._replace(path=f"/{name}").geturl()
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SteppedLoop)
