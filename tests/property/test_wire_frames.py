@@ -44,6 +44,9 @@ class Line(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass  # nothing ever waits
+
     def abort(self) -> None:
         self.ended = True
 

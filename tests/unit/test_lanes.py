@@ -162,7 +162,7 @@ async def test_who_comes_in_the_middle_of_chat_gets_what_follows_alone() -> None
     lanes.add(late)
     lanes.pour_chat([chat(3)], 3)
     lanes.pour_chat([chat(4)], 4)
-    await until(lambda: late.seen[-1:] == [-4], "the last line")
+    await until(lambda: all(s.seen[-1:] == [-4] for s in (late, *seats)), "the last line")
     assert late.seen == [-3, -4]
     assert all(seat.seen == [-1, -2, -3, -4] for seat in seats)
 
