@@ -350,7 +350,10 @@ class Wire(asyncio.Protocol):
             return
         self._closer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the peer has broken off, and the transport has not heard of it yet
+                self._transport.abort()
         else:  # TLS: no half-closing; the transport flushes, then closes
             self._transport.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -128,3 +129,20 @@ def test_random_bytes_never_raise(pieces: list[bytes]) -> None:
 def test_random_headers_never_raise(frames: list[tuple[int, int, bytes]]) -> None:
     """Nearly right frames never raise either."""
     assert deliver([bytes((first, second)) + rest for first, second, rest in frames])[2] == 1
+
+
+class Broken(Line):
+    """A transport whose peer has broken off, which only the kernel knows yet."""
+
+    def write_eof(self) -> None:
+        raise OSError(errno.ENOTCONN, "not connected")
+
+
+async def test_a_connection_that_is_broken_off_already_is_closed_all_the_same() -> None:
+    """Closing raises nothing: one dead viewer would keep all others from being told."""
+    front, line = Recorder(), Broken()
+    wire = Wire(cast(Any, None), cast(Any, SimpleNamespace(connections=set())), {"hub": front})
+    wire.connection_made(line)
+    wire.data_received(REQUEST)
+    wire.close(4503, "draining")
+    assert line.ended
