@@ -36,7 +36,7 @@ from orders.ledger.pool import open_pool, unsafe_settings
 from orders.rebuild import Rebuilder
 from orders.selling import Selling
 from orders.stock import cluster
-from orders.stock.cluster import GateCluster, each_server
+from orders.stock.cluster import ClusterClient, each_server
 from orders.stock.gate import Gate
 from streams.bus import Bus
 from streams.clock import RedisClock
@@ -93,7 +93,7 @@ def open_redis(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Redis:
         raise SettingsError(f"LIVECART_REDIS_URL cannot be read: {error}") from error
 
 
-async def open_gate_at(settings: Settings, timeout_s: float) -> Redis | GateCluster:
+async def open_gate_at(settings: Settings, timeout_s: float) -> Redis | ClusterClient:
     """Return a client of what the gate is on; raises RedisError or OSError while that is away.
 
     A Redis that is there for everything is asked nothing: it cannot be a cluster.
@@ -102,12 +102,14 @@ async def open_gate_at(settings: Settings, timeout_s: float) -> Redis | GateClus
         return open_redis(settings, timeout_s)
     assert settings.gate_url is not None
     try:
-        return await cluster.open_gate(settings.gate_url, settings.redis_connections_max, timeout_s)
+        return await cluster.open_client(
+            settings.gate_url, settings.redis_connections_max, timeout_s
+        )
     except ValueError as error:
         raise SettingsError(f"LIVECART_GATE_URL cannot be read: {error}") from error
 
 
-async def check_redis(redis: Redis | GateCluster, name: str = "LIVECART_REDIS_URL") -> None:
+async def check_redis(redis: Redis | ClusterClient, name: str = "LIVECART_REDIS_URL") -> None:
     """Raise `SettingsError` when a server might evict what it was told to keep (R14).
 
     `name`: of the setting. Of a cluster every primary is asked that answers.
@@ -159,7 +161,7 @@ async def _open(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None)
     settle_garbage()
 
 
-async def _gate(site: Site) -> Redis | GateCluster:
+async def _gate(site: Site) -> Redis | ClusterClient:
     """Return selling's client, once what the gate is on answers and keeps what it is told.
 
     Selling has connections of its own: a crowd that connects and reads must not keep it waiting.
@@ -167,7 +169,7 @@ async def _gate(site: Site) -> Redis | GateCluster:
     """
     settings = site.settings
 
-    async def opened() -> Redis | GateCluster:
+    async def opened() -> Redis | ClusterClient:
         client = await open_gate_at(settings, GATE_TIMEOUT_S)
         try:
             if settings.gate_at != settings.redis_url:
@@ -217,7 +219,7 @@ async def _pool(site: Site, url: str, connections_max: int) -> asyncpg.Pool[asyn
 def _compose(
     settings: Settings,
     redis: Redis,
-    gate_redis: Redis | GateCluster,
+    gate_redis: Redis | ClusterClient,
     pool: asyncpg.Pool[asyncpg.Record],
     selling_pool: asyncpg.Pool[asyncpg.Record],
     clock: RedisClock,

@@ -33,7 +33,7 @@ from livecart.fleet import CannotListen, listen
 from livecart.settings import Settings, SettingsError, load
 from livecart.up import SECRET_NAME, STATE_NAME
 from orders.ledger.migrate import missing
-from orders.stock.cluster import GateCluster, open_gate
+from orders.stock.cluster import ClusterClient, open_client
 
 TIMEOUT_S = 3.0
 FREE_BYTES_MIN = 2 * 2**30
@@ -277,13 +277,13 @@ async def redis(url: str, setting: str = "LIVECART_REDIS_URL") -> list[Finding]:
     """
     name = "Redis" if setting == "LIVECART_REDIS_URL" else "the gate's Redis"
     try:
-        client = await open_gate(url, CONNECTIONS, TIMEOUT_S)
+        client = await open_client(url, CONNECTIONS, TIMEOUT_S)
     except (RedisError, OSError) as error:
         return [fail(f"{name} does not answer: {error}", f"start it, or mend {setting}")]
     except ValueError as error:
         return [fail(f"{setting} cannot be read: {error}", "`livecart settings` says what it is")]
     try:
-        if not isinstance(client, GateCluster):
+        if not isinstance(client, ClusterClient):
             return _one_redis(name, *await _told(client))
         if setting == "LIVECART_REDIS_URL":
             return [fail("Redis is a cluster, which only the gate may be on",
@@ -295,7 +295,7 @@ async def redis(url: str, setting: str = "LIVECART_REDIS_URL") -> list[Finding]:
         await client.aclose()
 
 
-async def _cluster(name: str, client: GateCluster) -> list[Finding]:
+async def _cluster(name: str, client: ClusterClient) -> list[Finding]:
     """Look at each primary, and at what becomes of all when one is lost."""
     found: list[Finding] = []
     state: dict[str, str] = {}

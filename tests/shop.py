@@ -37,7 +37,7 @@ from orders.records import (
     Refused,
 )
 from orders.selling import Selling
-from orders.stock.cluster import GateCluster, open_gate
+from orders.stock.cluster import ClusterClient, open_client
 from orders.stock.gate import Gate, Standing
 from orders.stock.keys import key_field, keys_of
 from orders.whole import sum_up
@@ -75,7 +75,7 @@ class Hub:
     """One hub's selling, as one worker process has it."""
 
     def __init__(
-        self, pool: asyncpg.Pool[asyncpg.Record], client: redis.asyncio.Redis | GateCluster,
+        self, pool: asyncpg.Pool[asyncpg.Record], client: redis.asyncio.Redis | ClusterClient,
         limits: SellingLimits, keeper_limits: KeeperLimits,
     ) -> None:  # fmt: skip
         self.heard = Remembering()
@@ -178,16 +178,16 @@ class Shop:
         self.gate_url = gate_url  # of a server or a cluster that must answer; else `redis_url`
         self.hubs: list[Hub] = []
         self._pools: list[asyncpg.Pool[asyncpg.Record]] = []
-        self._clients: list[redis.asyncio.Redis | GateCluster] = []
+        self._clients: list[redis.asyncio.Redis | ClusterClient] = []
 
     async def hub(
         self, limits: SellingLimits | None = None, keeper_limits: KeeperLimits | None = None
     ) -> Hub:
         """Open one more hub, with connections of its own."""
         pool = await open_pool(self.database_url, 6)
-        client: redis.asyncio.Redis | GateCluster
+        client: redis.asyncio.Redis | ClusterClient
         if self.gate_url is not None:
-            client = await open_gate(self.gate_url, 32, 0.9)
+            client = await open_client(self.gate_url, 32, 0.9)
         else:
             client = redis.asyncio.Redis.from_url(
                 self.redis_url, socket_timeout=0.9, retry=Retry(NoBackoff(), 0)

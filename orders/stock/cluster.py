@@ -1,7 +1,8 @@
-"""The client of a gate on a Redis Cluster, and the one place that opens a gate's client.
+"""The client of a Redis Cluster, and the one place that opens a client of what a URL names.
 
 Owns the way of a command to the node that has its key, and what a node's loss does to the others:
-nothing. Knows no scripts and no offers. Called by the gate, by `livecart` and by tests.
+nothing. Knows no scripts, no offers and no streams. Called by the gate, by `livecart`, which hands
+it to `streams` too, and by tests.
 
 redis-py's own cluster client finds the nodes and keeps their connections. Its way with errors is
 not used: after each it has every command, to whatever node, wait for a new map of the cluster and
@@ -17,7 +18,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
@@ -70,7 +71,7 @@ class _Lane:
         self.away_until = 0.0
 
 
-class GateCluster(RedisCluster):
+class ClusterClient(RedisCluster):
     """Sends each command once, to the primary that has its key (R2).
 
     The only repetition is that of a command which a node refused with MOVED or ASK. A lost
@@ -110,6 +111,16 @@ class GateCluster(RedisCluster):
         except SlotNotCoveredError:
             return ""
         return node.name if node else ""
+
+    def connecting(self, server: str) -> tuple[type[Connection], dict[str, Any]]:
+        """Return what a connection to a node is made of, for who blocks or listens there.
+
+        `server`: as `server_of` names it. Raises redis-py's ConnectionError when it is gone.
+        """
+        node = self.get_node(node_name=server)
+        if node is None:
+            raise RedisConnectionError(f"{server} is no node of the cluster any more")
+        return node.connection_class, dict(node.connection_kwargs)
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Send one command to the node that has its key; without a key, as redis-py does.
@@ -253,7 +264,7 @@ def open_server(url: str, connections_max: int, timeout_s: float) -> Redis:
     return Redis.from_pool(pool)
 
 
-async def open_gate(url: str, connections_max: int, timeout_s: float) -> Redis | GateCluster:
+async def open_client(url: str, connections_max: int, timeout_s: float) -> Redis | ClusterClient:
     """Return a client of the server or the cluster at a URL, whichever the server says it is.
 
     Raises `RedisError` or `OSError` while it does not answer, and ValueError for a bad URL.
@@ -267,7 +278,7 @@ async def open_gate(url: str, connections_max: int, timeout_s: float) -> Redis |
     if "cluster" not in (told.get("redis_mode"), told.get("server_mode")):  # Valkey 9: the second
         return client
     await client.aclose()
-    cluster = GateCluster(url, connections_max, timeout_s)
+    cluster = ClusterClient(url, connections_max, timeout_s)
     try:
         await cluster.initialize()
     except RedisClusterException as error:
@@ -275,12 +286,12 @@ async def open_gate(url: str, connections_max: int, timeout_s: float) -> Redis |
     return cluster
 
 
-async def each_server(client: Redis | GateCluster, *command: str) -> dict[str, Any]:
+async def each_server(client: Redis | ClusterClient, *command: str) -> dict[str, Any]:
     """Return what each primary that answers says to a command, by its address; "" for a lone one.
 
     Raises what the last of them failed with when none answers.
     """
-    if not isinstance(client, GateCluster):
+    if not isinstance(client, ClusterClient):
         return {"": await client.execute_command(*command)}  # type: ignore[no-untyped-call]
     await client.initialize()
     nodes = client.get_primaries()
@@ -295,9 +306,9 @@ async def each_server(client: Redis | GateCluster, *command: str) -> dict[str, A
     return found
 
 
-async def any_answers(client: Redis | GateCluster) -> None:
+async def any_answers(client: Redis | ClusterClient) -> None:
     """Return as soon as one primary answers; raise what the last failed with when none does."""
-    if not isinstance(client, GateCluster):
+    if not isinstance(client, ClusterClient):
         await client.ping()
         return
     await client.initialize()

@@ -30,7 +30,7 @@ from redis.exceptions import (
 
 from orders import metrics
 from orders.records import Offer
-from orders.stock.cluster import GateCluster
+from orders.stock.cluster import ClusterClient
 from orders.stock.keys import Keys, keys_of
 from orders.stock.sight import Sight, sight_of
 
@@ -147,7 +147,7 @@ class _Script:
 class Gate:
     """Calls the scripts of `orders/stock/lua` on one Redis, or on a cluster of them."""
 
-    def __init__(self, client: Redis | GateCluster, unwritten_max: int) -> None:
+    def __init__(self, client: Redis | ClusterClient, unwritten_max: int) -> None:
         self.client = client
         self.unwritten_max = unwritten_max  # per offer, over all hubs
         self._scripts = {
@@ -168,7 +168,7 @@ class Gate:
     def server(self, offer: str) -> str:
         """Return the name of the server that an offer is on, "" where there is but one."""
         client = self.client
-        return client.server_of(keys_of(offer).state) if isinstance(client, GateCluster) else ""
+        return client.server_of(keys_of(offer).state) if isinstance(client, ClusterClient) else ""
 
     async def ping(self, offer: str) -> None:
         """Return when the server of an offer answers for it; raise what it failed with.
@@ -177,7 +177,7 @@ class Gate:
         primary, one dead node would stop the offers of all, and one that answers a mere PING
         may still answer each script CLUSTERDOWN.
         """
-        if isinstance(self.client, GateCluster):
+        if isinstance(self.client, ClusterClient):
             await self.client.execute_command("EXISTS", keys_of(offer).state)
         else:
             await self.client.ping()

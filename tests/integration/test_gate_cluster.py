@@ -16,7 +16,7 @@ from livecart.doctor import redis as examined
 from livecart.settings import SettingsError, load
 from livecart.worker import composed
 from orders.records import Accepted, Offer, Outcome
-from orders.stock.cluster import GateCluster, open_gate
+from orders.stock.cluster import ClusterClient, open_client
 from orders.stock.gate import Frozen, Gate, GateAway, Standing
 from orders.stock.keys import keys_of
 from tests.cluster_rig import Cluster
@@ -82,7 +82,7 @@ async def all_settled(shop: Shop, offers: list[Offer]) -> None:
 async def test_offers_of_all_nodes_sell_out_exactly(shop: Shop, cluster: Cluster) -> None:
     """Two hubs and more buyers than units: each offer, on whatever node, sells its quantity."""
     offers = await one_a_node(shop, cluster, 30)
-    assert all(isinstance(hub.gate.client, GateCluster) for hub in shop.hubs)
+    assert all(isinstance(hub.gate.client, ClusterClient) for hub in shop.hubs)
     sold = await asyncio.gather(*(crowd(shop, offer.id, range(50)) for offer in offers))
     assert sold == [30, 30, 30]
     for offer in offers:
@@ -292,7 +292,7 @@ async def test_each_node_has_the_scripts_or_is_sent_them(shop: Shop, cluster: Cl
 async def test_every_call_of_the_gate_works(shop: Shop, cluster: Cluster) -> None:
     """A scan, the closed offer's expiry and the freeze of a broken one, on each node."""
     gate = shop.hubs[0].gate
-    assert isinstance(gate.client, GateCluster)
+    assert isinstance(gate.client, ClusterClient)
     for offer in await one_a_node(shop, cluster, 10):
         order = bought(await shop.hubs[0].buy(offer.id, "ann"))
         await gate.ping(offer.id)
@@ -307,7 +307,7 @@ async def test_every_call_of_the_gate_works(shop: Shop, cluster: Cluster) -> Non
 
 async def test_a_lone_server_is_asked_as_ever(redis_url: str) -> None:
     """What is no cluster gets the client that it always had."""
-    client = await open_gate(redis_url, 4, 1.0)
+    client = await open_client(redis_url, 4, 1.0)
     assert type(client) is Redis
     await client.aclose()
 
@@ -348,7 +348,7 @@ async def test_a_keeper_waits_for_its_gate(
                 await keeper._gate.probe(offer.id, 0, 1)
             await keeper.expire()
             cluster.nodes[0].start()
-            await until(lambda: isinstance(keeper._gate.client, GateCluster))
+            await until(lambda: isinstance(keeper._gate.client, ClusterClient))
 
 
 async def test_an_evicting_node_is_refused(
