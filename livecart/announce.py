@@ -23,8 +23,9 @@ from orders import failpoints
 from orders.ledger.ledger import Ledger, LedgerAway, Told
 from orders.metrics import STOCK_LEFT
 from orders.records import Buy, Figures, Order
-from streams.bus import Bus, OrdersNote, StockNote
+from streams.bus import Bus
 from streams.log import EventLog, tag_of
+from streams.notes import OrdersNote, StockNote
 from streams.ports import Caller, Fact, Refused
 from streams.protocol import (
     Main,

@@ -23,8 +23,8 @@ from orders.deadline import within
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, LedgerAway
 from orders.selling import Selling
-from streams.bus import ControlKind
 from streams.codes import Code
+from streams.notes import ControlKind
 from streams.ports import Caller, Identity, Refused
 from streams.protocol import (
     PINS_MAX,

@@ -48,8 +48,9 @@ from orders.ledger.ledger import Ledger
 from orders.ledger.pool import open_pool
 from orders.rebuild import Rebuilder
 from orders.stock.gate import Gate
-from streams.bus import Bus, Note
+from streams.bus import Bus
 from streams.log import EventLog
+from streams.notes import Note
 
 LOCK = 0x6B656570  # any number, the same for every keeper
 STANDBY_EVERY_S = 1.0

@@ -11,13 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from redis.asyncio import Redis
-
-from streams.calls import Arg, Caller, Script
+from streams.calls import CALL_TIMEOUT_S, Arg, Caller, Client, Script
 from streams.log import KEYS_PER_CALL_MAX, tag_of
 
 RETENTION_MS = 24 * 3600 * 1000
-CALL_TIMEOUT_S = 1.0
 USERS_LEASE_MS = 10_000
 USERS_PER_CALL_MAX = 4_000  # Lua hands over fewer than 8,000 values at once
 
@@ -25,7 +22,7 @@ USERS_PER_CALL_MAX = 4_000  # Lua hands over fewer than 8,000 values at once
 class Counts:
     """One hub's part in the shared numbers."""
 
-    def __init__(self, redis: Redis, hub_id: str, lease_ms: int) -> None:
+    def __init__(self, redis: Client, hub_id: str, lease_ms: int) -> None:
         self._caller = Caller(redis, CALL_TIMEOUT_S)
         self._hub_id = hub_id
         self._lease_ms = lease_ms

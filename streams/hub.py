@@ -12,12 +12,18 @@ import logging
 from collections.abc import Sequence
 
 import msgspec
-from redis.asyncio import Redis
 
 from streams.addresses import Addresses
 from streams.backlog import Backlogs
-from streams.bus import (
-    Bus,
+from streams.bus import Bus
+from streams.calls import Client
+from streams.clock import RedisClock
+from streams.codec import Ready
+from streams.codes import Close, Code
+from streams.counts import Counts
+from streams.log import EventLog, Logged, read_tail, tag_of
+from streams.metrics import Meter
+from streams.notes import (
     ControlKind,
     ControlNote,
     LostNote,
@@ -27,12 +33,6 @@ from streams.bus import (
     SlowNote,
     StockNote,
 )
-from streams.clock import RedisClock
-from streams.codec import Ready
-from streams.codes import Close, Code
-from streams.counts import Counts
-from streams.log import EventLog, Logged, read_tail, tag_of
-from streams.metrics import Meter
 from streams.pace import Bucket, Kind, Pace
 from streams.ports import (
     Caller,
@@ -66,7 +66,7 @@ class Hub:
     def __init__(
         self,
         *,
-        redis: Redis,
+        redis: Client,
         log: EventLog,
         bus: Bus,
         clock: RedisClock,
@@ -99,7 +99,7 @@ class Hub:
             log, source, clock, self.limits, self.tasks, self.meter, self._resync
         )
         self._greeter = Greeter(self._around)
-        self._upkeep = Upkeep(self)
+        self._upkeep = Upkeep(self, redis)
         self._opening: dict[str, asyncio.Task[Room]] = {}  # by stream, one opening for a crowd
         self._draining = False
         self._unflushed: list[Session] = []  # those with replies of this turn of the loop

@@ -17,9 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import msgspec
-from redis.asyncio import Redis
 
-from streams.calls import Arg, Caller, Reply, Script
+from streams.calls import CALL_TIMEOUT_S, Arg, Caller, Client, Reply, Script
 from streams.metrics import LOG_APPENDS
 from streams.ports import Fact
 from streams.protocol import (
@@ -52,7 +51,7 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
     tail_entries_max: int = 10_000
     retention_ms: int = 24 * 3600 * 1000  # since the last write, or since the last viewer was there
     facts_per_call_max: int = 500
-    call_timeout_s: float = 1.0
+    call_timeout_s: float = CALL_TIMEOUT_S
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -118,9 +117,9 @@ def removal_line(message_id: str, at: int) -> Line:
 class EventLog:
     """The log of every stream, as one process sees it."""
 
-    def __init__(self, redis: Redis, limits: LogLimits | None = None) -> None:
+    def __init__(self, redis: Client, limits: LogLimits | None = None) -> None:
         self.limits = limits or LogLimits()
-        self._caller = Caller(redis, self.limits.call_timeout_s)
+        self.caller = Caller(redis, self.limits.call_timeout_s)
         self._append_facts = Script("append_facts")
         self._append_chat = Script("append_chat")
         self._positions = Script("positions")
@@ -131,7 +130,7 @@ class EventLog:
 
     async def close(self) -> None:
         """Wait for the calls under way; before the client is closed."""
-        await self._caller.close()
+        await self.caller.close()
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -208,7 +207,7 @@ class EventLog:
             part = stream_ids[start : start + KEYS_PER_CALL_MAX]
             keys = [tail_key(tag), *(key for stream_id in part for key in _keys(stream_id))]
             args: list[Arg] = [self.limits.retention_ms, *(_fresh_epoch() for _ in part)]
-            reply = await self._caller.script(self._positions, keys, args)
+            reply = await self.caller.script(self._positions, keys, args)
             tail, *rest = cast("list[Reply]", reply)
             newest = cast("bytes", tail).decode()
             positions += [_position(head) for head in rest]
@@ -262,7 +261,7 @@ class EventLog:
 
     async def _run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Reply:
         first: list[Arg] = [_fresh_epoch(), self.limits.retention_ms]
-        return await self._caller.script(script, keys, [*first, *args])
+        return await self.caller.script(script, keys, [*first, *args])
 
 
 def read_tail(fields: Mapping[bytes, bytes]) -> Logged | None:

@@ -1,8 +1,9 @@
 """The readers of the tails: one blocking XREAD per tag in use, not per room.
 
 Owns the blocking connections and how far each tail was read. It promises no completeness: a room
-sees a gap in its own numbers and refills it from its own log. Must never know a session. Used by
-hub, which is told of entries, of a tail gone away and of one that is back.
+sees a gap in its own numbers and refills it from its own log. On a cluster each tail is read at the
+server that has it, and begun again where that changes: ids are each server's own. Must never know a
+session. Used by hub, which is told of entries, of a tail gone away and of one that is back.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from typing import Protocol, cast
 
 from redis.asyncio import Redis
 
-from streams.calls import AWAY, Caller, command, sibling
+from streams.calls import AWAY, CALL_TIMEOUT_S, Caller, Client, command, drop, lone, server_of
 from streams.codes import Code
-from streams.log import TAGS, tail_key
+from streams.log import tail_key
 from streams.ports import Refused
 from streams.tasks import Tasks, back_off_s
 
 BLOCK_MS = 1_000
 ENTRIES_PER_READ_MAX = 500
-CALL_TIMEOUT_S = 1.0
 
 logger = logging.getLogger("streams.tail")
 
@@ -57,12 +57,7 @@ class _Reader:
 class Tail:
     """Reads the tails of the tags that are in use."""
 
-    def __init__(self, redis: Redis, listener: TailListener) -> None:
-        self._blocking = sibling(
-            redis,
-            socket_timeout_s=BLOCK_MS / 1000 + CALL_TIMEOUT_S,
-            connections_max=2 * TAGS,
-        )
+    def __init__(self, redis: Client, listener: TailListener) -> None:
         self._caller = Caller(redis, CALL_TIMEOUT_S)
         self._listener = listener
         self._readers: dict[str, _Reader] = {}
@@ -117,35 +112,47 @@ class Tail:
         await self._tasks.close()
         await self._caller.close()
         self._readers.clear()
-        await self._blocking.aclose()
 
     async def _read(self, tag: str, reader: _Reader) -> None:
         attempt = 0
-        while True:
-            try:
-                if reader.seen is None:
-                    reader.seen = await self._end(tag)
-                    reader.ready.set()
-                    self._listener.tail_back(tag)
-                asked = reader.seen
-                entries = await self._next(tag, asked)
-                attempt = 0
-            except (*AWAY, Refused) as error:
-                if attempt == 0:
-                    logger.warning("the tail %s is away: %s", tag, error)
-                reader.seen = None
-                self._listener.tail_away(tag)
-                attempt += 1
-                await asyncio.sleep(back_off_s(attempt))
-                continue
-            if entries:
-                if reader.seen == asked:  # else `compare` moved it meanwhile
-                    reader.seen = entries[-1][0]
-                self._listener.tail_read(tag, [fields for _, fields in entries])
+        blocking: Redis | None = None  # a client of the server that has this tail
+        try:
+            while True:
+                try:
+                    if reader.seen is None or blocking is None:
+                        reader.seen = await self._end(tag)
+                        blocking = self._client(tag)
+                        reader.ready.set()
+                        self._listener.tail_back(tag)
+                    asked = reader.seen
+                    entries = await self._next(blocking, tag, asked)
+                    attempt = 0
+                except (*AWAY, Refused) as error:  # also MOVED: its tail is another server's now
+                    if attempt == 0:
+                        logger.warning("the tail %s is away: %s", tag, error)
+                    reader.seen = None
+                    self._listener.tail_away(tag)
+                    if blocking is not None:
+                        await drop(blocking)
+                    attempt += 1
+                    await asyncio.sleep(back_off_s(attempt))
+                    continue
+                if entries:
+                    if reader.seen == asked:  # else `compare` moved it meanwhile
+                        reader.seen = entries[-1][0]
+                    self._listener.tail_read(tag, [fields for _, fields in entries])
+        finally:
+            if blocking is not None:
+                await drop(blocking)
 
-    async def _next(self, tag: str, seen: bytes) -> list[tuple[bytes, Fields]]:
+    def _client(self, tag: str) -> Redis:
+        redis = self._caller.redis
+        server = server_of(redis, tail_key(tag))  # known by now: `_end` was sent there
+        return lone(redis, server, socket_timeout_s=BLOCK_MS / 1000 + CALL_TIMEOUT_S)
+
+    async def _next(self, blocking: Redis, tag: str, seen: bytes) -> list[tuple[bytes, Fields]]:
         arguments = ("COUNT", ENTRIES_PER_READ_MAX, "BLOCK", BLOCK_MS, "STREAMS", tail_key(tag))
-        reply = await command(self._blocking, "XREAD", *arguments, seen)
+        reply = await command(blocking, "XREAD", *arguments, seen)
         if not reply:
             return []
         streams = cast("list[tuple[bytes, list[tuple[bytes, Fields]]]]", reply)

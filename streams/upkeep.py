@@ -1,30 +1,38 @@
 """What a hub does again and again: the wheel, heads of logs, presence, reactions, metrics.
 
-Owns the loops; a failing one is logged and started again. Called by hub.
+Owns the loops; a failing one is logged and started again. On a cluster each asks for every tag at
+the same time, so that a server that is lost holds up what is told of the others' streams no more
+than its own would. Called by hub.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from streams.bus import ReactionsNote
+from streams.calls import Client, share_of
 from streams.counts import USERS_LEASE_MS
 from streams.metrics import MEMORY_BYTES, WAITING_BYTES
+from streams.notes import ReactionsNote
 from streams.ports import Refused
 from streams.tasks import Tasks
 
 if TYPE_CHECKING:
     from streams.hub import Hub
+    from streams.rooms import Room
 
 METRICS_EVERY_S = 1.0
+
+Tags = dict[str, list["Room"]]
 
 
 class Upkeep:
     """The loops of one hub."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, redis: Client) -> None:
         self._hub = hub
+        self._redis = redis
 
     def start(self, tasks: Tasks) -> None:
         """Begin all loops."""
@@ -36,11 +44,22 @@ class Upkeep:
 
     async def resign(self) -> None:
         """Give up this hub's leases, so that its viewers are not counted a moment longer."""
-        for rooms in list(self._hub.by_tag.values()):
-            try:
-                await self._hub.counts.present([(stream_id, 0) for stream_id in rooms])
-            except Refused:
-                return  # they end by themselves
+
+        async def resign(tags: Tags) -> None:
+            for rooms in tags.values():
+                try:
+                    await self._hub.counts.present([(room.stream_id, 0) for room in rooms])
+                except Refused:
+                    return  # they end by themselves
+
+        await self._everywhere(resign)
+
+    async def _everywhere(self, visit: Callable[[Tags], Awaitable[None]]) -> None:
+        """Visit the rooms by their tags, those of one share one after the other."""
+        shares: dict[str, Tags] = {}
+        for tag, rooms in self._hub.by_tag.items():
+            shares.setdefault(share_of(self._redis, tag), {})[tag] = list(rooms.values())
+        await asyncio.gather(*(visit(tags) for tags in shares.values()))
 
     async def _tick(self) -> None:
         hub, loop = self._hub, asyncio.get_running_loop()
@@ -62,35 +81,43 @@ class Upkeep:
 
     async def _check_heads(self) -> None:
         hub = self._hub
-        while True:
-            await asyncio.sleep(hub.limits.heads_every_s)
-            for tag, rooms in list(hub.by_tag.items()):
-                watched, seen = list(rooms.values()), hub.tail.seen(tag)
-                reached = [room.reached() for room in watched]  # more may come while it is asked
+
+        async def check(tags: Tags) -> None:
+            for tag, rooms in tags.items():
+                seen = hub.tail.seen(tag)
+                reached = [room.reached() for room in rooms]  # more may come while it is asked
                 try:
-                    newest, heads = await hub.log.positions(tag, [r.stream_id for r in watched])
+                    newest, heads = await hub.log.positions(tag, [r.stream_id for r in rooms])
                 except Refused:
-                    for room in hub.rooms.values():
+                    for room in (room for rooms in tags.values() for room in rooms):
                         room.away = True
-                    break
+                    return
                 hub.tail.compare(tag, seen, newest)
-                for room, head, before in zip(watched, heads, reached, strict=True):
+                for room, head, before in zip(rooms, heads, reached, strict=True):
                     room.away = seen is None
                     room.check(head, before)
 
+        while True:
+            await asyncio.sleep(hub.limits.heads_every_s)
+            await self._everywhere(check)
+
     async def _count_viewers(self) -> None:
         hub, loop = self._hub, asyncio.get_running_loop()
-        while True:
-            for rooms in list(hub.by_tag.values()):
-                counted = [(room, len(room.sessions)) for room in rooms.values()]
+
+        async def count(tags: Tags) -> None:
+            for rooms in tags.values():
+                counted = [(room, len(room.sessions)) for room in rooms]
                 try:
                     sums = await hub.counts.present(
-                        [(room.stream_id, count) for room, count in counted]
+                        [(room.stream_id, own) for room, own in counted]
                     )
                 except Refused:
-                    break  # what was known last holds
-                for (room, count), total in zip(counted, sums, strict=True):
-                    room.others = max(0, total - count)
+                    return  # what was known last holds
+                for (room, own), total in zip(counted, sums, strict=True):
+                    room.others = max(0, total - own)
+
+        while True:
+            await self._everywhere(count)
             for room in hub.rooms.values():
                 room.conflated.put_viewers(room.viewers(), loop.time())
             await asyncio.sleep(hub.limits.presence_every_s)
@@ -98,19 +125,25 @@ class Upkeep:
     async def _tell_audience(self) -> None:
         """Say who is here, for whoever asks how many users there are; and keep the peaks."""
         hub, loop = self._hub, asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(hub.limits.audience_every_s)
-            peaks: dict[str, int] = {}
-            for room in list(hub.rooms.values()):
-                if (viewers := room.viewers()) > room.peak:
-                    peaks[room.stream_id] = viewers
+
+        async def tell(tags: Tags) -> None:
+            for room in (room for rooms in tags.values() for room in rooms):
                 if room.users and loop.time() - room.told_users_at > USERS_LEASE_MS / 2000:
                     room.told_users_at = loop.time()
                     try:
                         await hub.counts.tell_users(room.stream_id, list(room.users))
                     except Refused:
                         room.told_users_at = 0.0
-                        break
+                        return
+
+        while True:
+            await asyncio.sleep(hub.limits.audience_every_s)
+            peaks = {
+                stream_id: room.viewers()
+                for stream_id, room in hub.rooms.items()
+                if room.viewers() > room.peak
+            }
+            await self._everywhere(tell)
             if peaks:
                 try:
                     await hub.source.peaks(peaks)
@@ -122,9 +155,9 @@ class Upkeep:
 
     async def _count_reactions(self) -> None:
         hub = self._hub
-        while True:
-            await asyncio.sleep(hub.limits.reactions_every_s)
-            for room in list(hub.rooms.values()):
+
+        async def count(tags: Tags) -> None:
+            for room in (room for rooms in tags.values() for room in rooms):
                 taken = room.conflated.take_reactions()
                 if not taken:
                     continue
@@ -133,7 +166,11 @@ class Upkeep:
                 except Refused:
                     for kind, _, n in taken:
                         room.react(kind, n)
-                    break
+                    return
                 room.conflated.put_reactions(totals)
                 note = ReactionsNote(room.stream_id, totals)
                 hub.bus.publish_newest(room.tag, (room.stream_id,), note)
+
+        while True:
+            await asyncio.sleep(hub.limits.reactions_every_s)
+            await self._everywhere(count)

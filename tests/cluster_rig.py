@@ -230,6 +230,13 @@ class Cluster:
         for node in (target, source, *self.nodes):  # a node that has the slot would refuse it back
             node.command("CLUSTER SETSLOT", slot, "NODE", target.id)
 
+    def migrate(self, key: str, to: int) -> None:
+        """Give the slot of a key to another node with all that is in it, at one stroke."""
+        slot, target = key_slot(key.encode()), self.nodes[to]
+        source = self.nodes[self.node_of(key)]
+        source.command("CLUSTER MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.id)
+        _until(lambda: self.node_of(key) == to, "the slot does not arrive")
+
 
 def _free_ports() -> list[int]:
     """Return ports that nobody has, nor the second ones that go with them."""

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from orders.stock.cluster import ClusterClient
 from streams.bus import Bus
 from streams.clock import RedisClock
 from streams.codec import EVENTS, JSON, MSGPACK
@@ -394,14 +395,14 @@ EASY = Rates(sell=_AS_YOU_LIKE, host=_AS_YOU_LIKE, chat=_AS_YOU_LIKE, react=_AS_
 
 @asynccontextmanager
 async def open_stage(
-    redis_url: str,
+    redis_at: str | ClusterClient,
     truth: Truth,
     limits: HubLimits = QUICK,
     log_limits: LogLimits | None = None,
     rates: Rates | None = None,
 ) -> AsyncIterator[Stage]:
-    """Run a hub."""
-    redis = connect_redis(redis_url)
+    """Run a hub on the server at a URL, or on a cluster."""
+    redis = connect_redis(redis_at) if isinstance(redis_at, str) else redis_at
     log, clock, desk = EventLog(redis, log_limits), RedisClock(redis), Desk()
     hub = Hub(
         redis=redis,

@@ -1,0 +1,415 @@
+"""The streams on a Redis Cluster: each is on a node by its tag, and a node's trouble is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+import pytest
+
+from orders.stock.cluster import ClusterClient, open_client
+from streams.calls import CALL_TIMEOUT_S, lone
+from streams.clock import KEYS, RedisClock
+from streams.line import Channel, Line
+from streams.log import Position, tag_of, tail_key
+from streams.notes import channel_of
+from streams.ports import Fact, Refused, RoomState
+from streams.protocol import OrderConfirmed
+from tests.cluster_rig import Cluster
+from tests.hub_rig import Screen, Stage, Truth, an_offer, an_order, closed, open_stage, until
+
+CONNECTIONS = 16
+TIMEOUT_S = 0.9
+PROMPT_S = 2.0  # within which an event of a healthy node arrives while another one is lost
+
+
+@dataclass
+class Shows(Truth):
+    """The truth of several streams, each with its own count of facts."""
+
+    last: dict[str, int] = field(default_factory=dict)  # by stream
+
+    async def room(self, stream_id: str) -> RoomState | None:
+        """Return the state of one of them."""
+        if stream_id not in self.last:
+            return None
+        self.stream_id, self.fact_n = stream_id, self.last[stream_id]
+        self.offers = [an_offer(stream_id)]
+        return await super().room(stream_id)
+
+
+class Show:
+    """One stream with a viewer at each hub; what the near hub says, the far one's viewer hears."""
+
+    def __init__(self, hubs: list[Stage], stream_id: str, shows: Shows) -> None:
+        self.near, self.far = hubs
+        self.stream_id = stream_id
+        self.tag = tag_of(stream_id)
+        self._shows = shows
+        self._said = 0
+
+    async def open(self) -> None:
+        """Have both viewers welcomed."""
+        self.screens = [await self._enter(stage, f"viewer/{self.stream_id}") for stage in self.hubs]
+        self.own, self.other = self.screens
+
+    @property
+    def hubs(self) -> tuple[Stage, Stage]:
+        """Both."""
+        return self.near, self.far
+
+    async def _enter(self, stage: Stage, token: str) -> Screen:
+        screen = stage.connect(self.stream_id)
+        screen.say("hello", token=token)
+        await screen.get("welcome")
+        return screen
+
+    async def newcomer(self, stage: Stage) -> Screen:
+        """Return a connection that has said hello and got its answer."""
+        screen = stage.connect(self.stream_id)
+        await screen.answer(screen.say("hello"))
+        return screen
+
+    def away(self) -> bool:
+        """Tell whether both hubs know that the stream's log cannot be read."""
+        return all(stage.hub.rooms[self.stream_id].away for stage in self.hubs)
+
+    def whole(self) -> bool:
+        """Tell whether both hubs hear all of it again, and have shown their viewers the truth."""
+        rooms = [stage.hub.rooms[self.stream_id] for stage in self.hubs]
+        buses = [stage.hub.bus._channels[channel_of(self.tag)] for stage in self.hubs]
+        return all(bus.confirmed.is_set() for bus in buses) and not any(
+            room.away or room.due or room._following for room in rooms
+        )
+
+    async def append(self) -> None:
+        """Publish one more fact as livecart does: until the log has it."""
+        n = self._shows.last[self.stream_id] = self._shows.last[self.stream_id] + 1
+        highest = n - 1
+        async with asyncio.timeout(10):
+            while highest < n:
+                facts = [Fact(n=k, event=closed(k)) for k in range(highest + 1, n + 1)]
+                try:
+                    highest = await self.near.log.append_facts(self.stream_id, facts)
+                except Refused:
+                    await asyncio.sleep(0.05)
+
+    async def says(self) -> None:
+        """Say one of each at the near hub, and wait until the far one's viewer has it."""
+        self._said += 1
+        n, of = self._said, self.other.of
+        await self.append()
+        answer = await self.own.answer(self.own.say("chat", text="hi", key=f"k{n}"))
+        assert answer["type"] == "ok", answer
+        order = an_order(self.stream_id, self.stream_id, version=n, status="confirmed")
+        self.near.hub.private(self.stream_id, [(self.stream_id, OrderConfirmed(order=order), None)])
+        self.near.hub.stock(self.stream_id, "of_1", 10 - n, n + 1)
+        fact = self._shows.last[self.stream_id]
+        await until(lambda: any(e["offer"] == f"of_{fact}" for e in of("offer.closed")), "the fact")
+        await until(lambda: any(e["message"]["id"] == answer["message"]["id"] for e in of("chat")))
+        await until(lambda: any(e["order"]["version"] == n for e in of("order.confirmed")), "note")
+        await until(lambda: any(e["left"] == 10 - n for e in of("stock")), "stock")
+
+    async def says_promptly(self) -> None:
+        """Say one of each, and hold it to its time."""
+        await asyncio.wait_for(self.says(), PROMPT_S)
+
+    async def caught_up(self) -> None:
+        """Wait until both viewers are at the head of the log, in order and without a gap."""
+        head = await self.near.log.position(self.stream_id)
+        for screen in self.screens:
+            await until(partial(_is_at, screen, head), str(head))
+            _in_order(screen)
+
+    def steady(self) -> bool:
+        """Tell whether its viewers were counted on both hubs all the time, once they were."""
+        counts = [event["count"] for event in self.other.of("viewers")]
+        return 2 in counts and min(counts[counts.index(2) :]) >= 2
+
+    def resyncs(self) -> int:
+        """Return how often its viewers were shown everything anew."""
+        return sum(len(screen.of("resync")) for screen in self.screens)
+
+
+def _is_at(screen: Screen, head: Position) -> bool:
+    """Tell whether a client has come to the head of a log, by snapshot or event."""
+    epoch, seq = "", -1
+    for event in screen.events:
+        epoch, seq = event.get("epoch", epoch), event.get("seq", seq)
+    return (epoch, seq) == (head.epoch, head.seq)
+
+
+def _counts_two(show: Show) -> bool:
+    return show.other.of("viewers")[-1:] == [{"type": "viewers", "count": 2}]
+
+
+def _in_order(screen: Screen) -> None:
+    """Within an epoch each sequence follows from where the snapshot was."""
+    at = {"seq": -1, "cseq": -1}
+    for event in screen.events:
+        for number in at:
+            if event["type"] in ("welcome", "resync"):
+                at[number] = event[number]
+            elif number in event:
+                at[number] += 1
+                assert event[number] == at[number], screen.events
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A cluster of the test's own, to be broken."""
+    with Cluster() as cluster:
+        yield cluster
+
+
+async def connected(cluster: Cluster, node: int = 0) -> ClusterClient:
+    """Return a client that livecart would inject, which met this node first."""
+    client = await open_client(f"redis://{cluster.nodes[node].address}", CONNECTIONS, TIMEOUT_S)
+    assert isinstance(client, ClusterClient)
+    return client
+
+
+def stream_on(cluster: Cluster, node: int) -> str:
+    """Return the id of a stream that a node has."""
+    while True:
+        stream_id = f"st_{secrets.token_hex(8)}"
+        if cluster.node_of(tail_key(tag_of(stream_id))) == node:
+            return stream_id
+
+
+@pytest.fixture
+async def shows(cluster: Cluster) -> AsyncIterator[list[Show]]:
+    """A stream on each node, in their order, watched at two hubs."""
+    streams = [stream_on(cluster, node) for node in range(len(cluster.nodes))]
+    truth = Shows(last=dict.fromkeys(streams, 0))
+    async with AsyncExitStack() as stack:
+        hubs = [
+            await stack.enter_async_context(open_stage(await connected(cluster), truth))
+            for _ in range(2)
+        ]
+        shows = [Show(hubs, stream, truth) for stream in streams]
+        for show in shows:
+            await show.open()
+        yield shows
+
+
+async def test_streams_of_all_nodes_reach_the_viewers_of_another_hub(
+    shows: list[Show], cluster: Cluster
+) -> None:
+    """Facts, chat, private orders and stock; each node carries its own streams and no other's."""
+    for _ in range(3):
+        await asyncio.gather(*(show.says() for show in shows))
+    for show, node in zip(shows, cluster.nodes, strict=True):
+        await show.caught_up()
+        assert show.resyncs() == 0
+        await until(partial(_counts_two, show), "the count of both hubs")
+        assert node.command("EXISTS", tail_key(show.tag))
+        assert node.command("PUBSUB SHARDCHANNELS") == [channel_of(show.tag).encode()]
+    show = shows[1]
+    show.near.hub.control(show.stream_id, "mute", show.stream_id)
+    await show.other.get("muted")
+
+
+@pytest.mark.parametrize("comes_back", ["as it was", "empty", "elsewhere"])
+async def test_a_killed_node_stops_its_own_streams_alone(
+    shows: list[Show], cluster: Cluster, comes_back: str
+) -> None:
+    """The others go on at once; its own refuse newcomers and chat until it is back, no longer."""
+    lost, others = shows[1], [shows[0], shows[2]]
+    await asyncio.gather(*(show.says() for show in shows))
+    cluster.kill(1)
+    await asyncio.gather(*(show.says_promptly() for show in others))
+    await until(lost.away, "the loss to be noticed")
+    for n in range(5):
+        lost.near.hub.stock(lost.stream_id, "of_1", 9 - n, 3 + n)  # which waits for its node
+        await asyncio.gather(*(show.says_promptly() for show in others))
+        newcomer, refused = await asyncio.gather(
+            others[0].newcomer(others[0].far), lost.newcomer(lost.far)
+        )
+        assert newcomer.of("welcome")
+        assert (refused.events[-1]["type"], refused.events[-1]["code"]) == ("reject", "retry")
+        answer = await lost.own.answer(lost.own.say("chat", text="x", key="lost"))
+        assert (answer["type"], answer["code"]) == ("reject", "retry")
+    if comes_back == "elsewhere":
+        cluster.move_away(1)
+    cluster.nodes[1].start()
+    if comes_back == "empty":
+        cluster.flush(1)
+    for screen in lost.screens:
+        resync = await screen.get("resync")
+        assert resync["epoch"] != screen.events[0]["epoch"]
+    await until(lost.whole, "recovery")
+    await lost.says()
+    await lost.caught_up()
+    for show in others:
+        await show.says_promptly()
+        await show.caught_up()
+        assert show.resyncs() == 0
+        assert show.steady(), show.other.of("viewers")
+
+
+async def test_a_node_that_hangs_stops_its_own_streams_alone(
+    shows: list[Show], cluster: Cluster
+) -> None:
+    """It is as good as dead; once it goes on nobody has a gap, and its log is the one it was."""
+    lost, others = shows[2], shows[:2]
+    await asyncio.gather(*(show.says() for show in shows))
+    for show in others:
+        await until(partial(_counts_two, show), "the count of both hubs")
+    cluster.nodes[2].signal(signal.SIGSTOP)
+    said = 0
+    while said < 5 or not lost.away():
+        said += 1
+        lost.near.hub.stock(lost.stream_id, "of_1", 9, 2)  # which waits for its node
+        await asyncio.gather(*(show.says_promptly() for show in others))
+    assert (await others[0].newcomer(others[0].far)).of("welcome")
+    cluster.nodes[2].signal(signal.SIGCONT)
+    cluster.ready()
+    await until(lost.whole, "recovery")
+    await lost.says()
+    for show in shows:
+        await show.caught_up()
+        assert {event["epoch"] for event in show.other.events if "epoch" in event} == {
+            show.other.events[0]["epoch"]
+        }
+    assert [show.resyncs() for show in others] == [0, 0]
+    assert all(show.steady() for show in others)
+
+
+@pytest.mark.parametrize("dead", [True, False], ids=["of a dead node", "handed over"])
+async def test_a_replica_takes_streams_over(
+    shows: list[Show], cluster: Cluster, dead: bool
+) -> None:
+    """What it has of a log is not believed: a new epoch begins there, and viewers are resynced."""
+    lost, others = shows[1], [shows[0], shows[2]]
+    await asyncio.gather(*(show.says() for show in shows))
+    replica = cluster.add_replica(1)
+    if dead:
+        cluster.kill(1)
+    else:
+        cluster.nodes[replica].command("CLUSTER FAILOVER")
+    for screen in lost.screens:
+        await screen.get("resync")
+    await until(lost.whole, "recovery")
+    await lost.says()
+    await lost.caught_up()
+    assert channel_of(lost.tag).encode() in cluster.nodes[replica].command("PUBSUB SHARDCHANNELS")
+    for show in others:
+        await show.says_promptly()
+        assert show.resyncs() == 0
+
+
+@pytest.mark.parametrize("with_data", [False, True], ids=["emptied", "migrated"])
+async def test_a_stream_whose_slot_moved_goes_on(
+    shows: list[Show], cluster: Cluster, with_data: bool
+) -> None:
+    """Both hubs follow without a restart: no fact is lost, private orders arrive, others go on."""
+    moved, stays, other = shows
+    neighbour = Show(list(moved.hubs), stream_on(cluster, 0), moved._shows)  # on the same node
+    moved._shows.last[neighbour.stream_id] = 0
+    await neighbour.open()
+    everyone = [moved, stays, other, neighbour]
+    await asyncio.gather(*(show.says() for show in everyone))
+    for target in (2, 0):  # there, and back
+        before = [len(screen.of("resync")) for screen in moved.screens]
+        (cluster.migrate if with_data else cluster.move)(tail_key(moved.tag), target)
+        await asyncio.gather(
+            moved.append(), *(show.says_promptly() for show in (stays, other, neighbour))
+        )
+        for screen, count in zip(moved.screens, before, strict=True):
+            await screen.get("resync", count + 1)
+        await until(moved.whole, "recovery")
+        await moved.says()
+        assert channel_of(moved.tag).encode() in cluster.nodes[target].command(
+            "PUBSUB SHARDCHANNELS"
+        )
+    for show in everyone:
+        await show.caught_up()
+    assert [show.resyncs() for show in (stays, other, neighbour)] == [0, 0, 0]
+
+
+async def test_every_hub_follows_the_clock_of_one_node(cluster: Cluster) -> None:
+    """Each reading is of the node that has the first key; one that starts while it is dead asks on.
+
+    The nodes count how often they told the time: their clocks are the same one here.
+    """
+    first = cluster.node_of(KEYS[0])
+    clients = [await connected(cluster), await connected(cluster)]
+    clocks = [RedisClock(client) for client in clients]
+    for clock in clocks:
+        await clock.start()
+        await clock.refresh()
+
+    def told() -> list[int]:
+        stats = [node.command("INFO", "commandstats") for node in cluster.nodes]
+        return [stat["cmdstat_time"]["calls"] if "cmdstat_time" in stat else 0 for stat in stats]
+
+    assert [n for n, calls in enumerate(told()) if calls] == [first]
+    cluster.kill(first)
+    clients.append(await connected(cluster, (first + 1) % 3))
+    late = RedisClock(clients[-1])
+    await late.start()
+    with pytest.raises(Refused):
+        await late.refresh()
+    assert abs(late.now_ms() - clocks[0].now_ms()) < 1_000
+    cluster.nodes[first].start()
+
+    async with asyncio.timeout(10):
+        while not told()[first]:
+            with suppress(Refused):
+                await late.refresh()
+    for clock, client in zip((*clocks, late), clients, strict=True):
+        await clock.stop()
+        await client.aclose()
+
+
+async def test_a_hub_may_start_while_a_node_is_dead(shows: list[Show], cluster: Cluster) -> None:
+    """Any node that answers shows the way: a new hub serves the streams of the others."""
+    cluster.kill(0)
+    async with open_stage(await connected(cluster, 1), shows[1]._shows) as stage:
+        for show in shows[1:]:
+            assert (await show.newcomer(stage)).of("welcome")
+        refused = await shows[0].newcomer(stage)
+        assert (refused.events[-1]["type"], refused.events[-1]["code"]) == ("reject", "retry")
+
+
+class Heard:
+    """A `line.LineListener` that remembers."""
+
+    def __init__(self) -> None:
+        self.said: list[bytes] = []
+        self.moved: list[str] = []
+
+    def line_heard(self, name: str, data: bytes) -> None:
+        """Remember what was said."""
+        self.said.append(data)
+
+    def line_missed(self, name: str) -> None:
+        """There is nothing to look up here."""
+
+    def line_moved(self, names: Iterable[str]) -> None:
+        """Remember which are elsewhere."""
+        self.moved += names
+
+
+async def test_a_line_asked_for_a_channel_of_another_node(cluster: Cluster) -> None:
+    """Its node says MOVED: that channel alone is given up, the others are heard on as they were."""
+    client = await connected(cluster)
+    here, elsewhere = (channel_of(tag_of(stream_on(cluster, node))) for node in (0, 1))
+    heard = Heard()
+    line = Line(lone(client, client.server_of(here), socket_timeout_s=CALL_TIMEOUT_S), heard)
+    line.wanted = {elsewhere: Channel(), here: Channel()}
+    confirmed = line.wanted[here].confirmed
+    listening = asyncio.create_task(line.run())
+    await asyncio.wait_for(confirmed.wait(), PROMPT_S)
+    assert (heard.moved, list(line.wanted)) == ([elsewhere], [here])
+    await client.execute_command("SPUBLISH", here, "hi")
+    await until(lambda: heard.said == [b"hi"], "the message")
+    listening.cancel()
+    await asyncio.wait({listening})
+    await client.aclose()
