@@ -35,8 +35,7 @@ from orders.ledger.ledger import Ledger, transient
 from orders.ledger.pool import open_pool, unsafe_settings
 from orders.rebuild import Rebuilder
 from orders.selling import Selling
-from orders.stock import cluster
-from orders.stock.cluster import ClusterClient, each_server
+from orders.stock.cluster import ClusterClient, each_server, open_client
 from orders.stock.gate import Gate
 from streams.bus import Bus
 from streams.clock import RedisClock
@@ -65,7 +64,7 @@ def build(settings: Settings) -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with contextlib.AsyncExitStack() as stack:
-            opening = asyncio.create_task(_open(site, stack, hook))
+            opening = asyncio.create_task(_fill(site, stack, hook))
             opening.add_done_callback(lambda task: _opened(site, task))
             stack.push_async_callback(_end, opening)
             await asyncio.wait({opening}, timeout=FIRST_TRY_S)
@@ -84,29 +83,28 @@ def arm_failpoints(settings: Settings) -> None:
         failpoints.arm(settings.failpoints, urls)
 
 
-def open_redis(settings: Settings, timeout_s: float = REDIS_TIMEOUT_S) -> Redis:
-    """Return a client; no connection is made yet."""
-    assert settings.redis_url is not None
-    try:
-        return cluster.open_server(settings.redis_url, settings.redis_connections_max, timeout_s)
-    except ValueError as error:
-        raise SettingsError(f"LIVECART_REDIS_URL cannot be read: {error}") from error
+async def open_redis(
+    settings: Settings, timeout_s: float = REDIS_TIMEOUT_S
+) -> Redis | ClusterClient:
+    """Return a client of what streams are on; raises RedisError or OSError while that is away."""
+    return await _open("LIVECART_REDIS_URL", settings.redis_url, settings, timeout_s)
 
 
 async def open_gate_at(settings: Settings, timeout_s: float) -> Redis | ClusterClient:
-    """Return a client of what the gate is on; raises RedisError or OSError while that is away.
+    """Return a client of what the gate is on; raises as `open_redis` does."""
+    name = "LIVECART_GATE_URL" if settings.gate_url else "LIVECART_REDIS_URL"
+    return await _open(name, settings.gate_at, settings, timeout_s)
 
-    A Redis that is there for everything is asked nothing: it cannot be a cluster.
-    """
-    if settings.gate_at == settings.redis_url:
-        return open_redis(settings, timeout_s)
-    assert settings.gate_url is not None
+
+async def _open(
+    name: str, url: str | None, settings: Settings, timeout_s: float
+) -> Redis | ClusterClient:
+    """Return a client of the server or the cluster that a setting names."""
+    assert url is not None
     try:
-        return await cluster.open_client(
-            settings.gate_url, settings.redis_connections_max, timeout_s
-        )
+        return await open_client(url, settings.redis_connections_max, timeout_s)
     except ValueError as error:
-        raise SettingsError(f"LIVECART_GATE_URL cannot be read: {error}") from error
+        raise SettingsError(f"{name} cannot be read: {error}") from error
 
 
 async def check_redis(redis: Redis | ClusterClient, name: str = "LIVECART_REDIS_URL") -> None:
@@ -134,14 +132,20 @@ async def check_postgres(pool: asyncpg.Pool[asyncpg.Record]) -> None:
         )
 
 
-async def _open(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None) -> None:
+async def _fill(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None) -> None:
     """Build the services as soon as Redis and Postgres answer."""
     settings = site.settings
     assert settings.database_url is not None
-    redis = open_redis(settings)
+    redis = await _redis(site, "Redis", "LIVECART_REDIS_URL", lambda: open_redis(settings))
     stack.push_async_callback(redis.aclose)
-    await _answering(site, "Redis", lambda: check_redis(redis))
-    gate_redis = await _gate(site)
+    # Selling has connections of its own: a crowd that connects and reads must not keep it waiting.
+    # Its calls have their own deadlines towards buyers, so the client's may be long.
+    gate_redis = await _redis(
+        site,
+        "the gate's Redis",
+        "LIVECART_GATE_URL",
+        lambda: open_gate_at(settings, GATE_TIMEOUT_S),
+    )
     stack.push_async_callback(gate_redis.aclose)
     share = max(1, settings.pool_connections_max // 2)
     pool = await _pool(site, settings.database_url, share)
@@ -161,25 +165,21 @@ async def _open(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None)
     settle_garbage()
 
 
-async def _gate(site: Site) -> Redis | ClusterClient:
-    """Return selling's client, once what the gate is on answers and keeps what it is told.
-
-    Selling has connections of its own: a crowd that connects and reads must not keep it waiting.
-    Its calls have their own deadlines towards buyers, so the client's may be long.
-    """
-    settings = site.settings
+async def _redis(
+    site: Site, name: str, setting: str, opening: Callable[[], Awaitable[Redis | ClusterClient]]
+) -> Redis | ClusterClient:
+    """Return a client, once what it is of answers and keeps what it is told."""
 
     async def opened() -> Redis | ClusterClient:
-        client = await open_gate_at(settings, GATE_TIMEOUT_S)
+        client = await opening()
         try:
-            if settings.gate_at != settings.redis_url:
-                await check_redis(client, "LIVECART_GATE_URL")
+            await check_redis(client, setting)
         except BaseException:
             await client.aclose()
             raise
         return client
 
-    return await _answering(site, "the gate's Redis", opened)
+    return await _answering(site, name, opened)
 
 
 async def _answering(site: Site, name: str, ask: Callable[[], Awaitable[T]]) -> T:
@@ -218,7 +218,7 @@ async def _pool(site: Site, url: str, connections_max: int) -> asyncpg.Pool[asyn
 
 def _compose(
     settings: Settings,
-    redis: Redis,
+    redis: Redis | ClusterClient,
     gate_redis: Redis | ClusterClient,
     pool: asyncpg.Pool[asyncpg.Record],
     selling_pool: asyncpg.Pool[asyncpg.Record],

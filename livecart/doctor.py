@@ -285,9 +285,6 @@ async def redis(url: str, setting: str = "LIVECART_REDIS_URL") -> list[Finding]:
     try:
         if not isinstance(client, ClusterClient):
             return _one_redis(name, *await _told(client))
-        if setting == "LIVECART_REDIS_URL":
-            return [fail("Redis is a cluster, which only the gate may be on",
-                         "put the cluster into LIVECART_GATE_URL")]  # fmt: skip
         return await _cluster(name, client)
     except (RedisError, OSError) as error:
         return [fail(f"{name} does not answer: {error}", f"start it, or mend {setting}")]
@@ -305,7 +302,10 @@ async def _cluster(name: str, client: ClusterClient) -> list[Finding]:
             server, config = await _told(node)
         except (RedisError, OSError) as error:
             found.append(
-                fail(f"{name} at {node.name} does not answer: {error}", "start it: its offers wait")
+                fail(
+                    f"{name} at {node.name} does not answer: {error}",
+                    "start it: what is on it waits",
+                )
             )
             continue
         found += _one_redis(f"{name} at {node.name}", server, config)
@@ -313,7 +313,7 @@ async def _cluster(name: str, client: ClusterClient) -> list[Finding]:
             found.append(
                 note(
                     f"{name} at {node.name}: cluster-require-full-coverage is on; when one node is"
-                    " lost, no offer sells",
+                    " lost, all wait",
                     "CONFIG SET cluster-require-full-coverage no, and in its configuration",
                 )
             )

@@ -21,6 +21,7 @@ from orders.ids import Ids
 from orders.ledger.ledger import Ledger
 from orders.rebuild import Rebuilder
 from orders.selling import Selling
+from orders.stock.cluster import ClusterClient
 from orders.stock.gate import Gate
 from streams.bus import Bus
 from streams.clock import RedisClock
@@ -36,7 +37,7 @@ class Services:
     """Everything of one server process, each built once."""
 
     settings: Settings
-    redis: Redis
+    redis: Redis | ClusterClient
     pool: asyncpg.Pool[asyncpg.Record]
     clock: RedisClock
     ledger: Ledger

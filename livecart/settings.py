@@ -127,7 +127,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(name="LIVECART_ELIGIBILITY", kind="text", default=None,
              meaning="async function `package.module:name` that is asked who may buy"),
     Variable(name="LIVECART_REDIS_URL", kind="url", default=None,
-             schemes=("redis", "rediss", "unix"), meaning="the Redis or Valkey server"),
+             schemes=("redis", "rediss", "unix"),
+             meaning="the Redis or Valkey server, or any node of the cluster"),
     Variable(name="LIVECART_GATE_URL", kind="url", default=None,
              schemes=("redis", "rediss", "unix"),
              meaning="the Redis or Valkey server, or any node of the cluster, that the gate of the"

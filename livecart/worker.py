@@ -16,15 +16,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
-from redis.asyncio import Redis
+from redis.asyncio import Connection as RedisConnection
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -47,6 +49,7 @@ from orders.keeper import Keeper
 from orders.ledger.ledger import Ledger
 from orders.ledger.pool import open_pool
 from orders.rebuild import Rebuilder
+from orders.stock.cluster import ClusterClient
 from orders.stock.gate import Gate
 from streams.bus import Bus
 from streams.log import EventLog
@@ -82,18 +85,28 @@ async def composed(settings: Settings) -> AsyncIterator[Keeper]:
         pool = await open_pool(settings.database_url, settings.pool_connections_max)
         stack.push_async_callback(close_pool, pool)
         await check_postgres(pool)
-        redis = open_redis(settings)
-        stack.push_async_callback(redis.aclose)
         ledger = Ledger(pool)
-        announcer = Announcer(ledger, Catalog(ledger), EventLog(redis, settings.log))
-        bus = Bus(redis)
+        events, bus = EventLog(_absent(), settings.log), Bus(_absent())
+        gate = Gate(_absent(), settings.selling.unwritten_offer_max)
+        apart = settings.gate_at != settings.redis_url
+
+        def take_gate(redis: Redis | ClusterClient) -> None:
+            gate.client = redis
+
+        def take(redis: Redis | ClusterClient) -> None:
+            events.caller.redis = bus.caller.redis = redis
+            if not apart:
+                take_gate(redis)
+
+        await _meet("Redis", partial(open_redis, settings), take, stack)
+        if apart:
+            opening = partial(open_gate_at, settings, REDIS_TIMEOUT_S)
+            await _meet("the gate's Redis", opening, take_gate, stack)
         bus.start(Deaf())
         stack.push_async_callback(bus.close)
+        announcer = Announcer(ledger, Catalog(ledger), events)
         announcer.attach(BusTeller(bus))
         stack.push_async_callback(announcer.close)
-        gate = Gate(redis, settings.selling.unwritten_offer_max)
-        if settings.gate_at != settings.redis_url:
-            await _move_gate(gate, settings, stack)
         rebuilder = Rebuilder(gate, ledger)
         stack.push_async_callback(rebuilder.close)
         changes = Changes(ledger, rebuilder, announcer)
@@ -101,27 +114,35 @@ async def composed(settings: Settings) -> AsyncIterator[Keeper]:
         yield Keeper(ledger, gate, changes, rebuilder, announcer, settings.keeper)
 
 
-async def _move_gate(gate: Gate, settings: Settings, stack: AsyncExitStack) -> None:
-    """Have the gate be where LIVECART_GATE_URL says, now or as soon as anything answers there.
+async def _meet(
+    name: str,
+    opening: Callable[[], Awaitable[Redis | ClusterClient]],
+    take: Callable[[Redis | ClusterClient], None],
+    stack: AsyncExitStack,
+) -> None:
+    """Have the client of a Redis taken now, or as soon as anything answers there.
 
-    Its absence must not keep the keeper from what needs Postgres alone; until then all that the
-    gate is asked fails as it does while a Redis is away.
+    Its absence must not keep the keeper from what needs Postgres alone; until then all that it is
+    asked fails as it does while a Redis is away.
     """
-    gate.client = _Absent()
+    found: list[Redis | ClusterClient] = []
 
     async def find() -> None:
         while True:
             try:
-                gate.client = await open_gate_at(settings, REDIS_TIMEOUT_S)
-                return
+                found.append(await opening())
             except (RedisError, OSError) as error:
-                log.warning("the keeper waits for the gate's Redis: %s", error)
+                log.warning("the keeper waits for %s: %s", name, error)
                 await asyncio.sleep(STANDBY_EVERY_S)
+            else:
+                take(found[0])
+                return
 
     async def end() -> None:
         finding.cancel()
         await asyncio.wait({finding})
-        await gate.client.aclose()
+        for client in found:
+            await client.aclose()
 
     finding = asyncio.create_task(find())
     stack.push_async_callback(end)
@@ -130,12 +151,17 @@ async def _move_gate(gate: Gate, settings: Settings, stack: AsyncExitStack) -> N
         finding.result()  # a URL that cannot be read ends the process
 
 
-class _Absent(Redis):
-    """A client of a server that nobody has met."""
+class _Nowhere(ConnectionPool):
+    """Connections to a server that nobody has met."""
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
+    async def get_connection(self, *_: Any, **__: Any) -> RedisConnection:
         """Fail as a lost connection does."""
-        raise RedisConnectionError("the gate's Redis has not answered yet")
+        raise RedisConnectionError("it has not answered yet")
+
+
+def _absent() -> Redis:
+    """Return a client of such a server."""
+    return Redis.from_pool(_Nowhere())
 
 
 Work = Callable[[], Coroutine[None, None, None]]

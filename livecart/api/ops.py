@@ -70,19 +70,20 @@ async def ready(scope: Scope) -> Answer:
 
 
 async def _redis(services: Services) -> str | None:
+    """Say so when Redis is gone whole: of a cluster any node that answers is enough.
+
+    Else the loss of one would take all processes out of service, and with them the others' streams.
+    """
     try:
         async with asyncio.timeout(READY_S):
-            await services.redis.ping()
+            await any_answers(services.redis)
     except (RedisError, OSError, TimeoutError):
         return "Redis does not answer"
     return None
 
 
 async def _gate(services: Services) -> str | None:
-    """Say so when the gate is gone whole: of a cluster any node that answers is enough.
-
-    Else the loss of one would take all processes out of service, and with them the others' offers.
-    """
+    """Say so when the gate is gone whole, as of Redis."""
     if services.settings.gate_at == services.settings.redis_url:
         return None
     try:

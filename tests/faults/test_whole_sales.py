@@ -9,20 +9,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster_rig import Cluster
-from tests.integration.up_rig import ROOT, environment
+from tests.integration.up_rig import ROOT, Up, environment
 
 SMALL = ("--viewers", "200", "--units", "600", "--per-viewer", "4", "--buys", "5")
 
 
-def sale(*options: str) -> dict[str, Any]:
-    """Run a flash sale on a server of its own to its end; return what the harness reports."""
+def sale(*options: str, server: tuple[str, ...] = ("--spawn",)) -> dict[str, Any]:
+    """Run a flash sale, on a server of its own, to its end; return what the harness reports."""
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.cli", "run", "flash", "--spawn", "--json", *SMALL,
+        [sys.executable, "-m", "loadtest.cli", "run", "flash", *server, "--json", *SMALL,
          *options],
         capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=100, check=False,
     )  # fmt: skip
@@ -62,3 +63,21 @@ def test_a_hot_offer_is_sold_out_of_a_cluster() -> None:
     judged = {(found["name"], found["passed"]) for found in report["audit"]["findings"]}
     assert ("I11", True) in judged
     assert all(keys), keys
+
+
+def test_a_sale_with_all_of_redis_on_a_cluster(tmp_path: Path) -> None:
+    """Streams, notes and holds are on three nodes: the sale is exact, and every event in order."""
+    with Cluster() as cluster:
+        up = Up(tmp_path, "--workers", "2", variables={"LIVECART_REDIS_URL": cluster.url})
+        secret = (tmp_path / "secret").read_text().strip()
+        servers = ("--database-url", up.ready["database_url"], "--redis-url", cluster.url)
+        try:
+            server = ("--url", up.ready["http"], "--secret", secret, *servers)
+            report = sale("--buckets", "6", server=server)
+            tags = [node.command("KEYS", "{log:*:tail") for node in cluster.nodes]
+        finally:
+            up.stop()
+    assert report["sale"]["sold"] == 600, report
+    judged = {(found["name"], found["passed"]) for found in report["audit"]["findings"]}
+    assert {("I11", True)} <= judged, judged
+    assert any(tags), tags
