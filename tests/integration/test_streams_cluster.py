@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
+from redis.crc import key_slot
 
 from orders.stock.cluster import ClusterClient, open_client
+from streams.bus import Bus
 from streams.calls import CALL_TIMEOUT_S, lone
 from streams.clock import KEYS, RedisClock
 from streams.line import Channel, Line
 from streams.log import Position, tag_of, tail_key
-from streams.notes import channel_of
+from streams.notes import Note, SlowNote, channel_of
 from streams.ports import Fact, Refused, RoomState
 from streams.protocol import OrderConfirmed
 from tests.cluster_rig import Cluster
@@ -333,6 +335,22 @@ async def test_a_stream_whose_slot_moved_goes_on(
     assert [show.resyncs() for show in (stays, other, neighbour)] == [0, 0, 0]
 
 
+async def test_a_slot_that_nobody_has_is_waited_for(shows: list[Show], cluster: Cluster) -> None:
+    """Its streams are away and no others; once it is somebody's again they go on."""
+    lost, others = shows[0], shows[1:]
+    await asyncio.gather(*(show.says() for show in shows))
+    slot = key_slot(tail_key(lost.tag).encode())
+    cluster.nodes[0].command("CLUSTER DELSLOTS", slot)
+    await until(lost.away, "the loss to be noticed")
+    await asyncio.gather(*(show.says_promptly() for show in others))
+    cluster.nodes[0].command("CLUSTER ADDSLOTS", slot)
+    await until(lost.whole, "recovery")
+    await lost.says()
+    for show in shows:
+        await show.caught_up()
+    assert [show.resyncs() for show in others] == [0, 0]
+
+
 async def test_every_hub_follows_the_clock_of_one_node(cluster: Cluster) -> None:
     """Each reading is of the node that has the first key; one that starts while it is dead asks on.
 
@@ -353,7 +371,7 @@ async def test_every_hub_follows_the_clock_of_one_node(cluster: Cluster) -> None
     cluster.kill(first)
     clients.append(await connected(cluster, (first + 1) % 3))
     late = RedisClock(clients[-1])
-    await late.start()
+    await asyncio.wait_for(late.start(), 10)
     with pytest.raises(Refused):
         await late.refresh()
     assert abs(late.now_ms() - clocks[0].now_ms()) < 1_000
@@ -379,11 +397,21 @@ async def test_a_hub_may_start_while_a_node_is_dead(shows: list[Show], cluster: 
 
 
 class Heard:
-    """A `line.LineListener` that remembers."""
+    """A `bus.BusListener` and `line.LineListener` that remembers."""
 
     def __init__(self) -> None:
         self.said: list[bytes] = []
         self.moved: list[str] = []
+        self.notes: list[Note] = []
+        self.lost: list[str] = []
+
+    def bus_read(self, tag: str, note: Note) -> None:
+        """Remember the note."""
+        self.notes.append(note)
+
+    def bus_lost(self, tag: str) -> None:
+        """Remember the tag."""
+        self.lost.append(tag)
 
     def line_heard(self, name: str, data: bytes) -> None:
         """Remember what was said."""
@@ -413,3 +441,21 @@ async def test_a_line_asked_for_a_channel_of_another_node(cluster: Cluster) -> N
     listening.cancel()
     await asyncio.wait({listening})
     await client.aclose()
+
+
+async def test_a_bus_finds_its_channels_by_itself(cluster: Cluster) -> None:
+    """Nothing else need use its client: after a move it asks, is sent on, and tells of the loss."""
+    clients = [await connected(cluster), await connected(cluster)]
+    ear, mouth = (Bus(client) for client in clients)
+    heard, stream = Heard(), stream_on(cluster, 0)
+    tag = tag_of(stream)
+    ear.start(heard)
+    await ear.add(tag)
+    cluster.move(channel_of(tag), 2)
+    await until(lambda: heard.lost == [tag], "the loss to be told")
+    note = SlowNote(stream, 5)
+    mouth.publish(tag, note)
+    await until(lambda: heard.notes == [note], "the note")
+    for bus, client in zip((ear, mouth), clients, strict=True):
+        await bus.close()
+        await client.aclose()
