@@ -20,6 +20,7 @@ import redis.asyncio
 
 from livecart.embedded import Running, running
 from orders.ledger.migrate import migrate
+from tests.cluster_rig import Cluster
 from tests.shop import Shop, open_shop
 
 TEMPLATE = "livecart_template"
@@ -88,6 +89,13 @@ async def redis_url(servers: Running) -> str:
     finally:
         await client.aclose()
     return url
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A cluster of the test's own, to be broken."""
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture

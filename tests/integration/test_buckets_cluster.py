@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,13 +16,6 @@ from tests.cluster_rig import Cluster
 from tests.shop import Shop, bought, kept, open_shop, until, why
 
 ANSWER_S = 1.0  # within which a buy is answered while what it needs is away
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A cluster of the test's own, to be broken."""
-    with Cluster() as cluster:
-        yield cluster
 
 
 @pytest.fixture

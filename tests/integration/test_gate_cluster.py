@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -24,13 +24,6 @@ from tests.contract.http_rig import problem, serving, variables
 from tests.shop import Hub, Shop, bought, kept, open_shop, until, why
 
 ANSWER_S = 1.0  # within which a buy is answered while what it needs is away
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A cluster of the test's own, to be broken."""
-    with Cluster() as cluster:
-        yield cluster
 
 
 @pytest.fixture

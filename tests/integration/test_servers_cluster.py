@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,13 +17,6 @@ from tests.contract.test_ws_commands import Line, lines
 from tests.shop import until
 
 ANSWER_S = 2.0  # within which a stream of a healthy node is served while another node is lost
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A cluster of the test's own, to be broken."""
-    with Cluster() as cluster:
-        yield cluster
 
 
 async def one_a_node(shop: Shop, cluster: Cluster) -> list[str]:
