@@ -1,14 +1,13 @@
 """What a hub does again and again: the wheel, heads of logs, presence, reactions, metrics.
 
-Owns the loops; a failing one is logged and started again. On a cluster each asks for every tag at
-the same time, so that a server that is lost holds up what is told of the others' streams no more
-than its own would. Called by hub.
+Owns the loops; a failing one is logged and started again. On a cluster each tag is seen to by
+itself: a server that is lost or hangs is waited for by its own streams alone. Called by hub.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from streams.calls import Client, share_of
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from streams.rooms import Room
 
 METRICS_EVERY_S = 1.0
+PATIENCE_S = (
+    0.1  # how long a round waits for those that take long; leases are to be renewed in time
+)
 
 Tags = dict[str, list["Room"]]
 
@@ -52,14 +54,14 @@ class Upkeep:
                 except Refused:
                     return  # they end by themselves
 
-        await self._everywhere(resign)
+        await asyncio.gather(*(resign(tags) for tags in self.shares().values()))
 
-    async def _everywhere(self, visit: Callable[[Tags], Awaitable[None]]) -> None:
-        """Visit the rooms by their tags, those of one share one after the other."""
+    def shares(self) -> dict[str, Tags]:
+        """Return all rooms by their tags, those together that are seen to one after the other."""
         shares: dict[str, Tags] = {}
         for tag, rooms in self._hub.by_tag.items():
             shares.setdefault(share_of(self._redis, tag), {})[tag] = list(rooms.values())
-        await asyncio.gather(*(visit(tags) for tags in shares.values()))
+        return shares
 
     async def _tick(self) -> None:
         hub, loop = self._hub, asyncio.get_running_loop()
@@ -97,9 +99,10 @@ class Upkeep:
                     room.away = seen is None
                     room.check(head, before)
 
+        rounds = _Rounds(self, hub.tasks, check)
         while True:
             await asyncio.sleep(hub.limits.heads_every_s)
-            await self._everywhere(check)
+            await rounds.go()
 
     async def _count_viewers(self) -> None:
         hub, loop = self._hub, asyncio.get_running_loop()
@@ -116,8 +119,9 @@ class Upkeep:
                 for (room, own), total in zip(counted, sums, strict=True):
                     room.others = max(0, total - own)
 
+        rounds = _Rounds(self, hub.tasks, count)
         while True:
-            await self._everywhere(count)
+            await rounds.go()
             for room in hub.rooms.values():
                 room.conflated.put_viewers(room.viewers(), loop.time())
             await asyncio.sleep(hub.limits.presence_every_s)
@@ -136,6 +140,7 @@ class Upkeep:
                         room.told_users_at = 0.0
                         return
 
+        rounds = _Rounds(self, hub.tasks, tell)
         while True:
             await asyncio.sleep(hub.limits.audience_every_s)
             peaks = {
@@ -143,7 +148,7 @@ class Upkeep:
                 for stream_id, room in hub.rooms.items()
                 if room.viewers() > room.peak
             }
-            await self._everywhere(tell)
+            await rounds.go()
             if peaks:
                 try:
                     await hub.source.peaks(peaks)
@@ -171,6 +176,33 @@ class Upkeep:
                 note = ReactionsNote(room.stream_id, totals)
                 hub.bus.publish_newest(room.tag, (room.stream_id,), note)
 
+        rounds = _Rounds(self, hub.tasks, count)
         while True:
             await asyncio.sleep(hub.limits.reactions_every_s)
-            await self._everywhere(count)
+            await rounds.go()
+
+
+class _Rounds:
+    """One thing that is done for the rooms of every share, again and again."""
+
+    def __init__(
+        self, upkeep: Upkeep, tasks: Tasks, see_to: Callable[[Tags], Coroutine[None, None, None]]
+    ) -> None:
+        self._upkeep = upkeep
+        self._tasks = tasks
+        self._see_to = see_to
+        self._under_way: dict[str, asyncio.Task[None]] = {}  # by share
+
+    async def go(self) -> None:
+        """See to each share once, but to none that is still being seen to from a round before."""
+        for share, tags in self._upkeep.shares().items():
+            if share not in self._under_way:
+                self._under_way[share] = self._tasks.spawn(self._once(share, tags), "see to rooms")
+        if self._under_way:
+            await asyncio.wait(list(self._under_way.values()), timeout=PATIENCE_S)
+
+    async def _once(self, share: str, tags: Tags) -> None:
+        try:
+            await self._see_to(tags)
+        finally:
+            del self._under_way[share]
