@@ -191,7 +191,8 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(name="LIVECART_POOL_CONNECTIONS_MAX", kind="int", default=8, least=2, most=1_000,
              meaning="Postgres connections of one process"),
     Variable(name="LIVECART_REDIS_CONNECTIONS_MAX", kind="int", default=32, least=4, most=10_000,
-             meaning="Redis connections of one process, beside those that listen"),
+             meaning="Redis connections of one process (on a cluster, to each node), beside those"
+                     " that listen"),
     Variable(name="LIVECART_HTTP_BODY_BYTES_MAX", kind="int", default=128 * 1024,
              least=1_024, most=16 * 2**20, meaning="bytes of one HTTP request's body"),
     Variable(name="LIVECART_BUYS_WAITING_MAX", kind="int", default=_SELLING.waiting_max,

@@ -117,6 +117,7 @@ class Show:
     async def caught_up(self) -> None:
         """Wait until both viewers are at the head of the log, in order and without a gap."""
         head = await self.near.log.position(self.stream_id)
+        assert head.fact_n == self._shows.last[self.stream_id]
         for screen in self.screens:
             await until(partial(_is_at, screen, head), str(head))
             _in_order(screen)

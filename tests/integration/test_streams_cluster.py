@@ -99,6 +99,30 @@ async def test_a_killed_node_stops_its_own_streams_alone(
         assert show.steady(), show.other.of("viewers")
 
 
+async def test_a_killed_node_in_the_middle_of_a_flow(shows: list[Show], cluster: Cluster) -> None:
+    """Facts under way when a node dies reach every viewer once, in order, by event or snapshot."""
+    ended = asyncio.Event()
+
+    async def flow(show: Show) -> None:
+        while not ended.is_set():
+            await show.append()
+
+    flows = [asyncio.create_task(flow(show)) for show in shows]
+    for show in shows:
+        await show.other.get("offer.closed", 5)
+    cluster.kill(2)
+    cluster.nodes[2].start()
+    await asyncio.gather(*(screen.get("resync") for screen in shows[2].screens))
+    for show in shows:
+        await show.other.get("offer.closed", len(show.other.of("offer.closed")) + 5)
+    ended.set()
+    await asyncio.gather(*flows)
+    await until(shows[2].whole, "recovery")
+    for show in shows:
+        await show.caught_up()
+    assert [show.resyncs() for show in shows[:2]] == [0, 0]
+
+
 async def test_a_node_that_hangs_stops_its_own_streams_alone(
     shows: list[Show], cluster: Cluster
 ) -> None:
