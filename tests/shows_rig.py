@@ -122,10 +122,9 @@ class Show:
             await until(partial(_is_at, screen, head), str(head))
             _in_order(screen)
 
-    def steady(self) -> bool:
-        """Tell whether its viewers were counted on both hubs all the time, once they were."""
-        counts = [event["count"] for event in self.other.of("viewers")]
-        return 2 in counts and min(counts[counts.index(2) :]) >= 2
+    async def counted(self) -> int:
+        """Return how many viewers both hubs' leases add up to by now."""
+        return (await self.near.hub.counts.audience(self.stream_id))[0]
 
     def resyncs(self) -> int:
         """Return how often its viewers were shown everything anew."""
