@@ -344,6 +344,11 @@ class Hub:
         room = self.rooms.get(stream_id) or await self._room(stream_id)
         room.react(kind, n)
 
+    def hasten(self, stream_id: str) -> None:
+        """Have a stream's chat wait for what its host is just doing, a moment at the most."""
+        if (room := self.rooms.get(stream_id)) is not None:
+            room.lanes.hush()
+
     def control(
         self, stream_id: str, kind: ControlKind, user: str, until_ms: int | None = None
     ) -> None:

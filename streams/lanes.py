@@ -2,8 +2,9 @@
 
 Owns the live listeners, split by form so that a fan-out is one plain loop that allocates
 nothing per socket, and chat on its way to them: it gathers for a tick while there is much of it,
-and goes out in slices, so that an offer overtakes it in the middle. A listener whose socket takes
-no more has a backlog of its own (`streams.backlog`) until it does. Must never know what an event
+and goes out in slices, so that an offer overtakes it in the middle; while something that matters
+more is being made, it waits. A listener whose socket takes no more has a backlog of its own
+(`streams.backlog`) until it does. Must never know what an event
 means. Called by rooms and session.
 """
 
@@ -21,7 +22,8 @@ from streams.metrics import FAN_OUT
 from streams.ports import Socket
 
 TICK_S = 0.002  # chat that comes this soon after the last one waits for more
-SLICE = 500  # listeners that are written to before others have a turn
+SLICE = 100  # listeners that are written to before others have a turn: a millisecond or so
+HUSH_S = 0.25  # for which chat waits at the most, for something that overtakes it
 
 T = TypeVar("T")
 
@@ -84,7 +86,17 @@ class _Chat:
 class Lanes:
     """Fan-out to the live listeners of one room."""
 
-    __slots__ = ("_chats", "_ended_at", "_open", "_rows", "_stalled", "_timer", "newest")
+    __slots__ = (
+        "_chats",
+        "_ended_at",
+        "_hush_from",
+        "_hushed_at",
+        "_open",
+        "_rows",
+        "_stalled",
+        "_timer",
+        "newest",
+    )
 
     def __init__(self) -> None:
         self._rows = tuple(_Row() for _ in FORMS)
@@ -93,6 +105,8 @@ class Lanes:
         self._open = False  # the last of them takes more chat: nobody has joined since it came
         self._timer: asyncio.Handle | None = None  # set while chat waits for its turn
         self._ended_at = 0.0  # loop time at which chat went out last
+        self._hushed_at: float | None = None  # loop time since which chat waits for an event
+        self._hush_from = 0.0  # loop time from which it may be made to wait again
         self.newest: dict[str, Ready] = {}  # by slot; one slot an offer, so as bounded as offers
 
     def __len__(self) -> int:
@@ -137,11 +151,41 @@ class Lanes:
                 frames = _join(events, form)
                 for write in _turned(row.writes):
                     write(frames)
-        for listener in list(self._stalled):
-            listener.queue(_join(events, listener.socket.form))
+        for listener, frames in self._waiting(events):
+            listener.queue(frames)
         FAN_OUT.observe(time.perf_counter() - began_at)
+        self._speak()
+
+    def _waiting(self, events: Sequence[Ready]) -> list[tuple[Listener, bytes]]:
+        """Return those with a backlog, each with what it is to be given."""
+        joined: dict[int, bytes] = {}
+        for form in {listener.socket.form for listener in self._stalled}:
+            joined[form] = _join(events, form)
+        return [(listener, joined[listener.socket.form]) for listener in self._stalled]
 
     # --- chat ---------------------------------------------------------------------------------
+
+    def hush(self) -> None:
+        """Hold chat back until the next `pour`, which is being made, or for HUSH_S.
+
+        Chat has as long for itself afterwards, whatever is made meanwhile.
+        """
+        now = asyncio.get_running_loop().time()
+        if now >= self._hush_from:
+            self._hushed_at = now
+            self._hush_from = now + 2 * HUSH_S
+
+    def _speak(self) -> None:
+        """Let chat go on."""
+        if self._hushed_at is None:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._hush_from = min(self._hush_from, 2 * now - self._hushed_at)
+        self._hushed_at = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = loop.call_soon(self._write_chat)
 
     def pour_chat(self, events: Sequence[Ready], cseq: int) -> None:
         """Write chat up to `cseq`: at once when there was none lately, else with what follows."""
@@ -180,10 +224,17 @@ class Lanes:
     def _write_chat(self) -> None:
         """Write one slice; others have their turn before the next."""
         self._timer = None
+        loop = asyncio.get_running_loop()
+        if self._hushed_at is not None:
+            wait_s = self._hushed_at + HUSH_S - loop.time()
+            if wait_s > 0:
+                self._timer = loop.call_later(wait_s, self._write_chat)
+                return
+            self._hushed_at = None
         if self._chats:
             self._write_slice(self._chats[0], SLICE)
         if self._chats:
-            self._timer = asyncio.get_running_loop().call_soon(self._write_chat)
+            self._timer = loop.call_soon(self._write_chat)
 
     def _write_slice(self, chat: _Chat, count: int) -> None:
         if chat.began_at is None:

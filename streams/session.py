@@ -38,12 +38,19 @@ from streams.protocol import (
     Extend,
     Hello,
     Muted,
+    OfferClose,
+    OfferOpen,
+    OfferPause,
+    OfferRestock,
+    OfferResume,
     Ok,
     OrderEvent,
+    PinCommand,
     Ping,
     Pong,
     React,
     Reject,
+    Unpin,
     Waitlist,
     WaitlistLeave,
 )
@@ -69,6 +76,10 @@ _PACED: dict[type[Command], Kind] = {
     React: "react",
 }
 _UNPACED = ("service", "admin")
+#: What everybody will be told of, before the chat that comes meanwhile.
+_TOLD_TO_ALL = frozenset(
+    (PinCommand, Unpin, OfferOpen, OfferClose, OfferPause, OfferResume, OfferRestock)
+)
 _OF_ORDERS = (OrderEvent, Bundle)
 _HELLO = Hello.__struct_config__.tag
 _FOR_ALL = (React, Ping, Hello)
@@ -351,6 +362,8 @@ class Session:
         elif isinstance(command, Auth):
             self._renew(command)
         else:
+            if type(command) in _TOLD_TO_ALL:
+                self._hub.hasten(self.stream_id)
             self._hub.handler.handle(self, command)
 
     def _in_time(self, command: Command) -> bool:

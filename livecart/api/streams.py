@@ -137,6 +137,7 @@ async def pin(call: Call, body: NewPin) -> Pin:
     """Show a product on the stream."""
     stream, shop = await hosted_stream(call)
     services = call.services
+    services.hub.hasten(stream)
     product = await pinnable(services.catalog, stream, shop, body.product, body.offer)
     made = Pin(
         id=services.ids.new("pin"),

@@ -11,7 +11,7 @@ from streams.backlog import Account, Backlog, Backlogs
 from streams.codec import Ready
 from streams.codes import Close
 from streams.conflated import Conflated
-from streams.lanes import SLICE, TICK_S, Lanes
+from streams.lanes import HUSH_S, SLICE, TICK_S, Lanes
 from streams.ports import Socket
 from streams.protocol import Chatted, Message, OfferClosed, Stock, Viewers
 from tests.hub_rig import Event, Screen, payloads, until
@@ -150,6 +150,47 @@ async def test_an_offer_overtakes_chat_in_the_middle() -> None:
     await until(lambda: all(-1 in seat.seen for seat in seats), "the rest of the chat")
     assert sum(seat.seen == [1, -1] for seat in seats) == 2 * SLICE
     assert all(len(seat.seen) == 2 for seat in seats)
+
+
+async def test_chat_waits_for_what_the_host_is_just_doing() -> None:
+    """It goes out right behind that event, whole; not before, however much of it has come."""
+    seats = [Seat() for _ in range(2 * SLICE)]
+    lanes = lanes_of(*seats)
+    lanes.pour_chat([chat(1)], 1)  # half written
+    had = sum(seat.seen == [-1] for seat in seats)
+    lanes.hush()
+    for cseq in range(2, 12):
+        lanes.pour_chat([chat(cseq)], cseq)
+        await asyncio.sleep(TICK_S)
+    assert sum(bool(seat.seen) for seat in seats) == had == SLICE
+    lanes.pour([main(1)])
+    assert sum(seat.seen == [1] for seat in seats) == SLICE
+    await until(lambda: all(seat.seen[-1:] == [-11] for seat in seats), "the chat")
+    lines = [-n for n in range(1, 12)]
+    assert sorted(seat.seen for seat in seats) == sorted(
+        [[-1, 1, *lines[1:]]] * SLICE + [[1, *lines]] * SLICE
+    )
+
+
+async def test_chat_waits_for_a_moment_alone() -> None:
+    """A host who does all the time what nobody is told of in the end holds it up by half."""
+    seat, loop = Seat(), asyncio.get_running_loop()
+    lanes = lanes_of(seat)
+    began_s = loop.time()
+    lanes.hush()
+    lanes.pour_chat([chat(1)], 1)
+    assert seat.seen == []
+    while not seat.seen:
+        lanes.hush()
+        await asyncio.sleep(TICK_S)
+    held_s = loop.time() - began_s
+    assert held_s >= HUSH_S
+    while loop.time() < began_s + 2 * HUSH_S - TICK_S:  # its own time: nothing holds it up
+        lanes.hush()
+        cseq = 1 - seat.seen[-1]
+        lanes.pour_chat([chat(cseq)], cseq)
+        await until(lambda cseq=cseq: seat.seen[-1] == -cseq, "a line")  # type: ignore[misc]
+    assert len(seat.seen) > 2
 
 
 async def test_who_comes_in_the_middle_of_chat_gets_what_follows_alone() -> None:
