@@ -117,6 +117,10 @@ class Site:
         """Tell whether a new connection is to be answered HTTP 503."""
         return self._services is None or self._services.hub.turns_away(client)
 
+    def deflates(self) -> bool:
+        """Tell whether messages may be deflated."""
+        return self._services is not None and self._services.hub.deflates()
+
     def accept(self, socket: Socket, stream_id: str, header_token: str | None, client: str) -> Ear:
         """Hand a connection to the hub."""
         if self._services is None:  # `turns_away` was asked in the same breath

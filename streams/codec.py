@@ -1,9 +1,10 @@
 """Payloads to commands, events to ready frames: the limits of protocol v1 on the wire.
 
-Owns the three forms in which an event is written (the two subprotocols of the WebSocket, and the
-text of a stream of Server-Sent Events) and the judgement of a payload: a command, a command that is
-refused with `reject`, or not a message at all (close 4400). It must never know a socket, a room or
-a token. Called by `session` for each payload and by `hub` and `session` for each event sent.
+Owns the forms in which an event is written (the two subprotocols of the WebSocket, each plain or
+deflated, and the text of a stream of Server-Sent Events) and the judgement of a payload: a command,
+a command that is refused with `reject`, or not a message at all (close 4400). It must never know a
+socket, a room or a token. Called by `session` for each payload and by `hub` and `session` for each
+event sent.
 Outcomes are values; nothing here raises because of what a client sent.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from streams.codes import MESSAGE, Code
+from streams.deflate import pack
 from streams.protocol import (
     COMMANDS,
     INT_MAX,
@@ -26,13 +28,18 @@ from streams.protocol import (
     Snapshot,
 )
 
-#: How a connection wants its events: as text frames, as binary frames, as Server-Sent Events.
-JSON, MSGPACK, EVENTS = range(3)
-FORMS = (JSON, MSGPACK, EVENTS)
+#: How a connection wants its events: as text frames, as binary frames, as Server-Sent Events, and
+#: as frames that may be deflated.
+JSON, MSGPACK, EVENTS, JSON_DEFLATED, MSGPACK_DEFLATED = FORMS = range(5)
+BINARY_FORMS = (MSGPACK, MSGPACK_DEFLATED)
+DEFLATED_FORMS = (JSON_DEFLATED, MSGPACK_DEFLATED)
+#: Payloads from so many bytes on are deflated: of what many are sent, and of what one is.
+SHARED_DEFLATED_FROM, OWN_DEFLATED_FROM = 100, 1_000
 
 MESSAGE_CHARS_MAX = 200  # of a reject: msgspec quotes what the client sent, up to a whole frame
 
 _TEXT, _BINARY = 0x81, 0x82  # FIN and the opcode
+_DEFLATED = 0x40  # RSV1
 
 _json_command: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
 _msgpack_command: msgspec.msgpack.Decoder[AnyCommand] = msgspec.msgpack.Decoder(AnyCommand)
@@ -198,9 +205,11 @@ def encode(event: Event, msgpack: bool) -> bytes:
     return _msgpack_encode(event) if msgpack else _json_encode(event)
 
 
-def frame(payload: bytes, binary: bool) -> bytes:
+def frame(payload: bytes, binary: bool, *, deflated: bool = False) -> bytes:
     """Return a whole, unmasked server frame around a payload."""
     first, length = (_BINARY if binary else _TEXT), len(payload)
+    if deflated:
+        first |= _DEFLATED
     if length < 126:
         return bytes((first, length)) + payload
     if length < 65_536:
@@ -208,13 +217,16 @@ def frame(payload: bytes, binary: bool) -> bytes:
     return bytes((first, 127)) + length.to_bytes(8, "big") + payload
 
 
-def framed(event: Event, form: int) -> bytes:
+def framed(event: Event, form: int, deflated_from: int = OWN_DEFLATED_FROM) -> bytes:
     """Return an event as one connection of that form is sent it."""
     if form == EVENTS:
         # JSON has no line break of its own.
         return b"%bdata: %b\n\n" % (_mark(event), _json_encode(event))
-    binary = form == MSGPACK
-    return frame(encode(event, binary), binary)
+    binary = form in BINARY_FORMS
+    payload = encode(event, binary)
+    if form in DEFLATED_FORMS and len(payload) >= deflated_from:
+        return frame(pack(payload), binary, deflated=True)
+    return frame(payload, binary)
 
 
 def _mark(event: Event) -> bytes:
@@ -237,24 +249,15 @@ def _mark(event: Event) -> bytes:
 class Ready:
     """One event as every connection of a form is sent it, built at most once for each."""
 
-    __slots__ = ("_events", "_json", "_msgpack", "event")
+    __slots__ = ("_frames", "event")
 
     def __init__(self, event: Event) -> None:
         self.event = event
-        self._json: bytes | None = None  # set by the first connection that speaks it
-        self._msgpack: bytes | None = None
-        self._events: bytes | None = None
+        self._frames: list[bytes | None] = [None] * len(FORMS)  # each set by the first who wants it
 
     def frame(self, form: int) -> bytes:
         """Return what is written in that form; the same object each time."""
-        if form == MSGPACK:
-            if self._msgpack is None:
-                self._msgpack = framed(self.event, MSGPACK)
-            return self._msgpack
-        if form == EVENTS:
-            if self._events is None:
-                self._events = framed(self.event, EVENTS)
-            return self._events
-        if self._json is None:
-            self._json = framed(self.event, JSON)
-        return self._json
+        built = self._frames[form]
+        if built is None:
+            built = self._frames[form] = framed(self.event, form, SHARED_DEFLATED_FROM)
+        return built

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from streams.codes import Code
+from streams.deflate import agree
 from streams.protocol import JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
 
 RETRY_AFTER_S = 2  # of a 503; clients add their own jitter
@@ -38,6 +39,7 @@ class Upgrade(msgspec.Struct, frozen=True):
     response: bytes
     stream_id: str  # NO_STREAM where the address names what can be no id: hello is answered so
     binary: bool  # livecart.v1.msgpack was agreed on
+    deflated: bool  # permessage-deflate was agreed on
     token: str | None  # of the Authorization header
     forwarded: str  # of X-Forwarded-For
 
@@ -49,8 +51,11 @@ class NoUpgrade(msgspec.Struct, frozen=True):
     response: bytes
 
 
-def shake_hands(head: bytes) -> Upgrade | NoUpgrade:
-    """Judge a request's head, which ends before the empty line and whose names are lower case."""
+def shake_hands(head: bytes, deflates: bool = False) -> Upgrade | NoUpgrade:
+    """Judge a request's head, which ends before the empty line and whose names are lower case.
+
+    `deflates`: permessage-deflate is agreed to where it is offered.
+    """
     request_line, *lines = head.split(b"\r\n")
     method, _, rest = request_line.partition(b" ")
     target = rest.rpartition(b" ")[0]
@@ -77,10 +82,14 @@ def shake_hands(head: bytes) -> Upgrade | NoUpgrade:
         return _bad(f"Subprotocols: {JSON_SUBPROTOCOL}, {MSGPACK_SUBPROTOCOL}.")
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
     chosen = b"\r\nSec-WebSocket-Protocol: " + agreed if agreed else b""
+    packing = agree(headers.get(b"sec-websocket-extensions", b"")) if deflates else None
+    if packing is not None:
+        chosen += b"\r\nSec-WebSocket-Extensions: " + packing
     return Upgrade(
         response=_ACCEPTED + accept + chosen + b"\r\n\r\n",
         stream_id=stream_id,
         binary=agreed == MSGPACK_SUBPROTOCOL.encode(),
+        deflated=packing is not None,
         token=_bearer(headers.get(b"authorization", b"")),
         forwarded=headers.get(b"x-forwarded-for", b"").decode("latin-1"),
     )

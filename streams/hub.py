@@ -150,6 +150,10 @@ class Hub:
             self.meter.turned_away[limit] += 1
         return limit is not None
 
+    def deflates(self) -> bool:
+        """Tell whether messages may be deflated where a client offers it."""
+        return self.limits.deflate
+
     def _limit_met(self, client: str) -> str | None:
         if self._draining:
             return "draining"

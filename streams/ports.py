@@ -189,6 +189,9 @@ class Front(Protocol):
     def turns_away(self, client: str) -> bool:
         """Tell whether a new connection from there is to be answered HTTP 503."""
 
+    def deflates(self) -> bool:
+        """Tell whether messages may be deflated where a client offers it."""
+
     def accept(self, socket: Socket, stream_id: str, header_token: str | None, client: str) -> Ear:
         """Make the session of a connection whose handshake was just answered."""
 

@@ -48,6 +48,7 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     tick_ms: int = 100
     queue_bytes_max: int = 256 * 1024
     queues_bytes_max: int = 256 * 2**20  # for all connections of the process
+    deflate: bool = False
     # Of each sequence of a room, what is kept in memory for those who come back: as many entries as
     # the log keeps, within these bounds. With frames and objects an entry takes about 700 bytes and
     # three times its payload: 16 MB a sequence at the most, 2 MB where the log is full of chat.

@@ -17,7 +17,7 @@ import msgspec
 
 from streams import codec
 from streams.backlog import Backlog
-from streams.codec import MSGPACK, Malformed, NotAMessage, Ready
+from streams.codec import BINARY_FORMS, Malformed, NotAMessage, Ready
 from streams.codes import HELLO_CLOSE, Close, Code
 from streams.pace import Kind
 from streams.ports import Identity, Refused, Socket, Standing
@@ -152,7 +152,7 @@ class Session:
         if self.closed:
             return
         self._hub.meter.messages_in += 1
-        command = codec.decode(payload, binary, self.socket.form == MSGPACK)
+        command = codec.decode(payload, binary, self.socket.form in BINARY_FORMS)
         if self.stage is Stage.OPEN:
             if type(command) is Buy and self.identity.role == "viewer":  # the crowd's way
                 if self._in_time(command):

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, cast
 from websockets.frames import Close as CloseFrame
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 
-from streams.codec import JSON, MSGPACK
+from streams.codec import DEFLATED_FORMS, JSON, JSON_DEFLATED, MSGPACK, MSGPACK_DEFLATED
 from streams.codes import Close
+from streams.deflate import TooLarge, unpack
 from streams.handshake import NoUpgrade, overloaded, shake_hands
 from streams.protocol import FRAME_BYTES_MAX
+from streams.unusual import Unusual
 
 try:
     from websockets.speedups import apply_mask
@@ -54,6 +55,11 @@ _PING = bytes((0x89, 0))
 _BINARY, _PONG = 0x82, 0x8A
 _WHOLE = frozenset((0x81, 0x82))  # an unfragmented text or binary message
 _LEGAL_FIRST_BYTES = frozenset((0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A))
+#: And with RSV1 what is deflated, which the first frame of a message says.
+_DEFLATED_FIRST_BYTES = _LEGAL_FIRST_BYTES | {0x41, 0x42, 0xC1, 0xC2}
+_DEFLATED_WHOLE = frozenset((0xC1, 0xC2))
+_DEFLATED_BINARY = 0xC2
+_CONTROL = 0x08  # the bit of the opcode
 
 _log = logging.getLogger("livecart.wire")
 
@@ -106,7 +112,7 @@ class Wire(asyncio.Protocol):
         # True while nothing is read: the client takes no answers.
         self._held = False
         # Set while a fragmented message is under way.
-        self._unusual: _Unusual | None = None
+        self._unusual: Unusual | None = None
         # True once nothing more is written or heard; the rest is waiting for the peer to finish.
         self._over = False
         # Set while that wait lasts: aborts a peer that does not finish.
@@ -235,7 +241,7 @@ class Wire(asyncio.Protocol):
 
     def _shake_hands(self, head: bytes, front: Front) -> None:
         self._app_state = None
-        verdict = shake_hands(head)
+        verdict = shake_hands(head, front.deflates())
         client = ""
         if not isinstance(verdict, NoUpgrade):
             address = self._transport.get_extra_info("peername")
@@ -247,7 +253,10 @@ class Wire(asyncio.Protocol):
         if isinstance(verdict, NoUpgrade):
             self._finish()
             return
-        self.form = MSGPACK if verdict.binary else JSON
+        if verdict.deflated:
+            self.form = MSGPACK_DEFLATED if verdict.binary else JSON_DEFLATED
+        else:
+            self.form = MSGPACK if verdict.binary else JSON
         self._transport.set_write_buffer_limits(high=0, low=0)  # told of every byte that waits
         self._ear = front.accept(self, verdict.stream_id, verdict.token, client)
 
@@ -256,14 +265,16 @@ class Wire(asyncio.Protocol):
     def _read_frames(self, ear: Ear, data: bytes) -> None:
         """Hear every whole frame; keep the beginning of one, once its header is found in order."""
         at, end = 0, len(data)
+        deflated = self.form in DEFLATED_FORMS
+        legal = _DEFLATED_FIRST_BYTES if deflated else _LEGAL_FIRST_BYTES
         while end - at >= 2:
             first, length = data[at], data[at + 1] - 0x80
             body = at + 6  # after two bytes of header and four of mask
-            if length < 0 or first not in _LEGAL_FIRST_BYTES:
+            if length < 0 or first not in legal:
                 self._end(PROTOCOL_ERROR, "not a masked frame, or an unknown kind of frame")
                 return
             if length >= 126:
-                if first >= 0x88:
+                if first & _CONTROL:
                     self._end(PROTOCOL_ERROR, "control frame too long")
                     return
                 body += 2 if length == 126 else 8
@@ -280,6 +291,9 @@ class Wire(asyncio.Protocol):
             if first in _WHOLE and self._unusual is None:
                 mask = data[body - 4 : body]
                 ear.received(apply_mask(data[body:after], mask), first == _BINARY)
+            elif first in _DEFLATED_WHOLE and self._unusual is None:
+                mask = data[body - 4 : body]
+                self._take_deflated(ear, apply_mask(data[body:after], mask), first)
             elif first != _PONG:
                 self._take_unusual(ear, data[at:after])
             at = after
@@ -290,10 +304,24 @@ class Wire(asyncio.Protocol):
         if at < end:
             self._tail = data[at:] if at else data
 
+    def _take_deflated(self, ear: Ear, data: bytes, first: int) -> None:
+        try:
+            payload = unpack(data, FRAME_BYTES_MAX)
+        except TooLarge:
+            self._end(Close.TOO_LARGE, "message too large")
+        except ValueError as error:
+            self._end(PROTOCOL_ERROR, str(error))
+        else:
+            ear.received(payload, first == _DEFLATED_BINARY)
+
     def _take_unusual(self, ear: Ear, frame: bytes) -> None:
         """Let websockets judge one whole frame that is a fragment, a ping or a close."""
-        unusual = self._unusual or _Unusual()
+        unusual = self._unusual or Unusual(self.form in DEFLATED_FORMS)
         message = unusual.take(frame)
+        if unusual.too_large():
+            self._unusual = None
+            self._end(Close.TOO_LARGE, "message too large")
+            return
         for piece in unusual.machine.data_to_send():
             if piece:
                 self._transport.write(piece)
@@ -303,8 +331,6 @@ class Wire(asyncio.Protocol):
             self._unusual = None
             self._lose()
             self._finish()
-        elif len(unusual.message) > FRAME_BYTES_MAX:
-            self._end(Close.TOO_LARGE, "message too large")
         else:
             self._unusual = unusual if unusual.fragmented else None
             if message is not None:
@@ -356,32 +382,3 @@ class Wire(asyncio.Protocol):
                 self._transport.abort()
         else:  # TLS: no half-closing; the transport flushes, then closes
             self._transport.close()
-
-
-class _Unusual:
-    """A `ServerProtocol` and the fragmented message, if any, that goes through it."""
-
-    __slots__ = ("binary", "fragmented", "machine", "message")
-
-    def __init__(self) -> None:
-        # The limits are judged from the headers before a frame gets here.
-        self.machine = ServerProtocol(state=OPEN, max_size=None, logger=_log)
-        self.fragmented = False
-        self.binary = False
-        self.message = bytearray()
-
-    def take(self, frame: bytes) -> tuple[bytes, bool] | None:
-        """Take one whole frame; return a message, and whether it is binary, when one is whole."""
-        self.machine.receive_data(frame)
-        whole = None
-        for event in self.machine.events_received():
-            assert isinstance(event, Frame)
-            if event.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                continue
-            if event.opcode is not Opcode.CONT:
-                self.binary = event.opcode is Opcode.BINARY
-            self.message += event.data
-            self.fragmented = not event.fin
-            if event.fin:
-                whole = bytes(self.message), self.binary
-        return whole

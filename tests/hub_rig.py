@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from copy import deepcopy as copy
@@ -23,7 +24,7 @@ from redis.backoff import NoBackoff
 from orders.stock.cluster import ClusterClient
 from streams.bus import Bus
 from streams.clock import RedisClock
-from streams.codec import EVENTS, JSON, MSGPACK
+from streams.codec import BINARY_FORMS, EVENTS, JSON, MSGPACK
 from streams.codes import Code
 from streams.hub import Hub
 from streams.log import EventLog, LogLimits
@@ -62,7 +63,7 @@ class Screen:
 
     def __init__(self, *, binary: bool = False, form: int | None = None) -> None:
         self.form = form if form is not None else MSGPACK if binary else JSON
-        self.binary = self.form == MSGPACK
+        self.binary = self.form in BINARY_FORMS
         self.ids: list[str | None] = []  # of the events, where they are Server-Sent
         self._place = Place(None)
         self.heard_at = asyncio.get_running_loop().time()
@@ -178,7 +179,7 @@ class Screen:
 
 
 def payloads(data: bytes) -> Iterable[bytes]:
-    """Split unmasked server frames."""
+    """Split unmasked server frames, and inflate those that are deflated (RSV1)."""
     at = 0
     while at < len(data):
         length, start = data[at + 1], at + 2
@@ -186,7 +187,10 @@ def payloads(data: bytes) -> Iterable[bytes]:
             length, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
         elif length == 127:
             length, start = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
-        yield data[start : start + length]
+        payload = data[start : start + length]
+        if data[at] & 0x40:
+            payload = zlib.decompress(payload + b"\x00\x00\xff\xff\x03\x00", wbits=-zlib.MAX_WBITS)
+        yield payload
         at = start + length
 
 

@@ -183,6 +183,27 @@ async def said(socket: ClientConnection, id_: int, key: str) -> str:
     return word
 
 
+@pytest.mark.parametrize("allowed", ["no", "yes"])
+async def test_messages_are_deflated_where_that_is_allowed(
+    redis_url: str, database_url: str, allowed: str
+) -> None:
+    """A client that offers it gets its welcome and everybody's chat so, and is heard so."""
+    async with serving(redis_url, database_url, LIVECART_DEFLATE=allowed) as shop:
+        stream = await shop.stream()
+        socket, welcome = await welcomed(shop, stream, "ann")
+        agreed = socket.response.headers.get("Sec-WebSocket-Extensions", "")
+        assert agreed.startswith("permessage-deflate") is (allowed == "yes")
+        assert welcome["type"] == "welcome"
+        text = "三碗不過岡" * 30
+        chat = {"type": "chat", "id": 2, "key": "k1", "text": text}
+        await socket.send(msgspec.json.encode(chat).decode())
+        heard: list[dict[str, Any]] = []
+        while not any(event["type"] == "chat" for event in heard):
+            heard.append(msgspec.json.decode(await socket.recv()))
+        assert heard[-1]["message"]["text"] == text
+        await socket.close()
+
+
 async def test_what_redis_has_no_more_is_replayed_from_postgres(
     redis_url: str, database_url: str
 ) -> None:

@@ -62,6 +62,7 @@ class Recorder:
     """A `ports.Front` that accepts everyone."""
 
     full: bool = False
+    deflate: bool = False
     ears: list[Heard] = field(default_factory=list)
     on_accept: Callable[[Heard], None] = lambda ear: None
     on_message: Callable[[Heard, bytes, bool], None] = lambda ear, payload, binary: None
@@ -72,6 +73,10 @@ class Recorder:
     def turns_away(self, client: str) -> bool:
         """Answer as the test has set."""
         return self.full
+
+    def deflates(self) -> bool:
+        """Answer as the test has set."""
+        return self.deflate
 
     def accept(self, socket: Socket, stream_id: str, header_token: str | None, peer: str) -> Ear:
         """Make an ear that records."""
