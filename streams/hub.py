@@ -34,6 +34,7 @@ from streams.notes import (
     StockNote,
 )
 from streams.pace import Bucket, Kind, Pace
+from streams.permits import guest
 from streams.ports import (
     Caller,
     Doorkeeper,
@@ -45,7 +46,7 @@ from streams.ports import (
 )
 from streams.protocol import INT_MAX, AnyOrderEvent, Draining, Hello, OrderEvent, Since
 from streams.rooms import HubLimits, Room, Surroundings
-from streams.session import Session, Stage, guest
+from streams.session import Session, Stage
 from streams.tail import Fields, Tail
 from streams.tasks import Tasks
 from streams.upkeep import Upkeep
@@ -337,11 +338,11 @@ class Hub:
                 room.whisper(viewer, Ready(event), exclude)
         self.bus.publish(tag_of(stream_id), OrdersNote(stream_id, notes))
 
-    async def turn_ms(self, stream_id: str, user: Identity) -> int:
+    async def turn_ms(self, stream_id: str, user: Identity, key: str) -> int:
         """Count a message in slow mode of somebody without a connection; raise `Refused`."""
         room = self.rooms.get(stream_id) or await self._room(stream_id)
         await room.snapshots.get()  # says whether the chat is slow
-        return room.turn_ms(user, self.now_s())
+        return room.turn_ms(user, key, self.now_s())
 
     async def react(self, stream_id: str, kind: str, n: int) -> None:
         """Count the reactions of somebody without a connection; raise `Refused`."""

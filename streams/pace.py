@@ -1,9 +1,9 @@
 """How often one user may do what: a bound for each kind of call, shared by all connections.
 
 Owns the counting, one number for each user and kind in use (a leaky bucket, as the Generic Cell
-Rate Algorithm has it: the time at which it will be empty). Must never know a socket, an
-offer or a clock: the time comes with each question. Asked by `session` and by livecart's HTTP
-calls of the same process; each process counts for itself.
+Rate Algorithm has it: the time at which it will be empty), and whose turn it is in slow mode. Must
+never know a socket, an offer or a clock: the time comes with each question. Asked by `session` and
+by livecart's HTTP calls of the same process; each process counts for itself.
 """
 
 from __future__ import annotations
@@ -60,6 +60,32 @@ class Bucket:
             self._swept_at = now_s
             self._empty_at = {who: at for who, at in self._empty_at.items() if at > now_s}
         self._empty_at[who] = max(empty_at, now_s) + self._step_s
+        return 0
+
+
+class Turns:
+    """Who may speak in slow mode: each user once in so many seconds."""
+
+    __slots__ = ("_every_s", "_swept_at", "_turns")
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        # By user: until when his turn lasts, and the key of what he said in it.
+        self._turns: dict[str, tuple[float, str]] = {}
+        self._swept_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def wait_ms(self, who: str, key: str, now_s: float) -> int:
+        """Take a turn; return 0, or how long until there is one. The same key again is the same."""
+        until_s, said = self._turns.get(who, (0.0, ""))
+        if until_s > now_s:
+            return 0 if key == said else math.ceil((until_s - now_s) * MS)
+        if now_s - self._swept_at > SWEEP_EVERY_S:
+            self._swept_at = now_s
+            self._turns = {who: turn for who, turn in self._turns.items() if turn[0] > now_s}
+        self._turns[who] = now_s + self._every_s, key
         return 0
 
 

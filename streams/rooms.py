@@ -22,7 +22,7 @@ from streams.lanes import Lanes
 from streams.log import EventLog, Logged, Position, tag_of
 from streams.memory import Memory
 from streams.metrics import RESYNCS, Meter
-from streams.pace import Bucket, Rate
+from streams.pace import Rate, Turns
 from streams.ports import Caller, Identity, Refused, RoomSource
 from streams.protocol import ChatEvent, Main, Since
 from streams.session import Session
@@ -102,7 +102,7 @@ class Room:
         self.others = 0  # viewers on other hubs
         self.users: dict[str, tuple[Session, ...]] = {}  # who hears a user's private events
         self.empty_since: float | None = asyncio.get_running_loop().time()
-        self.chat_turns: Bucket | None = None  # while the chat is slow: whose turn it is not yet
+        self.chat_turns: Turns | None = None  # while the chat is slow
         self._chat_every_s = 0
         self._slowed_at = 0.0  # loop time; of a snapshot read before, the word on it is old
         self.peak = 0  # viewers at once, as far as it is kept
@@ -157,13 +157,13 @@ class Room:
         if every_s == self._chat_every_s or (read_at is not None and read_at < self._slowed_at):
             return
         self._chat_every_s, self._slowed_at = every_s, asyncio.get_running_loop().time()
-        self.chat_turns = Bucket(Rate(1 / every_s, 1)) if every_s else None
+        self.chat_turns = Turns(every_s) if every_s else None
 
-    def turn_ms(self, user: Identity, now_s: float) -> int:
+    def turn_ms(self, user: Identity, key: str, now_s: float) -> int:
         """Count a message in slow mode, which hosts are not bound by; 0, or how long to wait."""
         if self.chat_turns is None or user.may_host(self.shop):
             return 0
-        return self.chat_turns.wait_ms(user.sub, now_s)
+        return self.chat_turns.wait_ms(user.sub, key, now_s)
 
     def react(self, kind: str, n: int) -> None:
         """Count a viewer's reactions."""

@@ -1,6 +1,6 @@
 """One connection: hello, commands in, replies out, who it is and until when.
 
-Owns the state machine of a connection and the checks of role. It must never know Redis, SQL or how
+Owns the state machine of a connection. It must never know Redis, SQL or how
 frames are read. Called by its socket (`ports.Ear`), by command handlers (`ports.Caller`), by its
 room and by the wheel. Nothing here raises into the event loop because of what a client sent.
 """
@@ -8,7 +8,6 @@ room and by the wheel. Nothing here raises into the event loop because of what a
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -19,40 +18,28 @@ from streams import codec
 from streams.backlog import Backlog
 from streams.codec import BINARY_FORMS, Malformed, NotAMessage, Ready
 from streams.codes import HELLO_CLOSE, Close, Code
-from streams.pace import Kind
+from streams.permits import NOBODY, PACED, TOLD_TO_ALL, UNPACED, forbids
 from streams.ports import Identity, Refused, Socket, Standing
 from streams.protocol import (
     COMMANDS,
-    HOST_COMMANDS,
     INT_MAX,
     ORDER_EVENT,
     AnyCommand,
     Auth,
     Bundle,
     Buy,
-    Cancel,
     Chat,
     ChatRemove,
     Command,
     Event,
-    Extend,
     Hello,
     Muted,
-    OfferClose,
-    OfferOpen,
-    OfferPause,
-    OfferRestock,
-    OfferResume,
     Ok,
     OrderEvent,
-    PinCommand,
     Ping,
     Pong,
     React,
     Reject,
-    Unpin,
-    Waitlist,
-    WaitlistLeave,
 )
 
 if TYPE_CHECKING:
@@ -64,25 +51,8 @@ REPLIES_PER_WRITE_MAX = 128
 UNREAD_BYTES_MAX = 64 * 1024  # that a client has not taken, then it is not read
 HASTE_MAX = 200  # commands in a row that come too early, then the connection ends
 HELD_EVENTS_MAX = 100  # private events kept while this connection's snapshot is read
-NAME_CHARS_MAX = 40
-
-NOBODY = Identity(sub="", role="guest", name="guest", shop="", exp_ms=None)
-_SELLING = (Buy, Cancel, Waitlist, WaitlistLeave)
-#: What is counted, and as what; a `service` and an `admin` may do as much as they like.
-_PACED: dict[type[Command], Kind] = {
-    **dict.fromkeys((*_SELLING, Extend), "sell"),
-    **dict.fromkeys(HOST_COMMANDS, "host"),
-    Chat: "chat",
-    React: "react",
-}
-_UNPACED = ("service", "admin")
-#: What everybody will be told of, before the chat that comes meanwhile.
-_TOLD_TO_ALL = frozenset(
-    (PinCommand, Unpin, OfferOpen, OfferClose, OfferPause, OfferResume, OfferRestock)
-)
 _OF_ORDERS = (OrderEvent, Bundle)
 _HELLO = Hello.__struct_config__.tag
-_FOR_ALL = (React, Ping, Hello)
 
 logger = logging.getLogger("streams.session")
 
@@ -362,14 +332,14 @@ class Session:
         elif isinstance(command, Auth):
             self._renew(command)
         else:
-            if type(command) in _TOLD_TO_ALL:
+            if type(command) in TOLD_TO_ALL:
                 self._hub.hasten(self.stream_id)
             self._hub.handler.handle(self, command)
 
     def _in_time(self, command: Command) -> bool:
         """Count a command against its user's bounds; answer it when it comes too early."""
-        kind = _PACED.get(type(command))
-        if kind is None or self.identity.role in _UNPACED:
+        kind = PACED.get(type(command))
+        if kind is None or self.identity.role in UNPACED:
             return True
         wait_ms = self._hub.wait_ms(self.identity.sub, kind)
         if not wait_ms:
@@ -384,24 +354,7 @@ class Session:
         return False
 
     def _forbids(self, command: type[Command]) -> Code | None:
-        """Return why this token may not say that here, None when it may."""
-        if command in _FOR_ALL:
-            return None
-        identity = self.identity
-        if identity.role == "guest":
-            return Code.UNAUTHENTICATED
-        if command in _SELLING:
-            allowed = identity.role == "viewer"
-        elif command in HOST_COMMANDS:
-            allowed = self._hosts()
-        elif command is Chat:
-            allowed = self.room is not None and may_speak(identity, self.room.shop)
-        else:
-            allowed = True
-        return None if allowed else Code.FORBIDDEN
-
-    def _hosts(self) -> bool:
-        return self.room is not None and self.identity.may_host(self.room.shop)
+        return forbids(self.identity, command, None if self.room is None else self.room.shop)
 
     def _refuse(self, malformed: Malformed) -> None:
         refused = Refused(malformed.code, malformed.message, field=malformed.field)
@@ -410,14 +363,16 @@ class Session:
     def _chat(self, command: Chat) -> None:
         if self.muted_until_ms > self._hub.clock.now_ms():
             self.reject(command.id, Refused(Code.MUTED))
-        elif self.room is not None and self._has_turn(command.id, self.room):
+        elif self.room is not None and self._has_turn(command, self.room):
             self.room.talk.say(self, command, self._hub.clock.now_ms())
 
-    def _has_turn(self, re: int, room: Room) -> bool:
+    def _has_turn(self, command: Chat, room: Room) -> bool:
         """Tell whether it is this user's turn in slow mode."""
-        wait_ms = room.turn_ms(self.identity, self._hub.now_s())
+        wait_ms = room.turn_ms(self.identity, command.key, self._hub.now_s())
         if wait_ms:
-            self.reject(re, Refused(Code.RATE_LIMITED, "Slow mode.", retry_after_ms=wait_ms))
+            self.reject(
+                command.id, Refused(Code.RATE_LIMITED, "Slow mode.", retry_after_ms=wait_ms)
+            )
         return not wait_ms
 
     def _remove(self, command: ChatRemove) -> None:
@@ -503,19 +458,3 @@ class Session:
             self.backlog.drop()
             self.backlog = None
             self._hub.backlogs.discard(self)
-
-
-def guest() -> Identity:
-    """Return a new guest: may watch and react."""
-    sub = f"guest_{secrets.token_urlsafe(9)}"
-    return Identity(sub=sub, role="guest", name="guest", shop="", exp_ms=None)
-
-
-def may_speak(identity: Identity, shop: str) -> bool:
-    """Tell who may chat: a service has no voice, nor has the host of another shop."""
-    return identity.role == "viewer" or (identity.role != "service" and identity.may_host(shop))
-
-
-def shown_name(identity: Identity) -> str:
-    """Return the name that others see."""
-    return (identity.name or identity.sub)[:NAME_CHARS_MAX]

@@ -11,9 +11,10 @@ import secrets
 
 from streams.codes import Code
 from streams.log import EventLog, Line, Said, chat_line, removal_line
+from streams.permits import shown_name
 from streams.ports import Identity, Refused
 from streams.protocol import Chat, ChatRemove, Message, Ok
-from streams.session import Session, shown_name
+from streams.session import Session
 from streams.tasks import Tasks
 
 LINES_WAITING_MAX = 1_000

@@ -15,6 +15,7 @@ import msgspec
 
 from streams.codec import Ready, framed
 from streams.codes import Close, Code
+from streams.permits import shown_name
 from streams.ports import Identity, Refused, Standing
 from streams.protocol import (
     ChatEvent,
@@ -27,7 +28,7 @@ from streams.protocol import (
     You,
 )
 from streams.rooms import Room, Surroundings
-from streams.session import Session, shown_name
+from streams.session import Session
 from streams.snapshots import Snapshot
 from streams.tasks import back_off_s
 

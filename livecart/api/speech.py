@@ -12,9 +12,9 @@ from livecart.api.operations import Operation
 from livecart.api.orders import entered
 from livecart.api.problems import Answer
 from streams.codes import Code
+from streams.permits import may_speak
 from streams.ports import Refused
 from streams.protocol import ChatText, Message, ReactionCount, ReactionKind
-from streams.session import may_speak
 from streams.talk import new_message
 
 
@@ -46,7 +46,7 @@ async def say(call: Call, body: NewMessage) -> Answer:
         raise Refused(Code.FORBIDDEN, "You are banned from this stream.")
     if standing.muted_until_ms > now_ms:
         raise Refused(Code.MUTED)
-    if wait_ms := await services.hub.turn_ms(stream, identity):
+    if wait_ms := await services.hub.turn_ms(stream, identity, call.key):
         raise Refused(Code.RATE_LIMITED, "Slow mode.", retry_after_ms=wait_ms)
     message = new_message(identity, body.text, now_ms)
     said = await services.events.append_chat(stream, identity.sub, call.key, message)

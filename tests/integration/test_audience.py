@@ -40,6 +40,7 @@ async def test_slow_mode_holds_on_every_hub(stage: Stage, redis_url: str) -> Non
         for screen in (ann, bob):
             assert await says(screen, "b1") == 0
             assert 55_000 < await says(screen, "b2") <= 60_000
+            assert await says(screen, "b1") == 0  # sent again: no new turn, and nothing said twice
         second = await stage.enter("viewer/ann")
         assert await says(second, "b3") > 0
         assert [await says(host, f"h{n}") for n in range(5)] == [0] * 5

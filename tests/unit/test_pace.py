@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streams.addresses import NOWHERE, Addresses, networks
-from streams.pace import SWEEP_EVERY_S, Bucket, Pace, Rate, Rates
+from streams.pace import SWEEP_EVERY_S, Bucket, Pace, Rate, Rates, Turns
 
 
 def test_a_burst_passes_and_then_the_rate() -> None:
@@ -116,3 +116,24 @@ def test_without_proxies_the_header_says_nothing() -> None:
     assert Addresses(1).client("::ffff:10.1.2.3", "") == "10.1.2.3"
     with pytest.raises(ValueError, match="300"):
         networks("300.1.1.1")
+
+
+def test_each_has_his_turn_once_and_the_same_words_are_no_other() -> None:
+    """What is sent again with its key is answered again; the next turn comes in its time."""
+    turns = Turns(10)
+    assert turns.wait_ms("ann", "k1", 100.0) == 0
+    assert turns.wait_ms("ann", "k2", 101.0) == 9_000
+    assert turns.wait_ms("ann", "k1", 101.0) == 0
+    assert turns.wait_ms("bob", "k1", 101.0) == 0
+    assert turns.wait_ms("ann", "k2", 110.0) == 0
+    assert turns.wait_ms("ann", "k1", 110.5) == 9_500
+    assert len(turns) == 2
+
+
+def test_turns_of_those_who_are_silent_are_forgotten() -> None:
+    """A crowd that spoke once leaves nothing behind."""
+    turns = Turns(1)
+    for n in range(1_000):
+        turns.wait_ms(f"viewer-{n}", "k", 100.0)
+    turns.wait_ms("ann", "k", 100.0 + 2 * SWEEP_EVERY_S)
+    assert len(turns) == 1
