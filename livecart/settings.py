@@ -186,6 +186,8 @@ VARIABLES: tuple[Variable, ...] = (
              meaning="events of each sequence of a stream that each process has in memory"),
     Variable(name="LIVECART_MEMORY_BYTES_MAX", kind="int", default=_HUB.memory_bytes_max,
              least=64 * 1024, most=2**32, meaning="payload bytes of these"),
+    Variable(name="LIVECART_MEMORY_S", kind="int", default=_HUB.memory_ms // 1000,
+             least=10, most=30 * 86_400, meaning="and how long they stay there"),
     Variable(name="LIVECART_REPLAY_EVENTS_MAX", kind="int", default=_HUB.replay_events_max,
              most=1_000_000,
              meaning="main events that Redis has no more and that are read from Postgres for one"
@@ -318,6 +320,7 @@ def load(environ: Mapping[str, str]) -> Settings:
             connects=_rate(found, "CONNECTS"),
             memory_entries_max=_int(found, "MEMORY_EVENTS_MAX"),
             memory_bytes_max=_int(found, "MEMORY_BYTES_MAX"),
+            memory_ms=1000 * _int(found, "MEMORY_S"),
             replay_events_max=_int(found, "REPLAY_EVENTS_MAX"),
             proxies=_networks(found, "TRUSTED_PROXIES"),
         ),

@@ -1,8 +1,8 @@
 """The newest entries of one sequence of a room: whoever comes back is served from here.
 
-Owns the two bounds of that memory, in entries and in bytes, and nothing else. Each room keeps two,
-as long as the log keeps entries where the bytes allow it, so that a crowd that returns within the
-retention costs no reading. Must never know the log. Called by rooms.
+Owns the bounds of that memory, in entries, in bytes and in age, and nothing else. Each room keeps
+two, as long as the log keeps entries where the bytes allow it, so that a crowd that returns within
+the retention costs no reading. Must never know the log. Called by rooms.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from itertools import islice
 
 from streams.codec import Ready
+from streams.protocol import ChatEvent, Main
 
 
 class Memory:
@@ -34,8 +35,16 @@ class Memory:
         self._sizes.append(size)
         self.bytes += size
         while len(self._entries) > self._entries_max or self.bytes > self._bytes_max:
-            self._entries.popleft()
-            self.bytes -= self._sizes.popleft()
+            self._drop_oldest()
+
+    def forget(self, before_ms: int) -> None:
+        """Drop what was said before a time of the clock's."""
+        while self._entries and _at(self._entries[0]) < before_ms:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self._entries.popleft()
+        self.bytes -= self._sizes.popleft()
 
     def newest(self, count: int) -> list[Ready]:
         """Return the newest so many, oldest first."""
@@ -48,3 +57,9 @@ class Memory:
         self._entries.clear()
         self._sizes.clear()
         self.bytes = 0
+
+
+def _at(ready: Ready) -> int:
+    event = ready.event
+    assert isinstance(event, Main | ChatEvent)  # nothing else is sequenced
+    return event.at

@@ -55,6 +55,7 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     # Reading them when a room opens holds Redis up for about 5 µs each.
     memory_entries_max: int = 5_000
     memory_bytes_max: int = 4 * 2**20  # of payload
+    memory_ms: int = 3_600 * 1_000  # since it was said
     replay_events_max: int = 10_000  # main events that are read from Postgres for one viewer
     room_linger_s: float = 5.0  # how long a room without connections is kept
     presence_every_s: float = 0.5  # with the lease below: right within 2 s after a hub was killed
@@ -244,6 +245,12 @@ class Room:
             return None
         main, chat = self.seq - seq, self.cseq - cseq
         return self._main.newest(main) + self._chat.newest(chat)
+
+    def forget(self, now_ms: int) -> None:
+        """Have nothing in memory that was said too long ago; the log may still have it."""
+        before_ms = now_ms - self.around.limits.memory_ms
+        self._main.forget(before_ms)
+        self._chat.forget(before_ms)
 
     def memory_bytes(self) -> int:
         """Return the payload bytes of the entries in memory."""

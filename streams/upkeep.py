@@ -76,6 +76,8 @@ class Upkeep:
                     hub.close_room(room)
             if now_s >= metrics_at:
                 metrics_at = now_s + METRICS_EVERY_S
+                for room in hub.rooms.values():
+                    room.forget(hub.clock.now_ms())
                 hub.meter.flush(len(hub.sessions), len(hub.rooms))
                 written = sum(session.socket.waiting_bytes() for session in hub.sessions)
                 WAITING_BYTES.set(written + hub.backlogs.account.bytes)

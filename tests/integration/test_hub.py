@@ -156,13 +156,32 @@ async def test_recovery_reaches_beyond_the_hubs_memory(redis_url: str) -> None:
             assert seen == (list(range(5, 13)) if recovered else [])
 
 
+async def test_what_is_old_is_in_the_log_alone(redis_url: str) -> None:
+    """The hub's memory is freed of it; who comes back is told it all the same."""
+    limits = msgspec.structs.replace(QUICK, memory_ms=1)
+    async with open_stage(redis_url, Truth(fact_n=0), limits) as stage:
+        first = await stage.enter("viewer/ann")
+        await publish(stage, 1, 5)
+        first.say("chat", text="hi", key="k")
+        await first.get("chat")
+        room = stage.hub.rooms[stage.truth.stream_id]
+        await until(lambda: room.memory_bytes() == 0, "the memory's end")
+        epoch = first.events[0]["epoch"]
+        back = stage.connect()
+        back.say("hello", since={"epoch": epoch, "seq": 2, "cseq": 0})
+        assert (await back.get("welcome"))["recovered"] is True
+        assert [e["seq"] for e in back.of("offer.closed")] == [3, 4, 5]
+        assert [e["cseq"] for e in back.of("chat")] == [1]
+
+
 async def test_a_crowd_that_comes_back_is_served_from_memory(
     stage: Stage, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever returns within the log's retention costs no reading of it, on whatever hub."""
     position = await stage.log.position(stage.truth.stream_id)
+    at = stage.hub.clock.now_ms()
     lines = [
-        chat_line("u", f"k{n}", Message(id=f"msg_{n}", user="u", name="u", text="hi", at=1))
+        chat_line("u", f"k{n}", Message(id=f"msg_{n}", user="u", name="u", text="hi", at=at))
         for n in range(1_900)
     ]
     await stage.enter()

@@ -1,4 +1,4 @@
-"""What a room remembers: the newest entries, within two bounds."""
+"""What a room remembers: the newest entries, within their bounds."""
 
 from __future__ import annotations
 
@@ -42,3 +42,16 @@ def test_newest_are_told_oldest_first_and_cleared_whole() -> None:
     assert memory.newest(0) == []
     memory.clear()
     assert (len(memory), memory.bytes, memory.newest(5)) == (0, 0, [])
+
+
+def test_what_is_too_old_is_forgotten() -> None:
+    """From the far end on, with its bytes; what is young enough stays."""
+    memory = Memory(10, 100)
+    entries = [entry(n) for n in range(6)]
+    for n, ready in enumerate(entries):
+        memory.add(ready, n)
+    memory.forget(4)
+    assert (memory.newest(6), memory.bytes) == (entries[4:], 9)
+    memory.forget(100)
+    assert (len(memory), memory.bytes) == (0, 0)
+    memory.forget(100)
