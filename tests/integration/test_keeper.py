@@ -46,6 +46,21 @@ async def test_a_payment_that_nobody_told_is_told(shop: Shop, hub: Hub) -> None:
     await shop.at_rest(offer.id)
 
 
+async def test_what_nobody_published_is_published(shop: Shop, hub: Hub) -> None:
+    """A process that dies after its COMMIT: the keeper sees to its events, until they are out (R9).
+
+    Those of a stream's start and an offer's opening here, which nothing else would bring up again.
+    """
+    offer = await shop.offer(3)
+    hub.heard.streams.clear()
+    await hub.keeper.publish()
+    assert hub.heard.streams == [offer.stream]
+    facts = await hub.ledger.facts(offer.stream, None)
+    await hub.ledger.mark_published(offer.stream, facts[-1].n)
+    await hub.keeper.publish()
+    assert hub.heard.streams == [offer.stream]
+
+
 async def test_what_another_process_committed_is_told_by_who_brings_it_to_the_gate(
     shop: Shop, hub: Hub
 ) -> None:
