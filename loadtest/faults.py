@@ -41,9 +41,11 @@ class NotThere(NotDone):
 # --- processes ---
 
 
-async def kill(target: Target, part: Part, number: signal.Signals = signal.SIGKILL) -> str:
+async def kill(
+    target: Target, part: Part, number: signal.Signals = signal.SIGKILL, which: int = 0
+) -> str:
     """Kill -9 of one process; of Postgres, every one at once: no backend finishes anything."""
-    return await kill_all(processes(target, part), number)
+    return await kill_all(processes(target, part, which), number)
 
 
 async def stop(target: Target, part: Part, seconds: float = STOPPED_S) -> str:
@@ -78,9 +80,9 @@ async def restart_postgres(target: Target) -> str:
     return await _ended(pid, "SIGQUIT")
 
 
-async def drain_worker(target: Target) -> str:
+async def drain_worker(target: Target, which: int = 0) -> str:
     """SIGTERM of a worker, as at a deploy: it answers what it has and sends its viewers away."""
-    pid = processes(target, "worker")[0]
+    pid = processes(target, "worker", which)[0]
     _send(pid, signal.SIGTERM)
     return await _ended(pid, "SIGTERM", 30.0)
 
@@ -177,10 +179,11 @@ def _aof(target: Target) -> Path:
 # --- pids ---
 
 
-def processes(target: Target, part: Part) -> list[int]:
+def processes(target: Target, part: Part, which: int = 0) -> list[int]:
     """The processes of a part that a fault strikes, as they are now; raises `NotDone`.
 
-    Of the workers the first, of Postgres all with the postmaster first.
+    Of the workers one, counted from 0 among those that live; of Postgres all with the postmaster
+    first.
     """
     pids = target.pids_now()
     if part == "worker":
@@ -192,7 +195,7 @@ def processes(target: Target, part: Part) -> list[int]:
     living = [pid for pid in found if pid is not None and state_of(pid)]
     if not living:
         raise NotThere(f"there is no {part} process of ours")
-    return living[:1] if part == "worker" else living
+    return [living[which % len(living)]] if part == "worker" else living
 
 
 async def until_state(pid: int, state: str) -> None:

@@ -33,6 +33,7 @@ class Strike:
     share: float = 0.0  # when this share of its buys has a final answer
     seconds: float = 0.0  # how long a stop lasts; the age of a stale copy
     bytes_cut: int = 0
+    which: int = 0  # of the workers
 
     @property
     def point(self) -> str:

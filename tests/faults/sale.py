@@ -13,15 +13,12 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-import asyncpg
 import msgspec
-from redis.exceptions import RedisError
 
-from loadtest import faults
 from loadtest.bundles import BundleBuyers
 from loadtest.customers import Customers
 from loadtest.endings import Deed, Endings, now_ms
-from loadtest.faults import FAULTS, FaultName, NotDone, NotThere
+from loadtest.faults import NotDone
 from loadtest.frames import DIALECTS, OrderHeard
 from loadtest.history import History
 from loadtest.patience import Patience
@@ -31,12 +28,12 @@ from loadtest.swarm import Swarm
 from loadtest.viewer import Viewer
 from loadtest.web import ApiError, make_token
 from tests.faults.plan import NEVER_READS, TWICE, Plan, Strike
+from tests.faults.striking import once_there
 from tests.faults.tree import Tree
 
 CONNECT_S = 20.0
 ANSWERS_S = 30.0  # for every buy to have its final answer, faults included
 FIRES_S = 3.0  # for a point that is reached behind the last answer
-BACK_S = 5.0  # for what a fault is to strike, and another has just struck, to be there again
 LATEST_S = 0.15  # a fault that waits for answers strikes so long after its burst all the same
 PATIENCE = Patience(
     dials_at_once_max=512,
@@ -294,7 +291,7 @@ class Sale:
                 self._first_struck.set()
             else:
                 self._first_struck.set()
-                struck.evidence = await self._once_there(strike)
+                struck.evidence = await once_there(self.tree, strike)
         except NotDone as error:
             struck.evidence = ""
             struck.what += f" ({error})"
@@ -313,32 +310,6 @@ class Sale:
             return "every frame written twice"
         paused = self.swarm.tally["deaf"]
         return f"{paused} connections are not read" if paused else ""
-
-    async def _once_there(self, strike: Strike) -> str:
-        """Do it; what another fault has just struck may have to come back first."""
-        ends = time.monotonic() + BACK_S
-        while True:
-            try:
-                return await self._from_outside(strike)
-            except (NotThere, OSError, RedisError, asyncpg.PostgresError) as error:
-                if time.monotonic() > ends:
-                    raise NotDone(repr(error)) from error
-            await asyncio.sleep(0.05)
-
-    async def _from_outside(self, strike: Strike) -> str:
-        target, name = self.target, FaultName(strike.what)
-        if name in (FaultName.KILL_KEEPER, FaultName.STOP_KEEPER):
-            pid = self.tree.leader()
-            if name is FaultName.STOP_KEEPER:
-                return await faults.stop_all([pid], strike.seconds)
-            return await faults.kill_all([pid])
-        if name in (FaultName.STOP_WORKER, FaultName.STOP_REDIS, FaultName.STOP_POSTGRES):
-            return await FAULTS[name](target, seconds=strike.seconds)  # type: ignore[call-arg]
-        if name is FaultName.TRUNCATE_AOF:
-            return await faults.truncate_aof(target, strike.bytes_cut)
-        if name is FaultName.STALE_AOF:
-            return await faults.stale_aof(target, strike.seconds)
-        return await FAULTS[name](target)
 
     async def _faults_end(self) -> None:
         """Wait until what was begun is over; a point that was not reached by now will not be."""

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from livecart.embedded.child import SELF, launch_command
-from loadtest.faults import NotDone, until_state
+from loadtest.faults import NotDone, NotThere, until_state
 from loadtest.server import Ready, Target, state_of, until
 from loadtest.web import Api
 from tests.integration.up_rig import ROOT, environment
@@ -46,7 +46,7 @@ class Fired(msgspec.Struct, frozen=True):
 class Tree:
     """The processes of one server."""
 
-    def __init__(self, scratch: Path, workers: int) -> None:
+    def __init__(self, scratch: Path, workers: int, settings: Mapping[str, str]) -> None:
         self.workers = workers
         self.shots = scratch / "shots"
         self.shots.mkdir()
@@ -56,6 +56,7 @@ class Tree:
             "LIVECART_TESTING": "yes",
             "LIVECART_FAILPOINTS": str(self.shots),
             "LIVECART_DRAIN_S": "0.5",
+            **settings,
         }
         self._server_log = scratch / "server.log"
         self._standby_log = scratch / "standby.log"
@@ -113,13 +114,13 @@ class Tree:
         return [*now.workers, *keeper, self._standby.pid]
 
     def leader(self) -> int:
-        """The keeper that leads; raises `NotDone` when none does now."""
+        """The keeper that leads; raises `NotThere` when none does now."""
         said = [found for log in self._logs() for found in _LEADS.findall(_read(log))]
         if not said:
-            raise NotDone("no keeper leads")
+            raise NotThere("no keeper leads")
         _, pid = max(said)
         if not state_of(int(pid)) or int(pid) not in self.pids():
-            raise NotDone(f"keeper {pid}, which led last, is gone")
+            raise NotThere(f"keeper {pid}, which led last, is gone")
         return int(pid)
 
     async def well(self) -> None:
@@ -212,11 +213,11 @@ def _read(path: Path) -> str:
 
 
 @contextmanager
-def grown(workers: int) -> Iterator[Tree]:
-    """A server for the length of the block; its folder goes with it."""
+def grown(workers: int, **settings: str) -> Iterator[Tree]:
+    """A server with these settings for the length of the block; its folder goes with it."""
     scratch = Path(tempfile.mkdtemp(prefix="lc-s-"))
     try:
-        tree = Tree(scratch, workers)
+        tree = Tree(scratch, workers, settings)
         try:
             yield tree
         finally:
