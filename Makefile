@@ -15,7 +15,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup up test model proofs faults soak mutations bench bench-core bench-hub lint format demo coverage clean
+.PHONY: help setup up test model proofs faults soak deliveries mutations bench bench-core bench-hub lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,10 @@ faults: $(DEV_STAMP) ## whole sales with faults drawn from seeds: SEEDS=a..b; go
 
 soak: $(DEV_STAMP) ## selling for SECONDS=600 with a fault every few seconds, then exact rest
 	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS) $(ARGS)
+
+# `make deliveries ARGS="--deliveries 100000 --seed 7"`; without a seed, one is drawn and printed.
+deliveries: $(DEV_STAMP) ## 1,000,000 events to viewers who come and go while hubs and Redis are killed
+	$(BIN)/python -m tests.faults.deliveries $(ARGS)
 
 mutations: $(DEV_STAMP) ## plant each known bug in a copy, and see what of the suite finds it
 	$(BIN)/python -m tests.mutations.run $(ARGS)
