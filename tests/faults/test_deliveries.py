@@ -18,7 +18,6 @@ PLAN = Plan(
     main_per_s=10.0,
     chat_per_s=24.0,
     stay_s=5.0,
-    sheds=False,
 )
 
 
