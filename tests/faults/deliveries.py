@@ -300,7 +300,8 @@ class Run:
             f" {tally['skips']:,} jumps, {tally['code 4508']:,} sent away as slow;"
             f" {facts:,} acknowledged host commands,"
             f" {sum(host.deeds.unknown.total() for host in self.hosts)} of unknown outcome;"
-            f" {tally['snapshots']:,} different snapshots",
+            f" {tally['snapshots']:,} different snapshots, which alone told viewers of"
+            f" {tally['by_snapshot']:,} main events",
             f"{faults} faults: " + ", ".join(f"{k} {n}" for k, n in sorted(self.fired.items())),
             *(f"not done: {missed}" for missed in self.missed),
         ]
