@@ -81,7 +81,7 @@ class Plan:
     viewers: int
     seconds_max: float
     kinds: tuple[FaultName, ...] = KINDS
-    pause_s: tuple[float, float] = (1.5, 5.0)  # between one fault's end and the next
+    pause_s: tuple[float, float] = (0.3, 4.5)  # between one fault's end and the next
     main_per_s: float = 4.0  # commands of each host
     chat_per_s: float = 7.0  # of each stream
     stay_s: float = 20.0  # between two disturbances of one viewer, in the mean
