@@ -369,7 +369,8 @@ def main() -> None:
     text = "\n".join([f"seed {plan.seed}: {verdict}", *report.lines])
     sys.stdout.write("\n".join([text, *(f"BROKEN {what}" for what in report.broken)]) + "\n")
     if options.write and not report.broken:
-        write_down(f"`make deliveries` at commit `{commit_of()}`: {text}", BEGIN, END)
+        made = f'`make deliveries ARGS="--seed {plan.seed}"` at commit `{commit_of()}`'
+        write_down("\n".join([f"{made}: {verdict}.", *report.lines]), BEGIN, END)
     sys.exit(bool(report.broken))
 
 
