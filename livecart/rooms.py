@@ -6,7 +6,7 @@ few queries. Knows no socket. Called by the hub, and by the HTTP routes for bans
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TypeVar
@@ -28,6 +28,7 @@ OFFERS_KEPT_MAX = 10_000  # offers whose stream is remembered
 Of = tuple[str, str]  # (stream, user)
 T = TypeVar("T")
 NO_STANDING = Standing()
+CROWD_S = 0.01  # for which a crowd's readings gather: each costs more than those it is for
 
 
 class Rooms:
@@ -36,8 +37,8 @@ class Rooms:
     def __init__(self, catalog: Catalog, ledger: Ledger) -> None:
         self._catalog = catalog
         self._ledger = ledger
-        self._orders: Coalesced[Of, list[Order]] = Coalesced(self._load_orders)
-        self._standings: Coalesced[Of, Standing] = Coalesced(self._load_standings)
+        self._orders: Coalesced[Of, list[Order]] = Coalesced(self._load_orders, apart_s=CROWD_S)
+        self._standings: Coalesced[Of, Standing] = Coalesced(self._load_standings, apart_s=CROWD_S)
         self._ban_reads: Coalesced[str, frozenset[str]] = Coalesced(self._load_bans)
         self._reading_bans: set[str] = set()  # streams whose list is read behind the old one
         self._tasks = Tasks("rooms")
@@ -89,7 +90,7 @@ class Rooms:
 
     async def banned(self, stream_id: str) -> frozenset[str]:
         """Return who is banned from a stream, as of the last two seconds."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         known = self._bans.get(stream_id)
         if known is None or known[1] + BANS_AGE_S <= now:
             return await self._read_bans(stream_id)
@@ -105,7 +106,7 @@ class Rooms:
             self._reading_bans.discard(stream_id)
         if len(self._bans) >= BANS_KEPT_MAX:
             self._bans.clear()
-        self._bans[stream_id] = (banned, asyncio.get_running_loop().time() + BANS_AGE_S)
+        self._bans[stream_id] = (banned, time.monotonic() + BANS_AGE_S)
         return banned
 
     async def _load_orders(self, keys: Sequence[Of]) -> dict[Of, list[Order]]:

@@ -6,6 +6,7 @@ Called by selling and by `livecart` for reads that a crowd asks for at once.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -16,7 +17,8 @@ V = TypeVar("V")
 class Coalesced(Generic[K, V]):
     """Answers `get(key)` from batched calls of `load(keys)`; a key that it leaves out gives None.
 
-    A caller that is cancelled or gives up never cancels the batch that it is in.
+    A caller that is cancelled or gives up never cancels the batch that it is in. `apart_s`: between
+    the beginnings of two batches while callers wait, so that a crowd's are large.
     """
 
     def __init__(
@@ -24,10 +26,12 @@ class Coalesced(Generic[K, V]):
         load: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
         batch_max: int = 500,
         waiting_max: int = 50_000,
+        apart_s: float = 0.0,
     ) -> None:
         self._load = load
         self._batch_max = batch_max
         self._waiting_max = waiting_max
+        self._apart_s = apart_s
         self._waiting: dict[K, asyncio.Future[V | None]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -46,6 +50,7 @@ class Coalesced(Generic[K, V]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                began_s = time.monotonic()
                 keys = list(self._waiting)[: self._batch_max]
                 batch = {key: self._waiting.pop(key) for key in keys}
                 try:
@@ -57,5 +62,8 @@ class Coalesced(Generic[K, V]):
                 else:
                     for key, future in batch.items():
                         future.set_result(found.get(key))
+                wait_s = began_s + self._apart_s - time.monotonic()
+                if self._waiting and wait_s > 0:
+                    await asyncio.sleep(wait_s)
         finally:
             self._task = None

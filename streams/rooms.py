@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -102,7 +103,7 @@ class Room:
         self.away = False  # the log cannot be read: newcomers are sent elsewhere
         self.others = 0  # viewers on other hubs
         self.users: dict[str, tuple[Session, ...]] = {}  # who hears a user's private events
-        self.empty_since: float | None = asyncio.get_running_loop().time()
+        self.empty_since: float | None = time.monotonic()
         self.chat_turns: Turns | None = None  # while the chat is slow
         self._chat_every_s = 0
         self._slowed_at = 0.0  # loop time; of a snapshot read before, the word on it is old
@@ -147,7 +148,7 @@ class Room:
         self.due.pop(session, None)
         self.lanes.discard(session)
         if not self.users:
-            self.empty_since = asyncio.get_running_loop().time()
+            self.empty_since = time.monotonic()
 
     def viewers(self) -> int:
         """Return the connections of this stream on all hubs."""
@@ -157,7 +158,7 @@ class Room:
         """Let each user speak once in so many seconds; `read_at`: when that began to be read."""
         if every_s == self._chat_every_s or (read_at is not None and read_at < self._slowed_at):
             return
-        self._chat_every_s, self._slowed_at = every_s, asyncio.get_running_loop().time()
+        self._chat_every_s, self._slowed_at = every_s, time.monotonic()
         self.chat_turns = Turns(every_s) if every_s else None
 
     def turn_ms(self, user: Identity, key: str, now_s: float) -> int:

@@ -8,6 +8,7 @@ Must never know a session. Called by welcome.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -67,23 +68,23 @@ class Snapshots:
         )
 
     def _stale(self, snapshot: Snapshot) -> bool:
-        age_s = asyncio.get_running_loop().time() - snapshot.read_at
+        age_s = time.monotonic() - snapshot.read_at
         if self._room.changed:
             return age_s > SHARE * snapshot.took_s
         return age_s > self._room.around.limits.snapshot_age_s
 
     async def _read(self) -> Snapshot:
-        room, loop = self._room, asyncio.get_running_loop()
+        room = self._room
         try:
             for _ in range(READS_MAX):
-                began, room.changed = loop.time(), False
+                began, room.changed = time.monotonic(), False
                 life, epoch, seq, cseq = room.life, room.epoch, room.seq, room.cseq
                 state = await room.around.source.room(room.stream_id)
                 if state is None:
                     raise Refused(Code.NOT_FOUND)
                 if not await self._settled(state, epoch):
                     continue
-                took_s = loop.time() - began
+                took_s = time.monotonic() - began
                 self._newest = Snapshot(life, epoch, seq, cseq, state, began, took_s)
                 room.slow(state.stream.chat_every_s or 0, began)
                 return self._newest

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -66,13 +67,13 @@ class Tasks:
     async def _again(self, run: Callable[[], Awaitable[None]], name: str) -> None:
         attempt = 0
         while True:
-            began = asyncio.get_running_loop().time()
+            began = time.monotonic()
             try:
                 await run()
                 logger.error("%s: %s ended by itself; starting it again", self._owner, name)
             except Exception:
                 logger.exception("%s: %s failed; starting it again", self._owner, name)
-            lasted = asyncio.get_running_loop().time() - began
+            lasted = time.monotonic() - began
             attempt = 1 if lasted > 10 * RESTART_LAST_S else attempt + 1
             await asyncio.sleep(back_off_s(attempt))
 

@@ -7,6 +7,7 @@ itself: a server that is lost or hangs is waited for by its own streams alone. C
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
@@ -64,11 +65,11 @@ class Upkeep:
         return shares
 
     async def _tick(self) -> None:
-        hub, loop = self._hub, asyncio.get_running_loop()
+        hub = self._hub
         metrics_at = 0.0
         while True:
             await asyncio.sleep(hub.limits.tick_ms / 1000)
-            now_s = loop.time()
+            now_s = time.monotonic()
             hub.wheel.tick(now_s, hub.clock.now_ms())
             for room in list(hub.rooms.values()):
                 empty = room.empty_since
@@ -107,7 +108,7 @@ class Upkeep:
             await rounds.go()
 
     async def _count_viewers(self) -> None:
-        hub, loop = self._hub, asyncio.get_running_loop()
+        hub = self._hub
 
         async def count(tags: Tags) -> None:
             for rooms in tags.values():
@@ -125,17 +126,17 @@ class Upkeep:
         while True:
             await rounds.go()
             for room in hub.rooms.values():
-                room.conflated.put_viewers(room.viewers(), loop.time())
+                room.conflated.put_viewers(room.viewers(), time.monotonic())
             await asyncio.sleep(hub.limits.presence_every_s)
 
     async def _tell_audience(self) -> None:
         """Say who is here, for whoever asks how many users there are; and keep the peaks."""
-        hub, loop = self._hub, asyncio.get_running_loop()
+        hub = self._hub
 
         async def tell(tags: Tags) -> None:
             for room in (room for rooms in tags.values() for room in rooms):
-                if room.users and loop.time() - room.told_users_at > USERS_LEASE_MS / 2000:
-                    room.told_users_at = loop.time()
+                if room.users and time.monotonic() - room.told_users_at > USERS_LEASE_MS / 2000:
+                    room.told_users_at = time.monotonic()
                     try:
                         await hub.counts.tell_users(room.stream_id, list(room.users))
                     except Refused:

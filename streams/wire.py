@@ -14,6 +14,7 @@ import asyncio
 import logging
 import socket
 import sys
+import time
 from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any, cast
 
@@ -86,7 +87,6 @@ class Wire(asyncio.Protocol):
         "_connections",
         "_ear",
         "_held",
-        "_loop",
         "_over",
         "_patience",
         "_tail",
@@ -103,7 +103,6 @@ class Wire(asyncio.Protocol):
         self._connections: set[Any] = server_state.connections
         # None once the handshake was answered.
         self._app_state: dict[str, Any] | None = app_state
-        self._loop = asyncio.get_running_loop()
         # None before the handshake, and again once it was told `lost`.
         self._ear: Ear | None = None
         # The beginning of a frame whose end has not come; shorter than header + FRAME_BYTES_MAX,
@@ -120,7 +119,7 @@ class Wire(asyncio.Protocol):
         # Set while a snapshot drains: tells the ear when that takes too long.
         self._patience: asyncio.TimerHandle | None = None
         self.form = JSON
-        self.heard_at = self._loop.time()
+        self.heard_at = time.monotonic()
 
     # --- called by the event loop ------------------------------------------------------------
 
@@ -135,7 +134,7 @@ class Wire(asyncio.Protocol):
         if self._over:
             return
         if self._ear is not None:
-            self.heard_at = self._loop.time()
+            self.heard_at = time.monotonic()
             if self._tail is not None:
                 data, self._tail = self._tail + data, None
             if self._held:
@@ -153,7 +152,9 @@ class Wire(asyncio.Protocol):
         self._over = True
         self._lose()
         if self._closer is None and self._transport.get_write_buffer_size():
-            self._closer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+            self._closer = asyncio.get_running_loop().call_later(
+                CLOSE_TIMEOUT_S, self._transport.abort
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -167,14 +168,14 @@ class Wire(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Tell the ear that bytes wait; not now, since this comes in the middle of a write."""
-        self._loop.call_soon(self._stall)
+        asyncio.get_running_loop().call_soon(self._stall)
 
     def resume_writing(self) -> None:
         """Tell the ear that nothing waits any more, no snapshot either."""
         self._end_patience()
         if self._ear is not None and not self._over:
             if self._held:  # it took what was written: it is there
-                self.heard_at = self._loop.time()
+                self.heard_at = time.monotonic()
             self._ear.drained()
 
     def shutdown(self) -> None:
@@ -192,7 +193,7 @@ class Wire(asyncio.Protocol):
         """Write a snapshot, however large, which is to be taken within APART_WITHIN_S."""
         self.write(frames)
         if self._patience is None and not self._over and self.waiting_bytes():
-            self._patience = self._loop.call_later(APART_WITHIN_S, self._choke)
+            self._patience = asyncio.get_running_loop().call_later(APART_WITHIN_S, self._choke)
 
     def waiting_bytes(self) -> int:
         """Return how many written bytes the kernel has not taken yet."""
@@ -210,7 +211,7 @@ class Wire(asyncio.Protocol):
             self._held = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-            self._loop.call_soon(self._read_on)
+            asyncio.get_running_loop().call_soon(self._read_on)
 
     def _read_on(self) -> None:
         if self._ear is not None and self._tail is not None and not self._over and not self._held:
@@ -374,7 +375,7 @@ class Wire(asyncio.Protocol):
         self._tail = None
         if self._transport.is_closing():
             return
-        self._closer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        self._closer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
         if self._transport.can_write_eof():
             try:
                 self._transport.write_eof()
