@@ -25,6 +25,7 @@ from orders.ledger.ledger import Ledger, LedgerAway
 from orders.selling import Selling
 from streams.codes import Code
 from streams.notes import ControlKind
+from streams.permits import TOLD_TO_ALL
 from streams.ports import Caller, Identity, Refused
 from streams.protocol import (
     PINS_MAX,
@@ -74,6 +75,9 @@ class Crowd(Protocol):
 
     def slow(self, stream_id: str, every_s: int) -> None:
         """Let each user speak once in so many seconds."""
+
+    def relent(self, stream_id: str) -> None:
+        """Let the chat go on that waits for what a host does."""
 
 
 class WireBuy(records.Buy):
@@ -221,12 +225,17 @@ class Commands:
         try:
             caller.send(change.result())
         except Refused as refused:
-            caller.reject(command.id, refused)
+            self._refuse(caller, command, refused)
         except (LedgerAway, OverflowError):
-            caller.reject(command.id, Refused(Code.RETRY, retry_after_ms=RETRY_AFTER_MS))
+            self._refuse(caller, command, Refused(Code.RETRY, retry_after_ms=RETRY_AFTER_MS))
         except Exception:
             log.exception("%s failed", type(command).__name__)
-            caller.reject(command.id, Refused(Code.INTERNAL))
+            self._refuse(caller, command, Refused(Code.INTERNAL))
+
+    def _refuse(self, caller: Caller, command: AnyCommand, refused: Refused) -> None:
+        caller.reject(command.id, refused)
+        if self._crowd is not None and type(command) in TOLD_TO_ALL:
+            self._crowd.relent(caller.stream_id)
 
     # --- a viewer's ------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ class Rooms:
         self._reading_bans: set[str] = set()  # streams whose list is read behind the old one
         self._tasks = Tasks("rooms")
         self._stream_of: dict[str, str] = {}  # by offer; an offer never moves
-        self._bans: dict[str, tuple[frozenset[str], float]] = {}  # by stream, until loop time
+        self._bans: dict[str, tuple[frozenset[str], float]] = {}  # by stream, until monotonic time
 
     async def room(self, stream_id: str) -> RoomState | None:
         """Return the state now, or None when there is no such stream."""

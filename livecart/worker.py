@@ -126,6 +126,7 @@ async def _meet(
     asked fails as it does while a Redis is away.
     """
     found: list[Redis | ClusterClient] = []
+    waited = False
 
     async def find() -> None:
         while True:
@@ -134,6 +135,11 @@ async def _meet(
             except (RedisError, OSError) as error:
                 log.warning("the keeper waits for %s: %s", name, error)
                 await asyncio.sleep(STANDBY_EVERY_S)
+            except SettingsError as error:
+                if waited:  # it has answered at last, and is not what the setting says
+                    log.critical("livecart: %s", error)
+                    signal.raise_signal(signal.SIGTERM)
+                raise
             else:
                 take(found[0])
                 return
@@ -147,6 +153,7 @@ async def _meet(
     finding = asyncio.create_task(find())
     stack.push_async_callback(end)
     await asyncio.wait({finding}, timeout=CALL_TIMEOUT_S)
+    waited = True
     if finding.done():
         finding.result()  # a URL that cannot be read ends the process
 

@@ -63,7 +63,7 @@ class Coalesced(Generic[K, V]):
                     for key, future in batch.items():
                         future.set_result(found.get(key))
                 wait_s = began_s + self._apart_s - time.monotonic()
-                if self._waiting and wait_s > 0:
+                if 0 < len(self._waiting) < self._batch_max and wait_s > 0:
                     await asyncio.sleep(wait_s)
         finally:
             self._task = None

@@ -247,17 +247,21 @@ def _mark(event: Event) -> bytes:
 
 
 class Ready:
-    """One event as every connection of a form is sent it, built at most once for each."""
+    """One event as every connection of a form is sent it, built at most once for each.
 
-    __slots__ = ("_frames", "event")
+    `shared`: many connections are sent it, so that deflating it is worth while.
+    """
 
-    def __init__(self, event: Event) -> None:
+    __slots__ = ("_deflated_from", "_frames", "event")
+
+    def __init__(self, event: Event, *, shared: bool = True) -> None:
         self.event = event
+        self._deflated_from = SHARED_DEFLATED_FROM if shared else OWN_DEFLATED_FROM
         self._frames: list[bytes | None] = [None] * len(FORMS)  # each set by the first who wants it
 
     def frame(self, form: int) -> bytes:
         """Return what is written in that form; the same object each time."""
         built = self._frames[form]
         if built is None:
-            built = self._frames[form] = framed(self.event, form, SHARED_DEFLATED_FROM)
+            built = self._frames[form] = framed(self.event, form, self._deflated_from)
         return built

@@ -335,7 +335,7 @@ class Hub:
             notes.append((viewer, msgspec.Raw(_encode(event))))
             sessions = room.users.get(viewer, ()) if room is not None else ()
             if room is not None and any(session is not exclude for session in sessions):
-                room.whisper(viewer, Ready(event), exclude)
+                room.whisper(viewer, Ready(event, shared=False), exclude)
         self.bus.publish(tag_of(stream_id), OrdersNote(stream_id, notes))
 
     async def turn_ms(self, stream_id: str, user: Identity, key: str) -> int:
@@ -353,6 +353,11 @@ class Hub:
         """Have a stream's chat wait for what its host is just doing, a moment at the most."""
         if (room := self.rooms.get(stream_id)) is not None:
             room.lanes.hush()
+
+    def relent(self, stream_id: str) -> None:
+        """Let the chat go on: what the host did is nothing that anybody is told of."""
+        if (room := self.rooms.get(stream_id)) is not None:
+            room.lanes.relent()
 
     def control(
         self, stream_id: str, kind: ControlKind, user: str, until_ms: int | None = None
@@ -382,7 +387,7 @@ class Hub:
                 continue
             muted = INT_MAX if until_ms is None else until_ms
             session.mute(muted if kind == "mute" else self.clock.now_ms())
-            session.whisper(Ready(session.muted_event()))
+            session.whisper(Ready(session.muted_event(), shared=False))
 
     # --- what the tail and the bus tell -------------------------------------------------------
 
@@ -425,7 +430,7 @@ class Hub:
         elif isinstance(note, OrdersNote):
             for viewer, raw in note.items:
                 if viewer in room.users:
-                    room.whisper(viewer, Ready(_order_event.decode(raw)))
+                    room.whisper(viewer, Ready(_order_event.decode(raw), shared=False))
         else:
             self._control(room, note.kind, note.user, note.until_ms)
 

@@ -154,7 +154,7 @@ class Lanes:
         for listener, frames in self._waiting(events):
             listener.queue(frames)
         FAN_OUT.observe(time.perf_counter() - began_at)
-        self._speak()
+        self.relent()
 
     def _waiting(self, events: Sequence[Ready]) -> list[tuple[Listener, bytes]]:
         """Return those with a backlog, each with what it is to be given."""
@@ -175,8 +175,8 @@ class Lanes:
             self._hushed_at = now
             self._hush_from = now + 2 * HUSH_S
 
-    def _speak(self) -> None:
-        """Let chat go on."""
+    def relent(self) -> None:
+        """Let chat go on: the event is out, or there is none."""
         if self._hushed_at is None:
             return
         loop = asyncio.get_running_loop()

@@ -106,7 +106,11 @@ class Line:
                 for name, channel in list(wanted.items()):  # a call each: their slots differ
                     if asked.get(name) is not channel:
                         await pubsub.ssubscribe(name)
+                    if self._pubsub is not pubsub:  # lost meanwhile: it would connect by itself
+                        return
                 for name in asked.keys() - wanted.keys():
+                    if self._pubsub is not pubsub:
+                        return
                     self._leaving[name] += 1
                     await pubsub.sunsubscribe(name)
             except AWAY as error:  # that closed the connection, so the reader notices
@@ -141,7 +145,8 @@ class Line:
             if channel is not None and channel.confirm():
                 self._listener.line_missed(name)
         elif kind == "sunsubscribe":
-            if self._leaving[name]:
+            heard = channel is not None and channel.confirmed.is_set()
+            if self._leaving[name] and not heard:
                 self._leaving[name] -= 1
             else:  # the server has given the slot away
                 self._gone([name])

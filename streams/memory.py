@@ -1,8 +1,8 @@
 """The newest entries of one sequence of a room: whoever comes back is served from here.
 
 Owns the bounds of that memory, in entries, in bytes and in age, and nothing else. Each room keeps
-two, as long as the log keeps entries where the bytes allow it, so that a crowd that returns within
-the retention costs no reading. Must never know the log. Called by rooms.
+two, as long as the log keeps entries where these allow it, so that a crowd that returns soon costs
+no reading. Must never know the log. Called by rooms.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -79,7 +80,7 @@ class Outlet:
         self.form = EVENTS
         # Set by whoever made this, as soon as there is one.
         self.ear: Ear | None = None
-        self.heard_at = self._loop.time()
+        self.heard_at = time.monotonic()
         # What is written before the head of the answer; None once that is out.
         self._early: list[bytes] | None = []
         # Set while a snapshot drains: tells the ear when that takes too long.
@@ -157,7 +158,7 @@ class Outlet:
         """Write a comment, and look whether the client takes what it is sent."""
         if self._early is not None:
             return
-        now, waiting = self._loop.time(), self._transport.get_write_buffer_size()
+        now, waiting = time.monotonic(), self._transport.get_write_buffer_size()
         taken = self._written - waiting
         if not waiting or taken > self._taken:
             self.heard_at = now

@@ -16,6 +16,7 @@ import msgspec
 Kind = Literal["sell", "host", "chat", "react"]
 
 SWEEP_EVERY_S = 5.0
+SAID_S = 30.0  # after its turn, for which a message sent again is known to be no new one
 MS = 1_000
 
 
@@ -80,11 +81,15 @@ class Turns:
     def wait_ms(self, who: str, key: str, now_s: float) -> int:
         """Take a turn; return 0, or how long until there is one. The same key again is the same."""
         until_s, said = self._turns.get(who, (0.0, ""))
+        if key == said:
+            return 0
         if until_s > now_s:
-            return 0 if key == said else math.ceil((until_s - now_s) * MS)
+            return math.ceil((until_s - now_s) * MS)
         if now_s - self._swept_at > SWEEP_EVERY_S:
             self._swept_at = now_s
-            self._turns = {who: turn for who, turn in self._turns.items() if turn[0] > now_s}
+            self._turns = {
+                who: turn for who, turn in self._turns.items() if turn[0] + SAID_S > now_s
+            }
         self._turns[who] = now_s + self._every_s, key
         return 0
 

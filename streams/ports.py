@@ -131,7 +131,7 @@ class Socket(Protocol):
     """What a session may do with its socket (`streams.wire.Wire`, `streams.outlet.Outlet`)."""
 
     form: int  # of `codec.FORMS`: how events are written to it
-    heard_at: float  # loop time of the last sign of the client
+    heard_at: float  # monotonic time of the last sign of the client
 
     def write(self, frame: bytes) -> None:
         """Write one or more ready frames; never blocks, does nothing once closing.

@@ -106,9 +106,9 @@ class Room:
         self.empty_since: float | None = time.monotonic()
         self.chat_turns: Turns | None = None  # while the chat is slow
         self._chat_every_s = 0
-        self._slowed_at = 0.0  # loop time; of a snapshot read before, the word on it is old
+        self._slowed_at = 0.0  # monotonic time; of a snapshot read before, the word on it is old
         self.peak = 0  # viewers at once, as far as it is kept
-        self.told_users_at = 0.0  # loop time; 0: who is here has changed since it was told
+        self.told_users_at = 0.0  # monotonic time; 0: who is here has changed since it was told
         self._head: Position | None = None  # of the log, when it was last looked at
         entries_max, bytes_max = limits.memory_entries_max, limits.memory_bytes_max
         self._main = Memory(min(kept.main_entries_max, entries_max), bytes_max)

@@ -186,10 +186,10 @@ class Session:
         if isinstance(event, _OF_ORDERS) and self._awaits_snapshot():
             # The snapshot on its way may be older than this: say it again after it.
             if isinstance(event, OrderEvent):
-                self.hold(Ready(msgspec.structs.replace(event, re=None)))
+                self.hold(Ready(msgspec.structs.replace(event, re=None), shared=False))
             else:
                 for order in event.orders:
-                    self.hold(Ready(ORDER_EVENT[order.status](order=order)))
+                    self.hold(Ready(ORDER_EVENT[order.status](order=order), shared=False))
 
     def reject(self, re: int | None, refused: Refused) -> None:
         """Answer a command with `reject`."""

@@ -31,7 +31,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     seq: int
     cseq: int
     state: RoomState
-    read_at: float  # loop time at which the reading began
+    read_at: float  # monotonic time at which the reading began
     took_s: float
 
 

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from streams.rooms import Room
 
 METRICS_EVERY_S = 1.0
-PATIENCE_S = (
-    0.1  # how long a round waits for those that take long; leases are to be renewed in time
-)
+#: How long a round waits for those that take long: leases are to be renewed in time.
+PATIENCE_S = 0.1
 
 Tags = dict[str, list["Room"]]
 
@@ -198,11 +197,13 @@ class _Rounds:
 
     async def go(self) -> None:
         """See to each share once, but to none that is still being seen to from a round before."""
+        begun: list[asyncio.Task[None]] = []
         for share, tags in self._upkeep.shares().items():
             if share not in self._under_way:
                 self._under_way[share] = self._tasks.spawn(self._once(share, tags), "see to rooms")
-        if self._under_way:
-            await asyncio.wait(list(self._under_way.values()), timeout=PATIENCE_S)
+                begun.append(self._under_way[share])
+        if begun:
+            await asyncio.wait(begun, timeout=PATIENCE_S)
 
     async def _once(self, share: str, tags: Tags) -> None:
         try:

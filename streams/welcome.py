@@ -126,7 +126,7 @@ class Greeter:
             **self._fields(room, snapshot, personal.orders, room.viewers() + 1),
         )
         if session.muted_until_ms > self._around.clock.now_ms():
-            events.append(Ready(session.muted_event()))
+            events.append(Ready(session.muted_event(), shared=False))
         self._show(room, session, snapshot, framed(welcome, session.socket.form), events)
         return True
 
@@ -205,7 +205,8 @@ class Greeter:
                 cseq = event.cseq
         if seq > room.seq or cseq > room.cseq:
             await _catch_up(room)
-        return Trail(since.epoch, seq, cseq, [Ready(event) for event in followed])
+        trail = [Ready(event, shared=False) for event in followed]
+        return Trail(since.epoch, seq, cseq, trail)
 
     async def _replay(self, room: Room, since: Since) -> list[Event] | None:
         """Return what followed `since` with main events of Postgres; None where that has a hole.

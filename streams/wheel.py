@@ -73,7 +73,7 @@ class Wheel:
         return sum(map(len, self._buckets)), sum(map(len, self._expiring.values()))
 
     def tick(self, now_s: float, clock_ms: int) -> None:
-        """Move on by one bucket; `now_s` is loop time, `clock_ms` the time of Redis."""
+        """Move on by one bucket; `now_s` is monotonic time, `clock_ms` the time of Redis."""
         if self._ticked_at and now_s - self._ticked_at > self._limits.heartbeat_ms / 2000:
             self._judge_from = now_s + self._limits.heartbeat_ms / 1000
         self._ticked_at = now_s

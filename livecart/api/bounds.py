@@ -40,13 +40,16 @@ async def seen_offer(call: Call) -> Offer:
 
 
 async def hosted_offer(call: Call) -> Offer:
-    """Return the path's offer, to be changed; raise `Refused` unless the caller hosts its stream.
-
-    Its viewers are to hear of the change before the chat that comes meanwhile.
-    """
+    """Return the path's offer; raise `Refused` unless the caller hosts its stream."""
     offer = await seen_offer(call)
     if not hosts(call.identity, offer.shop, offer.stream):
         raise Refused(Code.FORBIDDEN)
+    return offer
+
+
+async def hastened_offer(call: Call) -> Offer:
+    """Return the same, to be changed: viewers hear of it before the chat that comes meanwhile."""
+    offer = await hosted_offer(call)
     call.services.hub.hasten(offer.stream)
     return offer
 

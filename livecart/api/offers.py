@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from livecart import views
 from livecart.api.bounds import (
+    hastened_offer,
     hosted_offer,
     hosted_stream,
     hosts,
@@ -163,31 +164,31 @@ async def revise(call: Call, body: Revision) -> Offer:
 
 async def open_(call: Call) -> Offer:
     """Open now."""
-    offer = await hosted_offer(call)
+    offer = await hastened_offer(call)
     return await _shown(call, done(await call.services.changes.open_offer(offer.id)))
 
 
 async def pause(call: Call) -> Offer:
     """Sell no more until it is resumed; held orders stay payable."""
-    offer = await hosted_offer(call)
+    offer = await hastened_offer(call)
     return await _shown(call, done(await call.services.changes.pause_offer(offer.id)))
 
 
 async def resume(call: Call) -> Offer:
     """Sell on what is left; with nothing left the offer is sold out."""
-    offer = await hosted_offer(call)
+    offer = await hastened_offer(call)
     return await _shown(call, done(await call.services.changes.resume_offer(offer.id)))
 
 
 async def close(call: Call) -> Offer:
     """Close for good; held orders stay payable."""
-    offer = await hosted_offer(call)
+    offer = await hastened_offer(call)
     return await _shown(call, done(await call.services.changes.close_offer(offer.id)))
 
 
 async def restock(call: Call, body: Restock) -> Offer:
     """Add units, once per key."""
-    offer = await hosted_offer(call)
+    offer = await hastened_offer(call)
     return await _shown(
         call, done(await call.services.changes.restock(offer.id, call.key, body.add))
     )

@@ -1,6 +1,6 @@
 """Chat and reactions over HTTP, for viewers whose events come by `events`.
 
-The rules are those of the WebSocket; who may speak is `streams.session`'s.
+The rules are those of the WebSocket; who may speak is `streams.permits`'.
 """
 
 from __future__ import annotations

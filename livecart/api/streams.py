@@ -137,8 +137,8 @@ async def pin(call: Call, body: NewPin) -> Pin:
     """Show a product on the stream."""
     stream, shop = await hosted_stream(call)
     services = call.services
-    services.hub.hasten(stream)
     product = await pinnable(services.catalog, stream, shop, body.product, body.offer)
+    services.hub.hasten(stream)
     made = Pin(
         id=services.ids.new("pin"),
         product=product,
@@ -157,6 +157,7 @@ async def pin(call: Call, body: NewPin) -> Pin:
 async def unpin(call: Call) -> None:
     """Take a pin away."""
     stream, _ = await hosted_stream(call)
+    call.services.hub.hasten(stream)
     refused = await call.services.changes.unpin(stream, call.id("pin"))
     if refused is not None:
         raise refusal(refused)

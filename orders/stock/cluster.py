@@ -281,8 +281,11 @@ async def open_client(url: str, connections_max: int, timeout_s: float) -> Redis
     cluster = ClusterClient(url, connections_max, timeout_s)
     try:
         await cluster.initialize()
-    except RedisClusterException as error:
-        raise RedisConnectionError(str(error)) from error
+    except BaseException as error:
+        await cluster.aclose()
+        if isinstance(error, RedisClusterException):  # no `RedisError`, whatever its name says
+            raise RedisConnectionError(str(error)) from error
+        raise
     return cluster
 
 

@@ -89,6 +89,7 @@ def test_long_messages_are_deflated_and_short_ones_are_not(plain: int, form: int
         for frames, deflated in (
             (framed(event, form), own),
             (Ready(event).frame(form), shared),
+            (Ready(event, shared=False).frame(form), own),
         ):
             assert bool(frames[0] & 0x40) is deflated
             assert list(payloads(frames)) == list(payloads(framed(event, plain)))

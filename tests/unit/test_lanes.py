@@ -172,6 +172,22 @@ async def test_chat_waits_for_what_the_host_is_just_doing() -> None:
     )
 
 
+async def test_chat_goes_on_when_nothing_comes_of_it() -> None:
+    """A refused act is no reason to wait; relenting twice, or without a hush, does nothing."""
+    seat = Seat()
+    lanes = lanes_of(seat)
+    lanes.relent()
+    lanes.hush()
+    lanes.pour_chat([chat(1)], 1)
+    lanes.pour_chat([chat(2)], 2)
+    assert seat.seen == []
+    lanes.relent()
+    lanes.relent()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert seat.seen == [-1, -2]
+
+
 async def test_chat_waits_for_a_moment_alone() -> None:
     """A host who does all the time what nobody is told of in the end holds it up by half."""
     seat, loop = Seat(), asyncio.get_running_loop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streams.addresses import NOWHERE, Addresses, networks
-from streams.pace import SWEEP_EVERY_S, Bucket, Pace, Rate, Rates, Turns
+from streams.pace import SAID_S, SWEEP_EVERY_S, Bucket, Pace, Rate, Rates, Turns
 
 
 def test_a_burst_passes_and_then_the_rate() -> None:
@@ -125,6 +125,8 @@ def test_each_has_his_turn_once_and_the_same_words_are_no_other() -> None:
     assert turns.wait_ms("ann", "k2", 101.0) == 9_000
     assert turns.wait_ms("ann", "k1", 101.0) == 0
     assert turns.wait_ms("bob", "k1", 101.0) == 0
+    assert turns.wait_ms("bob", "k1", 115.0) == 0  # late: his turn is over, and this is none
+    assert turns.wait_ms("bob", "k2", 115.0) == 0
     assert turns.wait_ms("ann", "k2", 110.0) == 0
     assert turns.wait_ms("ann", "k1", 110.5) == 9_500
     assert len(turns) == 2
@@ -135,5 +137,5 @@ def test_turns_of_those_who_are_silent_are_forgotten() -> None:
     turns = Turns(1)
     for n in range(1_000):
         turns.wait_ms(f"viewer-{n}", "k", 100.0)
-    turns.wait_ms("ann", "k", 100.0 + 2 * SWEEP_EVERY_S)
+    turns.wait_ms("ann", "k", 101.0 + SAID_S + SWEEP_EVERY_S)
     assert len(turns) == 1
