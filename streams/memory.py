@@ -11,39 +11,41 @@ from collections import deque
 from itertools import islice
 
 from streams.codec import Ready
-from streams.protocol import ChatEvent, Main
 
 
 class Memory:
     """Entries without a gap, the newest last."""
 
-    __slots__ = ("_bytes_max", "_entries", "_entries_max", "_sizes", "bytes")
+    __slots__ = ("_bytes_max", "_came_s", "_entries", "_entries_max", "_sizes", "bytes")
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._entries: deque[Ready] = deque()
         self._sizes: deque[int] = deque()  # payload bytes of each
+        self._came_s: deque[float] = deque()  # when each was added
         self.bytes = 0  # their sum
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, ready: Ready, size: int) -> None:
+    def add(self, ready: Ready, size: int, now_s: float) -> None:
         """Keep one more, whose payload has so many bytes; the oldest go where a bound is passed."""
         self._entries.append(ready)
         self._sizes.append(size)
+        self._came_s.append(now_s)
         self.bytes += size
         while len(self._entries) > self._entries_max or self.bytes > self._bytes_max:
             self._drop_oldest()
 
-    def forget(self, before_ms: int) -> None:
-        """Drop what was said before a time of the clock's."""
-        while self._entries and _at(self._entries[0]) < before_ms:
+    def forget(self, before_s: float) -> None:
+        """Drop what was added before that time."""
+        while self._came_s and self._came_s[0] < before_s:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         self._entries.popleft()
+        self._came_s.popleft()
         self.bytes -= self._sizes.popleft()
 
     def newest(self, count: int) -> list[Ready]:
@@ -56,10 +58,5 @@ class Memory:
         """Forget all."""
         self._entries.clear()
         self._sizes.clear()
+        self._came_s.clear()
         self.bytes = 0
-
-
-def _at(ready: Ready) -> int:
-    event = ready.event
-    assert isinstance(event, Main | ChatEvent)  # nothing else is sequenced
-    return event.at

@@ -56,7 +56,7 @@ class HubLimits(msgspec.Struct, frozen=True, kw_only=True):
     # Reading them when a room opens holds Redis up for about 5 µs each.
     memory_entries_max: int = 5_000
     memory_bytes_max: int = 4 * 2**20  # of payload
-    memory_ms: int = 3_600 * 1_000  # since it was said
+    memory_ms: int = 3_600 * 1_000  # since it came
     replay_events_max: int = 10_000  # main events that are read from Postgres for one viewer
     room_linger_s: float = 5.0  # how long a room without connections is kept
     presence_every_s: float = 0.5  # with the lease below: right within 2 s after a hub was killed
@@ -247,11 +247,11 @@ class Room:
         main, chat = self.seq - seq, self.cseq - cseq
         return self._main.newest(main) + self._chat.newest(chat)
 
-    def forget(self, now_ms: int) -> None:
-        """Have nothing in memory that was said too long ago; the log may still have it."""
-        before_ms = now_ms - self.around.limits.memory_ms
-        self._main.forget(before_ms)
-        self._chat.forget(before_ms)
+    def forget(self, now_s: float) -> None:
+        """Have nothing in memory for too long; the log may still have it."""
+        before_s = now_s - self.around.limits.memory_ms / 1000
+        self._main.forget(before_s)
+        self._chat.forget(before_s)
 
     def memory_bytes(self) -> int:
         """Return the payload bytes of the entries in memory."""
@@ -272,7 +272,7 @@ class Room:
             self.due[session] = None
         self.around.hub_lost(self)
 
-    def _follows(self, entry: Logged, fresh: list[Ready]) -> bool:
+    def _follows(self, entry: Logged, fresh: list[Ready], now_s: float) -> bool:
         """Take one entry if it is the next one, or known already; else tell that it is not."""
         event = entry.event
         if entry.epoch != self.epoch:
@@ -296,7 +296,7 @@ class Room:
             self.cseq = event.cseq
             memory = self._chat
         ready = Ready(event)
-        memory.add(ready, entry.size)
+        memory.add(ready, entry.size, now_s)
         fresh.append(ready)
         return True
 
@@ -304,7 +304,8 @@ class Room:
         """Deliver entries as far as they follow; tell whether all of them did."""
         fresh: list[Ready] = []
         unsettled = self.fact_n < 0
-        follows = all(self._follows(entry, fresh) for entry in entries)
+        now_s = time.monotonic()
+        follows = all(self._follows(entry, fresh, now_s) for entry in entries)
         if fresh and len(self.lanes):
             main = [ready for ready in fresh if isinstance(ready.event, Main)]
             chat = fresh if not main else [r for r in fresh if not isinstance(r.event, Main)]
@@ -375,6 +376,7 @@ class Room:
         self.lanes.forget_chat()  # of the epoch that was lost
         self._main.clear()
         self._chat.clear()
+        now_s = time.monotonic()
         for entry in entries:
             memory = self._main if isinstance(entry.event, Main) else self._chat
-            memory.add(Ready(entry.event), entry.size)
+            memory.add(Ready(entry.event), entry.size, now_s)

@@ -77,7 +77,7 @@ class Upkeep:
             if now_s >= metrics_at:
                 metrics_at = now_s + METRICS_EVERY_S
                 for room in hub.rooms.values():
-                    room.forget(hub.clock.now_ms())
+                    room.forget(now_s)
                 hub.meter.flush(len(hub.sessions), len(hub.rooms))
                 written = sum(session.socket.waiting_bytes() for session in hub.sessions)
                 WAITING_BYTES.set(written + hub.backlogs.account.bytes)

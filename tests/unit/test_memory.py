@@ -21,7 +21,7 @@ def test_it_keeps_the_longest_newest_run_within_both_bounds(
     """What is kept has no gap, ends with the newest, and could not be one entry longer."""
     memory, entries = Memory(entries_max, bytes_max), [entry(n) for n in range(len(sizes))]
     for ready, size in zip(entries, sizes, strict=True):
-        memory.add(ready, size)
+        memory.add(ready, size, 0.0)
     kept = len(memory)
     assert kept <= entries_max
     assert memory.bytes == sum(sizes[len(sizes) - kept :]) <= bytes_max
@@ -37,7 +37,7 @@ def test_newest_are_told_oldest_first_and_cleared_whole() -> None:
     memory = Memory(5, 100)
     entries = [entry(n) for n in range(7)]
     for ready in entries:
-        memory.add(ready, 1)
+        memory.add(ready, 1, 0.0)
     assert memory.newest(2) == entries[5:]
     assert memory.newest(0) == []
     memory.clear()
@@ -49,7 +49,7 @@ def test_what_is_too_old_is_forgotten() -> None:
     memory = Memory(10, 100)
     entries = [entry(n) for n in range(6)]
     for n, ready in enumerate(entries):
-        memory.add(ready, n)
+        memory.add(ready, n, float(n))
     memory.forget(4)
     assert (memory.newest(6), memory.bytes) == (entries[4:], 9)
     memory.forget(100)
