@@ -292,6 +292,22 @@ async def test_a_moved_deadline_is_the_one_that_counts(shop: Shop) -> None:
     await shop.rested(order.offer)
 
 
+async def test_what_is_due_ends_and_what_is_not_stays(shop: Shop) -> None:
+    """Of two orders of one offer, the one whose deadline is over; the other has 20 s left (R8)."""
+    hub, offer = shop.hubs[0], await shop.offer(3)
+    due, held = [bought(await hub.buy(offer.id, viewer)) for viewer in ("ann", "bob")]
+    for order, left_s in ((due, 0), (held, 20)):
+        await shop.fetch(
+            "update orders set expires_at = clock_timestamp() + $2 * interval '1 s' where id = $1",
+            order.id,
+            left_s,
+        )
+    await hub.keeper.round()
+    rows = await shop.fetch("select id, status from orders")
+    assert {row[0]: row[1] for row in rows} == {due.id: "expired", held.id: "reserved"}
+    await shop.rested(offer.id)
+
+
 async def test_an_extension_that_nobody_told_is_told(shop: Shop) -> None:
     """A hub that dies after its COMMIT: the keeper tells the viewer of the new deadline."""
     hub = shop.hubs[0]
