@@ -162,9 +162,10 @@ async def connected(cluster: Cluster, node: int = 0) -> ClusterClient:
     return client
 
 
-def stream_on(cluster: Cluster, node: int) -> str:
-    """Return the id of a stream that a node has."""
+def stream_on(cluster: Cluster, node: int, beside: str = "") -> str:
+    """Return the id of a stream that a node has, in another slot than the tag `beside`."""
     while True:
         stream_id = f"st_{secrets.token_hex(8)}"
-        if cluster.node_of(tail_key(tag_of(stream_id))) == node:
+        tag = tag_of(stream_id)
+        if tag != beside and cluster.node_of(tail_key(tag)) == node:
             return stream_id

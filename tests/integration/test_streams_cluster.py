@@ -181,7 +181,8 @@ async def test_a_stream_whose_slot_moved_goes_on(
 ) -> None:
     """Both hubs follow without a restart: no fact is lost, private orders arrive, others go on."""
     moved, stays, other = shows
-    neighbour = Show(list(moved.hubs), stream_on(cluster, 0), moved._shows)  # on the same node
+    beside = stream_on(cluster, 0, moved.tag)  # on the same node
+    neighbour = Show(list(moved.hubs), beside, moved._shows)
     moved._shows.last[neighbour.stream_id] = 0
     await neighbour.open()
     everyone = [moved, stays, other, neighbour]
