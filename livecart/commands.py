@@ -203,7 +203,7 @@ class Commands:
         if way is None:
             caller.reject(command.id, Refused(Code.UNKNOWN_TYPE, field="type"))
         elif len(self._tasks) >= 2 * UNDER_WAY_MAX or not self._selling.ledger_health.well:
-            caller.reject(command.id, Refused(Code.RETRY, retry_after_ms=RETRY_AFTER_MS))
+            self._refuse(caller, command, Refused(Code.RETRY, retry_after_ms=RETRY_AFTER_MS))
         else:
             self._tasks.spawn(self._run(way, caller, command), type(command).__name__)
 
