@@ -9,13 +9,14 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.ready
 DEV_STAMP := .venv/.ready-dev
+LOAD_STAMP := .venv/.ready-loadtest
 # `make up ARGS="--port 9000"`; see `.venv/bin/livecart up --help`.
 ARGS ?=
 
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup up test model proofs faults soak deliveries mutations bench bench-core bench-hub lint format demo coverage clean
+.PHONY: help setup loadtest up test model proofs faults soak deliveries mutations bench bench-core bench-hub lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +45,13 @@ $(DEV_STAMP): $(STAMP)
 	@echo "Adding what tests and lint need to .venv."
 	@$(PIP) --no-build-isolation --editable '.[dev]'
 	@touch $(DEV_STAMP)
+
+$(LOAD_STAMP): $(STAMP)
+	@echo "Adding what load tests and benchmarks need to .venv."
+	@$(PIP) --no-build-isolation --editable '.[loadtest,peers]'
+	@touch $(LOAD_STAMP)
+
+loadtest: $(LOAD_STAMP) ## what `.venv/bin/livecart-loadtest` needs beyond serving
 
 up: setup ## serve on 127.0.0.1:8000 with a demo stream
 	@exec $(BIN)/livecart up $(ARGS)
