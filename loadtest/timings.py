@@ -37,11 +37,13 @@ class Timing(msgspec.Struct, kw_only=True):
 class Timer:
     """A histogram that is still being filled."""
 
-    __slots__ = ("_histogram",)
+    __slots__ = ("_histogram", "_sum_us")
 
     def __init__(self, timing: Timing | None = None) -> None:
         """Start empty, or go on with what was written down."""
         self._histogram: Any = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
+        # The library finds the mean by walking every bucket in Python: 85 ms each time.
+        self._sum_us = 0.0
         if timing is not None:
             self.add(timing)
 
@@ -52,6 +54,7 @@ class Timer:
         """Count a latency; what lies beyond the scale is counted at its end."""
         value = min(max(int(microseconds), LOWEST_US), HIGHEST_US)
         self._histogram.record_value(value, times)
+        self._sum_us += value * times
 
     def note_ns(self, nanoseconds: Iterable[int]) -> None:
         """Count many at once."""
@@ -62,6 +65,7 @@ class Timer:
         """Add another process' latencies of the same kind."""
         if timing.histogram:
             self._histogram.decode_and_add(timing.histogram.encode())
+            self._sum_us += timing.mean_ms * 1000 * timing.count
 
     def percentile_ms(self, share: float) -> float:
         """Return the smallest latency that `share` percent do not exceed; 0 without any."""
@@ -82,10 +86,11 @@ class Timer:
         """Return it as it is written down."""
         if not len(self):
             return Timing()
+        found = self._histogram.get_percentile_to_value_dict(list(SHARES))
         return Timing(
             count=len(self),
-            mean_ms=round(self._histogram.get_mean_value() / 1000, 3),
-            percentiles_ms={name_of(share): self.percentile_ms(share) for share in SHARES},
+            mean_ms=round(self._sum_us / len(self) / 1000, 3),
+            percentiles_ms={name_of(share): round(found[share] / 1000, 3) for share in SHARES},
             histogram=self._histogram.encode().decode(),
         )
 
