@@ -143,10 +143,18 @@ class Api:
         self, method: str, path: str, body: Any = None, key: str = "", timeout_s: float = 10.0
     ) -> tuple[int, dict[str, Any]]:
         """One call; OSError or TimeoutError when no answer came."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[tuple[int, bytes]] = loop.create_future()
         payload = b"" if body is None else msgspec.json.encode(body)
         request = self.address.request(method, path, self.token, payload, key)
+        status, answer = await self._ask(request, timeout_s)
+        return status, msgspec.json.decode(answer, type=dict[str, Any]) if answer else {}
+
+    async def fetch(self, path: str, timeout_s: float = 10.0) -> tuple[int, bytes]:
+        """GET what is not JSON; OSError or TimeoutError when no answer came."""
+        return await self._ask(self.address.request("GET", path, self.token), timeout_s)
+
+    async def _ask(self, request: bytes, timeout_s: float) -> tuple[int, bytes]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[tuple[int, bytes]] = loop.create_future()
         async with asyncio.timeout(timeout_s):
             transport, _ = await loop.create_connection(
                 lambda: _Call(request, future),
@@ -155,10 +163,9 @@ class Api:
                 ssl=self.address.tls or None,
             )
             try:
-                status, answer = await future
+                return await future
             finally:
                 transport.abort()
-        return status, msgspec.json.decode(answer, type=dict[str, Any]) if answer else {}
 
     async def call(
         self,
