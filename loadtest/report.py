@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from loadtest.history import History
 from loadtest.hotrow import HotRow
 from loadtest.judge import Audit
+from loadtest.wording import words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -187,17 +187,23 @@ def _sale_table(run: Run) -> Table:
 
 def show_audit(console: Console, audit: Audit) -> None:
     """The audit as a table."""
-    table = Table(title=f"audit of {audit.offer}", title_justify="left")
+    table = Table(title=words(f"audit of {audit.offer}"), title_justify="left")
     for heading in ("", "claim", "verdict", "detail"):
         table.add_column(heading)
     for finding in audit.findings:
         table.add_row(
-            finding.name, escape(finding.claim), VERDICTS[finding.passed], escape(finding.detail)
+            words(finding.name),
+            words(finding.claim),
+            VERDICTS[finding.passed],
+            words(finding.detail),
         )
     console.print(table)
+    told = ", ".join(f"{name} = {value}" for name, value in audit.settings.items())
     console.print(
-        ", ".join(f"{name} = {value}" for name, value in audit.settings.items())
-        + f"; {audit.rows:,} orders in Postgres, {audit.live:,} of {audit.quantity:,} units live"
+        words(
+            f"{told}; {audit.rows:,} orders in Postgres,"
+            f" {audit.live:,} of {audit.quantity:,} units live"
+        )
     )
 
 
