@@ -20,6 +20,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from loadtest import cli_report
 from loadtest.audit import audit as audit_offer
 from loadtest.demo import Demo, run_demo
 from loadtest.faults import FaultName
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 run_app = typer.Typer(no_args_is_help=True, help="Play a scenario and judge it.")
 app.add_typer(run_app, name="run")
+cli_report.register(app)
 
 
 class Subprotocol(StrEnum):
