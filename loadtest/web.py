@@ -155,17 +155,20 @@ class Api:
     async def _ask(self, request: bytes, timeout_s: float) -> tuple[int, bytes]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[tuple[int, bytes]] = loop.create_future()
-        async with asyncio.timeout(timeout_s):
-            transport, _ = await loop.create_connection(
-                lambda: _Call(request, future),
-                self.address.host,
-                self.address.port,
-                ssl=self.address.tls or None,
-            )
-            try:
-                return await future
-            finally:
-                transport.abort()
+        try:
+            async with asyncio.timeout(timeout_s):
+                transport, _ = await loop.create_connection(
+                    lambda: _Call(request, future),
+                    self.address.host,
+                    self.address.port,
+                    ssl=self.address.tls or None,
+                )
+                try:
+                    return await future
+                finally:
+                    transport.abort()
+        finally:
+            future.cancel()  # out of time while connecting: nobody awaits its answer any more
 
     async def call(
         self,
