@@ -6,6 +6,9 @@ layout: `{offer}:o`, `{offer}:h` and `{offer}:u`. Knows nothing of `orders`. Cal
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
+from typing import cast
+
 from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
@@ -36,12 +39,30 @@ class Gates:
             pipe.info("server")
             pipe.hmget(f"{{{offer}}}:o", "left", "quantity", "epoch", "run")
             pipe.hkeys(f"{{{offer}}}:h")
-            pipe.zrange(f"{{{offer}}}:u", 0, -1)
+            pipe.zrange(f"{{{offer}}}:u", 0, -1, withscores=True)
             server, state, held, unwritten = await pipe.execute()
         if None in state or state[3] != server["run_id"]:
             return None
         left, quantity, epoch = map(int, state[:3])
-        return Gate(left, quantity, epoch, frozenset(held), frozenset(unwritten))
+        since = {id_: int(at_ms) for id_, at_ms in unwritten}
+        return Gate(left, quantity, epoch, frozenset(held), since)
+
+    async def owners(self, offer: str, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Say whose holds these are, by (viewer, key); those that are not held are left out."""
+        if not ids:
+            return {}
+        redis = await self._server(f"{{{offer}}}:h")
+        records = await cast("Awaitable[list[str | None]]", redis.hmget(f"{{{offer}}}:h", [*ids]))
+        found = {}
+        for id_, record in zip(ids, records, strict=True):
+            # `rank qty length:viewerkey`; the length is in bytes.
+            head, _, rest = (record or "").partition(":")
+            length = head.rpartition(" ")[2]
+            if rest and length.isdecimal():
+                buyer = rest.encode()
+                viewer, key = buyer[: int(length)], buyer[int(length) :]
+                found[id_] = viewer.decode("utf-8", "replace"), key.decode("utf-8", "replace")
+        return found
 
     async def _server(self, key: str) -> Redis:
         if not (await self._first.info("cluster"))["cluster_enabled"]:

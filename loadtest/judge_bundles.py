@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.history import Asked
-from loadtest.judge import Finding, examples
+from loadtest.judge import Breach, Finding, finding
 
 
 @dataclass(slots=True, frozen=True)
@@ -24,6 +24,7 @@ class BundleRow:
     offer: str
     qty: int
     bundle: str | None
+    reserved_ms: int = 0
 
 
 def judge_bundles(asked: Sequence[Asked], rows: Sequence[BundleRow]) -> Finding:
@@ -36,14 +37,22 @@ def judge_bundles(asked: Sequence[Asked], rows: Sequence[BundleRow]) -> Finding:
     wrong = []
     for one in asked:
         found = by_key.pop((one.viewer, one.key), [])
-        name = f"{one.key} of {one.viewer}"
         ids = {row.bundle for row in found}
         units = sorted((row.offer, row.qty) for row in found)
+        what = ""
         if found and (units != sorted(one.lines.items()) or len(ids) != 1 or None in ids):
-            wrong.append(f"{name}: asked for {one.lines}, has {units} of {ids}")
+            what = f"asked for {one.lines}, has {units} of {ids}"
         elif found and of_bundle[found[0].bundle or ""] != len(found):
-            wrong.append(f"{name}: {found[0].bundle} has orders of another key too")
+            what = f"{found[0].bundle} has orders of another key too"
         elif one.bundle and ids != {one.bundle}:
-            wrong.append(f"{name}: told {one.bundle}, has {ids or 'no order'}")
-    wrong += [f"{found[0].bundle}: nobody asked for it" for found in by_key.values()]
-    return Finding("I2", "every bundle is whole or not there", not wrong, examples(wrong))
+            what = f"told {one.bundle}, has {ids or 'no order'}"
+        if what:
+            wrong.append(_breach(what, one.viewer, one.key, found))
+    for (viewer, key), found in by_key.items():
+        wrong.append(_breach(f"{found[0].bundle}: nobody asked for it", viewer, key, found))
+    return finding("I2", "every bundle is whole or not there", wrong)
+
+
+def _breach(what: str, viewer: str, key: str, rows: Sequence[BundleRow]) -> Breach:
+    order = rows[0].id if rows else ""
+    return Breach(what, order, key, viewer, rows[0].reserved_ms or None if rows else None)

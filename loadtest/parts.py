@@ -8,11 +8,13 @@ names in SQL and nothing of `orders`; an older schema has no such rows. Called b
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
-from loadtest.judge import Finding, OfferRow, examples
+from loadtest.judge import Breach, Finding, OfferRow, finding
 
 #: Each bucket beside the sum over the live orders in it, in one statement and so in one snapshot.
 PARTS_SQL = """
@@ -45,20 +47,30 @@ async def parts_of(connection: asyncpg.Connection, offer: str) -> list[Part]:
     return found
 
 
-def judge_parts(whole: OfferRow, parts: list[Part]) -> Finding:
-    """Judge the buckets in one snapshot: their units are the offer's, and none oversold."""
+def judge_parts(
+    whole: OfferRow, parts: list[Part], beyond: Sequence[Breach] = (), began_ms: int = 0
+) -> Finding:
+    """Judge the buckets in one snapshot: their units are the offer's, and none oversold.
+
+    `beyond`: orders that went beyond the quantity of the whole.
+    """
     wrong = [
-        f"{part.id}: live {part.row.live}, taken {part.row.taken}, quantity {part.row.quantity}"
+        Breach(
+            f"{part.id}: live {part.row.live}, taken {part.row.taken},"
+            f" quantity {part.row.quantity}",
+            at_ms=time.time_ns() // 1_000_000,
+        )
         for part in parts
         if not part.row.live == part.row.taken <= part.row.quantity
     ]
     for name in ("quantity", "live"):
         units = sum(getattr(part.row, name) for part in parts)
         if units != getattr(whole, name):
-            wrong.append(f"{name} {getattr(whole, name)}, of its buckets {units}")
-    return Finding(
+            wrong.append(Breach(f"{name} {getattr(whole, name)}, of its buckets {units}"))
+    return finding(
         "I1",
         f"live quantity = taken ≤ quantity in each of {len(parts)} buckets, and in sum",
-        not wrong,
-        examples(wrong) or f"live {whole.live}, quantity {whole.quantity}",
+        [*beyond, *wrong],
+        began_ms,
+        f"live {whole.live}, quantity {whole.quantity}",
     )

@@ -59,4 +59,4 @@ def test_histories_of_one_offer_are_judged_together() -> None:
     assert [buy.key for buy in mine.buys()] == ["a.0", "b.0"]
     beside.note(0, 2, "order.reserved", "or_1", 1)
     beside.note(0, 3, "order.reserved", "or_2", 2)
-    assert mine.contradictions() == ["b.0: or_1 and or_2"]
+    assert [two[:4] for two in mine.contradictions()] == [("bob", "b.0", "or_1", "or_2")]

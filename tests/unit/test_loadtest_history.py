@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtest.history import History
+from loadtest.history import History, TwoOrders
 from loadtest.patience import Patience
 
 
@@ -68,7 +68,9 @@ def test_two_orders_for_one_key_are_a_contradiction() -> None:
     history.note(0, 3_000, "order.reserved", "or_1", 1)
     assert history.contradictions() == []
     history.note(0, 4_000, "order.reserved", "or_2", 2)
-    assert history.contradictions() == ["run.0: or_1 and or_2"]
+    assert history.contradictions() == [
+        TwoOrders("v0", "run.0", "or_1", "or_2", history.wall_ms(4_000))
+    ]
 
 
 def test_it_is_done_when_every_buy_has_ended() -> None:

@@ -6,22 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest.history import Buy
-from loadtest.judge import (
-    Finding,
-    Gate,
-    OfferRow,
-    Row,
-    examples,
-    judge_admission_order,
-    judge_durability,
-    judge_gate,
-    judge_history,
-    judge_no_unit_lost,
-)
+from loadtest.history import Buy, TwoOrders
+from loadtest.judge import Finding, Gate, OfferRow, Row, examples, judge_durability, judge_gate
+from loadtest.judge_answers import judge_admission_order, judge_history, judge_no_unit_lost
 
 OFFER = OfferRow(quantity=10, taken=2, per_viewer=2, epoch=1, status="open", live=2)
-GATE = Gate(left=8, quantity=10, epoch=1, held=frozenset({"or_1", "or_2"}), unwritten=frozenset())
+GATE = Gate(left=8, quantity=10, epoch=1, held=frozenset({"or_1", "or_2"}), unwritten={})
 LIVE = frozenset({"or_1", "or_2"})
 ROW = Row("or_1", "ann", "k1", 1, "reserved", 1)
 BOUGHT = Buy("ann", "k1", 1, 1, 2, "order.reserved", "or_1", 1, 1)
@@ -67,7 +57,7 @@ def test_who_was_served_first_has_the_lower_rank() -> None:
     second = replace(BOUGHT, key="k2", order="or_2", rank=7, sent_ns=30, answered_ns=40)
     found = judge_admission_order([second, first])
     assert found.passed is False
-    assert "or_2 (k2)" in found.detail
+    assert "or_2 (k2 of ann)" in found.detail
     assert "or_1" in found.detail
     at_once = replace(second, sent_ns=15)
     assert judge_admission_order([at_once, first]).passed
@@ -103,7 +93,9 @@ def test_an_order_that_nobody_asked_for_is_found() -> None:
 
 def test_contradicting_answers_are_found() -> None:
     """I10: two orders named for one key are found even where one row remains."""
-    assert broken(judge_history([ROW], [BOUGHT], ["k1: or_1 and or_2"])) == ["I10"]
+    assert broken(
+        judge_history([ROW], [BOUGHT], [TwoOrders("ann", "k1", "or_1", "or_2", 2_000)])
+    ) == ["I10"]
 
 
 def rows(count: int, viewer: str = "", reserved_ms: int = 1_000) -> list[Row]:
@@ -173,7 +165,7 @@ def test_a_gate_that_differs_is_found(gate: Gate | None) -> None:
 
 def test_an_unwritten_hold_is_not_rest() -> None:
     """I11: a hold whose row is not known to exist is found."""
-    assert list(judge_gate(OFFER, LIVE, replace(GATE, unwritten=frozenset({"or_2"})))) == ["I11"]
+    assert list(judge_gate(OFFER, LIVE, replace(GATE, unwritten={"or_2": 1_500}))) == ["I11"]
 
 
 def test_a_closed_offer_needs_no_gate() -> None:
