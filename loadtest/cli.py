@@ -16,17 +16,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import msgspec
 import typer
 from rich.console import Console
 
-from loadtest import cli_report
-from loadtest.audit import audit as audit_offer
+from loadtest import cli_audit, cli_report
 from loadtest.demo import Demo, run_demo
 from loadtest.faults import FaultName
 from loadtest.hotrow import DURATION_S, hot_row
 from loadtest.patience import Patience
-from loadtest.report import Run, show, show_audit, to_json
+from loadtest.report import Run, show, to_json
 from loadtest.scenarios.flash import Flash, run_flash
 from loadtest.server import SpawnFailed, Target, spawned
 from loadtest.web import ApiError
@@ -37,6 +35,7 @@ app = typer.Typer(
 run_app = typer.Typer(no_args_is_help=True, help="Play a scenario and judge it.")
 app.add_typer(run_app, name="run")
 cli_report.register(app)
+cli_audit.register(app)
 
 
 class Subprotocol(StrEnum):
@@ -227,27 +226,6 @@ def patience(
         answer_timeout_s=answer_timeout_s or (3.0 if faulty else 20.0),
         handshake_timeout_s=3.0 if faulty else 10.0,
     )
-
-
-@app.command("audit")
-def audit(
-    offer: str,
-    database_url: DatabaseUrl = "",
-    redis_url: RedisUrl = "",
-    gate_url: GateUrl = "",
-    url: Url = "",
-    as_json: AsJson = False,
-) -> None:
-    """Judge one offer as it is now, without a history."""
-    if not database_url:
-        raise typer.BadParameter("--database-url (or LIVECART_DATABASE_URL) is needed")
-    gate = _gate(gate_url, redis_url)
-    found = start(audit_offer(database_url, offer, http_url=url, gate_url=gate))
-    if as_json:
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
-    else:
-        show_audit(Console(), found)
-    raise typer.Exit(0 if found.passed else 1)
 
 
 @app.command("hot-row")

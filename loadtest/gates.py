@@ -29,6 +29,10 @@ class Gates:
         for client in (self._first, *self._nodes.values()):
             await client.aclose()
 
+    async def reach(self) -> None:
+        """Raise RedisError or OSError when the server does not answer."""
+        await self._first.info("server")
+
     async def read(self, offer: str) -> Gate | None:
         """Return the gate of an offer or bucket, read in one transaction; raises RedisError.
 

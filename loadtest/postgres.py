@@ -112,9 +112,9 @@ select id from offers o where stream = $1 and to_jsonb(o) ->> 'parent' is null o
 """
 
 
-async def connect(database_url: str) -> asyncpg.Connection:
-    """Connect; a server that is just recovering is waited for."""
-    ends = time.monotonic() + CONNECT_WAIT_S
+async def connect(database_url: str, wait_s: float = CONNECT_WAIT_S) -> asyncpg.Connection:
+    """Connect; a server that is just recovering is waited for so long."""
+    ends = time.monotonic() + wait_s
     while True:
         try:
             return await asyncpg.connect(database_url)
