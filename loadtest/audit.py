@@ -62,7 +62,6 @@ async def audit(
     judged. Raises OSError or asyncpg's errors when Postgres cannot be asked.
     """
     result = Audit(offer)
-    buys = list(history.buys()) if history is not None else []
     connection = await postgres.connect(database_url)
     try:
         result.settings = {
@@ -72,35 +71,44 @@ async def audit(
         if await postgres.offer_row(connection, offer) is None:
             result.findings.append(Finding("I1", "the offer is a row", False, f"no {offer}"))
             return result
-        rows = await postgres.order_rows(connection, offer)
-        born = [row.reserved_ms for row in rows if row.reserved_ms]
-        result.began_ms = judge_answers.began(buys) or min(born, default=0)
+        result.began_ms = await _began(connection, offer, history)
         result.findings += await _always(connection, offer, result.began_ms)
         started = time.monotonic()
         wrong = await _wait_for_rest(connection, offer, http_url, gate_url, rest_wait_s)
         rest_s = time.monotonic() - started
         result.rest_s = None if wrong else rest_s
         result.findings += _rest_findings(wrong, rest_s, bool(gate_url), result.began_ms)
-        rows = await postgres.order_rows(connection, offer)
-        row = await postgres.offer_row(connection, offer)
-        assert row is not None
-        result.rows, result.quantity, result.live = len(rows), row.quantity, row.live
-        if history is None:
-            result.findings += judge_answers.unjudged()
-        else:
+        # What was told before the rows are read must be in them; orders go on to expire meanwhile.
+        told = list(history.endings.news) if history is not None else []
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            row = await postgres.offer_row(connection, offer)
+            rows = await postgres.order_rows(connection, offer)
+            released = await postgres.releases(connection, offer)
             buckets = len(await parts_of(connection, offer)) or 1
-            result.findings += judge_history(rows, buys, history.contradictions(), buckets)
-            result.findings += judge_endings(rows, buys, history.endings)
-            result.findings += judge_acts(row, buys, history.endings, rows)
-            ever, _ = history.endings.quantities()
-            low = min(ever, default=row.quantity)
-            result.findings.append(judge_no_unit_lost(row, rows, buys, low))
-        released = await postgres.releases(connection, offer)
-        if released is not None and (history is not None or released):
-            result.findings += judge_releases(rows, released, buys)
     finally:
         await connection.close()
+    assert row is not None
+    result.rows, result.quantity, result.live = len(rows), row.quantity, row.live
+    buys = list(history.buys()) if history is not None else []
+    if history is None:
+        result.findings += judge_answers.unjudged()
+    else:
+        endings = replace(history.endings, news=told)
+        result.findings += judge_history(rows, buys, history.contradictions(), buckets)
+        result.findings += judge_endings(rows, buys, endings)
+        result.findings += judge_acts(row, buys, endings, rows)
+        ever, _ = endings.quantities()
+        result.findings.append(judge_no_unit_lost(row, rows, buys, min(ever, default=row.quantity)))
+    if released is not None and (history is not None or released):
+        result.findings += judge_releases(rows, released, buys)
     return result
+
+
+async def _began(connection: asyncpg.Connection, offer: str, history: History | None) -> int:
+    """Return the run's first moment: of the first buy, or else of the first order."""
+    rows = await postgres.order_rows(connection, offer)
+    born = min((row.reserved_ms for row in rows if row.reserved_ms), default=0)
+    return (judge_answers.began(history.buys()) if history is not None else 0) or born
 
 
 async def audit_bundles(database_url: str, asked: Sequence[Asked]) -> Finding:

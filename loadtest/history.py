@@ -227,9 +227,9 @@ class History:
             if not self.sent_ns[n]:
                 continue
             outcome, order, rank = self.outcome[n], self.order[n], self.rank[n]
-            if not order and n in late:
-                _, _, outcome, order, rank = late[n]
             answered_ns = max(self.final_ns[n], 0)
+            if not order and n in late:
+                _, answered_ns, outcome, order, rank = late[n]
             clock = self.clock_of(n)
             yield Buy(
                 viewer=self.owner(n),

@@ -130,7 +130,7 @@ async def findings_of(sale: Sale) -> list[Finding]:
     """The audit at rest, what viewers know, and a last crowd that buys what is left."""
     target = sale.target
     sale.resolved_s = resolved_s = await _resolved(sale)
-    await _all_ended(sale)
+    await all_ended(sale)
     found, other = [
         await audit(
             target.database_url, offer, history,
@@ -166,7 +166,7 @@ async def _resolved(sale: Sale) -> float:
     return round(time.monotonic() - started, 2)
 
 
-async def _all_ended(sale: Sale) -> None:
+async def all_ended(sale: Sale) -> None:
     """Where holds are short, wait until the last order was paid, cancelled, or has expired."""
     if sale.plan.payment == "none" or sale.plan.hold_s > LONG_HOLD_S:
         return

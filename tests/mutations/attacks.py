@@ -1,0 +1,369 @@
+"""Sales that provoke planted bugs, each judged by the auditor alone. Run in the copy with the bug.
+
+    python -m tests.mutations.attacks rush emptied …
+
+Owns what is done to a server: same keys twice, limits, kills, Redis emptied, expiry, late payments,
+cancellations, a waitlist. Starts one server, plays the named attacks in order until the auditor
+finds one invariant broken, and prints one line of JSON that says which, and where. Nothing but
+`loadtest.audit` decides: no answer that is missing, no log and no figure counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from random import Random
+from time import perf_counter_ns
+from typing import Any
+
+import uvloop
+
+from loadtest.audit import audit, audit_bundles, audit_deliveries
+from loadtest.customers import Customers
+from loadtest.faults import NotDone
+from loadtest.frames import Heard
+from loadtest.history import WAITLISTED, History
+from loadtest.httpcrowd import HttpCrowd
+from loadtest.judge import Finding
+from loadtest.verdicts import shown
+from loadtest.viewer import READY
+from loadtest.web import ApiError, make_token
+from tests.faults.plan import Plan, Strike
+from tests.faults.sale import PATIENCE, Sale
+from tests.faults.tree import Tree, grown
+from tests.faults.verdict import all_ended
+from tests.mutations.onlookers import Onlookers
+
+ANSWERS_S = 12.0  # a server that answers no more is judged by what it did until then
+REST_S = 6.0
+PLAYS = 2  # of the attacks, one after the other, before a bug is called unseen
+PROBES_MAX = 60
+
+Found = list[tuple[str, Finding]]
+Attack = Callable[["Attacked"], Awaitable[None]]
+
+
+def plan_of(seed: int, **changes: Any) -> Plan:
+    """A small sale of too few units, with short holds: all but `changes`."""
+    plan = Plan(
+        seed=seed, kind="attack", workers=2, viewers=120, bursts=((0.0, 4), (0.5, 2)), units=260,
+        per_viewer=4, qty_max=3, payment="required", hold_s=1, pay=0.15, cancel=0.15, react_s=0.7,
+        strikes=(), bundlers=20, bundles=2, beside=60,
+    )  # fmt: skip
+    return replace(plan, **changes)
+
+
+class Attacked(Sale):
+    """One sale under attack, with what its buyers and onlookers saw."""
+
+    def __init__(self, plan: Plan, tree: Tree) -> None:
+        super().__init__(plan, tree)
+        self.random = Random(plan.seed)
+
+    async def sell(self) -> None:
+        """Open, and run to the last answer, or until it is plain that there will be none."""
+        customers = Customers(self.swarm, self.stage.host, self.plan.chooser())
+        self._react(customers)
+        self.onlookers = Onlookers(self.target, self.stage.stream)
+        await self.onlookers.connect()
+        await self._act("open", 0, self.stage.open)
+        self.opened = time.monotonic()
+        self._spawn(self._leave())
+        self._host()
+        await self._bursts()
+        try:
+            async with asyncio.timeout(ANSWERS_S):
+                await self._all_answered()
+                await customers.rest()
+        except TimeoutError:
+            return
+        if self.plan.strikes:
+            await self._faults_end()
+
+    async def send_again(self) -> None:
+        """Every viewer sends each of its keys once more, whatever came of it."""
+        for viewer in self.swarm.viewers[: self.plan.viewers]:
+            if viewer.phase == READY:
+                self.swarm.send(viewer, self.history.of_viewer(viewer.number))
+        await self._quiet()
+
+    async def buy_the_rest(self, qty: int = 1) -> None:
+        """Newcomers buy what is left, and then some; what they are told is judged with the rest."""
+        tag = f"rest-{secrets.token_hex(3)}"
+        history = History([f"{tag}-{n}" for n in range(PROBES_MAX)], 1, qty, tag)
+        tokens = [make_token(self.target.secret, viewer, "viewer") for viewer in history.viewers]
+        crowd = HttpCrowd(self.target.http, tokens, history, 16, PATIENCE)
+        crowd.build(self.stage.offer)
+        self.history.beside.append(history)
+        try:
+            async with asyncio.timeout(ANSWERS_S / 2):
+                await crowd.connect(5.0)
+                await crowd.volley()
+                await history.done.wait()
+        except TimeoutError:
+            return
+        finally:
+            await crowd.close()
+
+    async def wait_in_line(self, numbers: Sequence[int], qty: int = 1) -> None:
+        """These viewers join the waitlist, one after the other; an order may come of it."""
+        names = [self.history.viewers[number] for number in numbers]
+        history = History(names, 1, qty, f"{self.tag}w{secrets.token_hex(2)}")
+        self.history.beside.append(history)
+        for n, number in enumerate(numbers):
+            viewer, answered = self.swarm.viewers[number], asyncio.Event()
+
+            def done(heard: Heard | None, n: int = n, answered: asyncio.Event = answered) -> None:
+                if heard is not None:
+                    order, now_ns = heard.order, perf_counter_ns()
+                    if order is not None:
+                        status = f"order.{order.status}"
+                        history.note(n, now_ns, status, order.id, order.rank, order.expires_at)
+                    else:
+                        word = WAITLISTED if heard.type == WAITLISTED else heard.code
+                        history.note(n, now_ns, word, "", 0)
+                answered.set()
+
+            history.sent_ns[n] = history.written_ns[n] = perf_counter_ns()
+            history.attempts[n] += self.swarm.copies
+            command = {"type": "waitlist", "offer": self.stage.offer, "qty": qty}
+            self.swarm.ask(viewer, {**command, "key": history.keys[n]}, done)
+            try:
+                async with asyncio.timeout(2):
+                    await answered.wait()
+            except TimeoutError:
+                continue
+
+    async def restock_twice(self, units: int) -> None:
+        """The host adds units, and sends the same command again."""
+        path = f"/v1/offers/{self.stage.offer}/restock"
+        key = f"twice-{self.tag}"
+        call = partial(self.stage.host.call, "POST", path, {"add": units}, key)
+        await self._act("restock", units, call)
+        await call()
+
+    async def strike(self, what: str, seconds: float = 0.0) -> None:
+        """Have a fault done now."""
+        await self._strike(Strike(what, seconds=seconds))
+
+    async def ended(self) -> None:
+        """Wait until the last order was paid, cancelled, or has expired."""
+        await self.tree.well()
+        await all_ended(self)
+
+    async def _quiet(self) -> None:
+        """Wait for the answers to what was just sent; some may never come."""
+        last = -1
+        while last != len(self.history.answers):
+            last = len(self.history.answers)
+            await asyncio.sleep(0.4)
+
+    async def judged(self) -> Found:
+        """What the auditor finds, of both offers, the bundles and the events."""
+        self.onlookers.rested()
+        found: Found = []
+        for offer, history in zip(self.offers, (self.history, self.other), strict=True):
+            one = await audit(
+                self.target.database_url, offer, history,
+                http_url=self.target.http, gate_url=self.target.gate_url, rest_wait_s=REST_S,
+            )  # fmt: skip
+            found += ((offer, finding) for finding in one.findings)
+        url = self.target.database_url
+        found.append(("bundles", await audit_bundles(url, self.bundles.asked)))
+        told = await audit_deliveries(url, self.stage.stream, self.onlookers.deliveries)
+        return found + [(self.stage.stream, finding) for finding in told]
+
+
+# --- the attacks ---
+
+
+async def rush(sale: Attacked) -> None:
+    """Each command twice, payments in time and late, cancellations twice, units restocked twice."""
+    await sale.sell()
+    await sale.restock_twice(7)
+    await sale.ended()
+    await sale.send_again()
+    await sale.buy_the_rest()
+
+
+async def emptied(sale: Attacked) -> None:
+    """Redis forgets everything in the middle, twice; then all keys come again."""
+    await sale.sell()
+    await sale.ended()
+    await sale.strike("flushall")
+    await sale.send_again()
+    await sale.buy_the_rest()
+
+
+async def stale(sale: Attacked) -> None:
+    """Redis comes back with an old copy of its file, and the crowd goes on buying."""
+    await sale.sell()
+    await sale.strike("stale-aof", 0.4)
+    await sale.buy_the_rest()
+    await sale.send_again()
+
+
+async def overtaken(sale: Attacked) -> None:
+    """Nothing but what the plan strikes; then the rest is bought."""
+    await sale.sell()
+    await sale.tree.well()
+    await asyncio.sleep(2.5)  # the grace of holds without a row, and what is done about them
+    await sale.buy_the_rest()
+    await sale.send_again()
+
+
+async def lined_up(sale: Attacked) -> None:
+    """Viewers wait for what others cancel and let lapse, some with all that they may have."""
+    sale.swarm.copies = 1
+    selling = asyncio.ensure_future(sale.sell())
+    await asyncio.sleep(0.9)
+    numbers = list(range(sale.plan.viewers))
+    await sale.wait_in_line(numbers[:60])
+    await selling
+    await sale.ended()
+    await sale.wait_in_line(numbers[60:90], 2)
+    await sale.ended()
+
+
+#: Attack by name: what is done, and in which sales, one for each play.
+ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
+    "rush": (rush, {"copies": 2, "react_s": 1.7, "pay": 0.3}),
+    "calm": (rush, {"qty_max": 1, "pay": 0.0, "cancel": 0.0, "per_viewer": 2}),
+    "emptied": (emptied, {"strikes": (Strike("flushall", 0, 0.3), Strike("flushall", 1, 0.3))}),
+    "stale": (stale, {"hold_s": 600, "cancel": 0.3, "units": 500}),
+    "killed": (
+        overtaken,
+        {
+            "hold_s": 600, "units": 700, "leavers": 0.3,
+            "strikes": (Strike("hold.replied=kill@1"), Strike("admit.committed=kill@2"),
+                        Strike("flushall", 1, 0.5)),
+        },
+    ),
+    "stopped": (
+        overtaken,
+        {
+            "hold_s": 600, "units": 300, "qty_max": 1,
+            "strikes": (Strike("admit.due=stop@1", seconds=4.0),),
+        },
+    ),
+    "outlived": (
+        overtaken,
+        {
+            "hold_s": 600, "units": 300, "qty_max": 1,
+            "strikes": (Strike("admit.due=sleep:1800@1"), Strike("admit.due=sleep:2400@2"),
+                        Strike("flushall", 0, 0.02), Strike("flushall", 1, 0.1)),
+        },
+    ),
+    "hung": (
+        overtaken,
+        {
+            "hold_s": 600, "units": 300,
+            "strikes": (Strike("admit.sent=drop:postgres@1"),
+                        Strike("admit.committed=drop:postgres@2")),
+        },
+    ),
+    "lagging": (
+        overtaken,
+        {
+            "pay": 0.0, "cancel": 0.4, "hold_s": 600, "restock": (0.3, 20),
+            "strikes": (Strike("gate.due=kill@1", 1), Strike("gate.due=kill@2", 1),
+                        Strike("host.committed=kill@1", 0)),
+        },
+    ),
+    "shut": (
+        overtaken,
+        {
+            "pause": (0.05, 0.9), "units": 700, "hold_s": 600,
+            "strikes": (Strike("admit.due=sleep:700@1"), Strike("admit.due=sleep:700@2")),
+        },
+    ),
+    "lowered": (overtaken, {"lower": (0.05, 150), "units": 400, "hold_s": 600}),
+    "spread": (
+        rush,
+        {"buckets": 16, "qty_max": 1, "per_viewer": 3, "units": 300, "hold_s": 1, "cancel": 0.3},
+    ),
+    "spread-hung": (
+        overtaken,
+        {
+            "buckets": 16, "qty_max": 1, "per_viewer": 6, "units": 700, "hold_s": 600,
+            "bursts": ((0.0, 4), (0.4, 3)),
+            "strikes": (Strike("lend.held=stop@1", 0, seconds=4.0),
+                        Strike("transfer.committed=kill@1", 1)),
+        },
+    ),
+    "spread-emptied": (
+        emptied,
+        {
+            "buckets": 4, "qty_max": 1, "per_viewer": 3, "units": 300, "hold_s": 600,
+            "strikes": (Strike("admit.due=sleep:1500@1"), Strike("flushall", 0, 0.1)),
+        },
+    ),
+    "line": (lined_up, {"units": 100, "per_viewer": 2, "qty_max": 1, "cancel": 0.4, "pay": 0.1}),
+    "spread-line": (
+        lined_up,
+        {"units": 100, "buckets": 4, "per_viewer": 2, "qty_max": 1, "cancel": 0.5, "pay": 0.1},
+    ),
+    "bundled": (
+        overtaken,
+        {"bundlers": 60, "bundles": 2, "beside": 90, "units": 900, "viewers": 60, "hold_s": 600,
+         "strikes": (Strike("bundle.held=kill@2"),)},
+    ),
+}  # fmt: skip
+
+
+async def play(name: str, seed: int, tree: Tree) -> Found:
+    """Play one attack and return what is broken; a server that is gone leaves nothing to judge."""
+    attack, changes = ATTACKS[name]
+    await tree.well()
+    sale = Attacked(plan_of(seed, **changes), tree)
+    await sale.set_up()
+    try:
+        await attack(sale)
+        await tree.well()
+        found = await sale.judged()
+    finally:
+        await sale.close()
+        await sale.onlookers.close()
+    return [(of, one) for of, one in found if one.passed is False]
+
+
+async def hunt(names: Sequence[str], seed: int, tree: Tree) -> dict[str, object]:
+    """Play attacks until one is found out; say by which invariant, and after how long."""
+    began, missed = time.monotonic(), []
+    for turn in range(PLAYS):
+        for name in names:
+            try:
+                async with asyncio.timeout(90):
+                    broken = await play(name, seed + turn, tree)
+            except (TimeoutError, ApiError, NotDone, OSError) as error:
+                missed.append(f"{name}: {type(error).__name__} {error}"[:160])
+                continue
+            if broken:
+                told = [(of, one.name, breach) for of, one in broken for breach in shown(one)]
+                return {
+                    "verdict": "caught",
+                    "by": list(dict.fromkeys(one.name for _, one in broken)),
+                    "attack": name,
+                    "s": round(time.monotonic() - began, 1),
+                    "said": [f"{by}: {breach.text}" for _, by, breach in told[:3]],
+                }
+    took = round(time.monotonic() - began, 1)
+    return {"verdict": "not seen", "s": took, "missed": missed}
+
+
+def main() -> None:
+    """Play the attacks that the command line names; all of them without any."""
+    names = sys.argv[1:] or [*ATTACKS]
+    with grown(2) as tree:
+        result = uvloop.run(hunt(names, 1, tree))
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
