@@ -183,9 +183,8 @@ def main() -> None:
                     file.write(json.dumps(row) + "\n")
         by = ", ".join(row.get("by", ()))
         said = (row.get("said") or [""])[0][:200]
-        say(
-            f"{mutation.name}: {row['verdict']} {by} {row.get('attack', '')} {row.get('s', '')} {said}"
-        )
+        how = f"{row.get('attack', '')} {row.get('s', '')}"
+        say(f"{mutation.name}: {row['verdict']} {by} {how} {said}")
         if mutation is not NOTHING:
             rows.append(row)
         elif row["verdict"] != "not seen":
