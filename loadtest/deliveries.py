@@ -42,7 +42,7 @@ class Range(msgspec.Struct, array_like=True, gc=False):
     cseq: int
     due_seq: int = 0  # what a welcome promised to bring it up to
     due_cseq: int = 0
-    at_rest: bool = False  # it ended with everybody connected, and nothing under way
+    rested_ms: int = 0  # when it was noted to be at rest; 0: never
 
 
 class Content(NamedTuple):
@@ -87,8 +87,8 @@ class Deliveries:
     def __init__(self, viewers: Sequence[str]) -> None:
         self.viewers = list(viewers)
         self.ranges: list[list[Range]] = [[] for _ in self.viewers]
-        self.seq = [0] * len(self.viewers)
-        self.cseq = [0] * len(self.viewers)
+        self.seq = [-1] * len(self.viewers)  # until a welcome says: no number follows that one
+        self.cseq = [-1] * len(self.viewers)
         self.kept = 0  # contents
         self.unkept = 0  # and those beyond CONTENTS_KEPT_MAX
         self._epochs: dict[str, _Told] = {}
@@ -145,10 +145,11 @@ class Deliveries:
         self._jumps("skipped", viewer, self.seq[viewer], cseq)
 
     def rested(self, viewers: Iterable[int]) -> None:
-        """Note that these are connected, and that nothing is under way to them."""
+        """Note that these are connected, and that nothing is under way to them now."""
+        at_ms = now_ms()
         for viewer in viewers:
             if self.ranges[viewer]:
-                self.ranges[viewer][-1].at_rest = True
+                self.ranges[viewer][-1].rested_ms = at_ms
 
     # --- what is read ---
 

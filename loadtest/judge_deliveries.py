@@ -19,6 +19,8 @@ RECOVERY = "recovery brought all or promised nothing; no epoch came back"
 CONTENT = "one number is one event, to everybody"
 PLACE = "at rest all are at one place"
 KEPT = "main events told are those that Postgres keeps, number by number"
+#: How long after its COMMIT a fact may be untold, whatever died meanwhile.
+TOLD_MS = 5_000
 CLAIMS = (ORDER, RECOVERY, CONTENT, PLACE, KEPT)
 
 
@@ -94,7 +96,7 @@ def _recovered_wrongly(before: Range | None, one: Range) -> str:
         if one.due_seq < one.seq_0 or one.due_cseq < one.cseq_0:
             had = f"seq {one.seq_0}, cseq {one.cseq_0}"
             return f"recovered from {had} by a welcome at {one.due_seq}, {one.due_cseq}"
-        if one.at_rest and (one.seq < one.due_seq or one.cseq < one.due_cseq):
+        if one.rested_ms and (one.seq < one.due_seq or one.cseq < one.due_cseq):
             return (
                 f"recovered in part: seq {one.seq} of {one.due_seq},"
                 f" cseq {one.cseq} of {one.due_cseq}"
@@ -121,7 +123,7 @@ def _different(viewers: Sequence[str], contents: Sequence[Sequence[Content]]) ->
 
 
 def _place(viewers: Sequence[str], ranges: Sequence[Sequence[Range]], began_ms: int) -> Finding:
-    rested = {v: held[-1] for v, held in enumerate(ranges) if held and held[-1].at_rest}
+    rested = {v: held[-1] for v, held in enumerate(ranges) if held and held[-1].rested_ms}
     if not rested:
         return Finding("I7", PLACE, None, "not judged: nobody was noted at rest")
     places = Counter((one.epoch, one.seq, one.cseq) for one in rested.values())
@@ -129,7 +131,7 @@ def _place(viewers: Sequence[str], ranges: Sequence[Sequence[Range]], began_ms: 
     wrong = [
         Breach(
             f"at seq {one.seq}, cseq {one.cseq}; most are at {most[0]} {most[1]}, {most[2]}",
-            viewer=viewers[v], at_ms=one.at_ms, number=f"{one.epoch} seq {one.seq}",
+            viewer=viewers[v], at_ms=one.rested_ms, number=f"{one.epoch} seq {one.seq}",
         )
         for v, one in rested.items()
         if (one.epoch, one.seq, one.cseq) != most
@@ -221,14 +223,17 @@ def _untold(
     bases: Mapping[str, int],
     facts: Sequence[Fact],
 ) -> Iterator[Breach]:
-    """Who is at rest was told, or shown, the last fact."""
+    """Who is at rest was told, or shown, every fact but the newest at that moment."""
     for viewer, held in zip(viewers, ranges, strict=True):
-        if held and held[-1].at_rest and held[-1].epoch in bases:
-            at = bases[held[-1].epoch] + held[-1].seq
-            if at < len(facts):
-                last = facts[-1]
-                what = f"at rest at fact {at}; kept is {last.n}, {last.kind} {last.subject}"
-                yield _at(what, viewer, held[-1], "seq", held[-1].seq)
+        if held and held[-1].rested_ms and held[-1].epoch in bases:
+            last = held[-1]
+            due = [fact for fact in facts if fact.at_ms + TOLD_MS < last.rested_ms]
+            at = bases[last.epoch] + last.seq
+            if due and at < due[-1].n:
+                kept = f"{due[-1].n}, {due[-1].kind} {due[-1].subject}"
+                what = f"at rest at fact {at}; kept is {kept}"
+                number = f"{last.epoch} seq {last.seq}"
+                yield Breach(what, viewer=viewer, at_ms=last.rested_ms, number=number)
 
 
 def _at(what: str, viewer: str, one: Range, name: str, number: int) -> Breach:

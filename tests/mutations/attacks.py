@@ -166,7 +166,6 @@ class Attacked(Sale):
 
     async def judged(self) -> Found:
         """What the auditor finds, of both offers, the bundles and the events."""
-        self.onlookers.rested()
         found: Found = []
         for offer, history in zip(self.offers, (self.history, self.other), strict=True):
             one = await audit(
@@ -174,6 +173,7 @@ class Attacked(Sale):
                 http_url=self.target.http, gate_url=self.target.gate_url, rest_wait_s=REST_S,
             )  # fmt: skip
             found += ((offer, finding) for finding in one.findings)
+        await self.onlookers.rested()
         url = self.target.database_url
         found.append(("bundles", await audit_bundles(url, self.bundles.asked)))
         told = await audit_deliveries(url, self.stage.stream, self.onlookers.deliveries)

@@ -21,6 +21,7 @@ from tests.faults.links import Form, WebSocketLink
 FORMS: tuple[Form, ...] = ("json", "msgpack", "json", "msgpack")
 CONNECT_S = 10.0
 PAUSE_S = 0.1
+REST_S = 6.0  # for the last event to reach the last of them
 
 
 class Onlooker:
@@ -96,9 +97,17 @@ class Onlookers:
         self._tasks = [asyncio.ensure_future(one.run()) for one in self._all]
         await until(lambda: all(one.welcome for one in self._all), CONNECT_S)
 
-    def rested(self) -> None:
-        """Note those who are connected as being at rest."""
-        self.deliveries.rested(one.number for one in self._all if one.welcome)
+    async def rested(self) -> None:
+        """Note those who are connected as being at rest, once they are at one place or never."""
+        told = self.deliveries
+        await until(
+            lambda: (
+                all(one.welcome for one in self._all)
+                and len({*zip(told.seq, told.cseq, strict=True)}) == 1
+            ),
+            REST_S,
+        )
+        told.rested(one.number for one in self._all if one.welcome)
 
     async def close(self) -> None:
         """Go home."""
