@@ -27,7 +27,8 @@ create table offers (
     closes_at timestamptz, waiting int default 0, waitlist_max int default 10, seed_hash text,
     seed text);
 create table draws (offer text, seed bytea, entries int, winners int, units int);
-create table facts (subject text, n bigint, body jsonb);
+create table facts (
+    stream text, n bigint, kind text, subject text, reason text, body jsonb, at timestamptz);
 create table waitlist (
     viewer text, key text, qty int, rank bigint, offer text default 'of_1', left_at timestamptz);
 create table movements (
