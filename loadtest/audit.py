@@ -228,8 +228,9 @@ async def _gates_differ(
         named = await _owners(strange[:LOOKED_UP_MAX], rows, gates, part.id)
         for name, found in judge_gate(part.row, part.live, gate, named).items():
             where = f"{part.id}: " if parts else ""
+            read_ms = time.time_ns() // 1_000_000  # what is no order's has this moment
             wrong.setdefault(name, []).extend(
-                replace(one, what=f"{where}{one.what}") for one in found
+                replace(one, what=f"{where}{one.what}", at_ms=one.at_ms or read_ms) for one in found
             )
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from loadtest.endings import UNKNOWN, Ask, Endings, News
+from loadtest.endings import UNKNOWN, Ask, Endings, News, now_ms
 from loadtest.history import Buy
 from loadtest.judge import CLOCK_SLACK_MS, LIVE, Breach, Finding, OfferRow, Row, finding
 from loadtest.judge_answers import began, of_buy, of_row, teller
@@ -193,7 +193,7 @@ def _quantity(offer: OfferRow, endings: Endings) -> Iterator[Breach]:
     if now and offer.quantity not in now:
         made = [act for act in endings.acts if act.what in ("restock", "quantity")]
         said = ", ".join(f"{act.what} {act.units}: {act.answer or 'no answer'}" for act in made)
-        when = made[-1].answered_ms or made[-1].sent_ms if made else None
+        when = made[-1].answered_ms or made[-1].sent_ms if made else now_ms()
         what = f"quantity {offer.quantity}, not {' or '.join(map(str, sorted(now)))}"
         yield Breach(
             f"{what} (made with {endings.quantity}; {said or 'never changed'})", at_ms=when

@@ -41,7 +41,7 @@ from tests.faults.verdict import all_ended
 from tests.mutations.onlookers import Onlookers
 
 ANSWERS_S = 12.0  # a server that answers no more is judged by what it did until then
-REST_S = 6.0
+REST_S = 5.0
 PLAYS = 2  # of the attacks, one after the other, before a bug is called unseen
 PROBES_MAX = 60
 
@@ -140,6 +140,12 @@ class Attacked(Sale):
             except TimeoutError:
                 continue
 
+    async def restock(self, units: int, name: str) -> None:
+        """The host adds units."""
+        path, key = f"/v1/offers/{self.stage.offer}/restock", f"{self.tag}-{name}"
+        host = self.stage.host
+        await self._act("restock", units, partial(host.call, "POST", path, {"add": units}, key))
+
     async def restock_twice(self, units: int) -> None:
         """The host adds units, and sends the same command again."""
         path = f"/v1/offers/{self.stage.offer}/restock"
@@ -216,6 +222,21 @@ async def overtaken(sale: Attacked) -> None:
     await asyncio.sleep(2.5)  # the grace of holds without a row, and what is done about them
     await sale.buy_the_rest()
     await sale.send_again()
+
+
+async def churned(sale: Attacked) -> None:
+    """The host restocks all the time, while buyers give back; who reads movements is held up."""
+    selling = asyncio.ensure_future(sale.sell())
+    await asyncio.sleep(0.3)
+    for n in range(12):
+        for shot in ("follow.read=sleep:250@1", "gate.due=sleep:200@1"):
+            sale.tree.lay(shot)
+        await asyncio.gather(*(sale.restock(1, f"{n}-{turn}") for turn in range(3)))
+        await asyncio.sleep(0.1)
+    await selling
+    sale.tree.clear()
+    await sale.ended()
+    await sale.buy_the_rest()
 
 
 async def lined_up(sale: Attacked) -> None:
@@ -297,6 +318,15 @@ ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
                         Strike("transfer.committed=kill@1", 1)),
         },
     ),
+    "churn": (churned, {"cancel": 0.6, "pay": 0.1, "react_s": 1.2, "hold_s": 2}),
+    "spread-lowered": (
+        overtaken,
+        {
+            "buckets": 4, "lower": (0.02, 330), "qty_max": 1, "units": 400, "hold_s": 600,
+            "pay": 0.0, "cancel": 0.0,
+            "strikes": (Strike("gate.due=sleep:600@1"), Strike("gate.due=sleep:600@2")),
+        },
+    ),
     "spread-emptied": (
         emptied,
         {
@@ -308,6 +338,15 @@ ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
     "spread-line": (
         lined_up,
         {"units": 100, "buckets": 4, "per_viewer": 2, "qty_max": 1, "cancel": 0.5, "pay": 0.1},
+    ),
+    "bundled-lowered": (
+        overtaken,
+        {
+            "bundlers": 100, "bundles": 4, "beside": 900, "units": 900, "viewers": 60,
+            "hold_s": 600, "pay": 0.0, "cancel": 0.0, "qty_max": 1, "per_viewer": 12,
+            "lower": (0.03, 200),
+            "strikes": (Strike("gate.due=sleep:900@1"), Strike("gate.due=sleep:900@2")),
+        },
     ),
     "bundled": (
         overtaken,
