@@ -342,9 +342,9 @@ ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
     "bundled-lowered": (
         overtaken,
         {
-            "bundlers": 100, "bundles": 4, "beside": 900, "units": 900, "viewers": 60,
+            "bundlers": 100, "bundles": 1, "beside": 900, "units": 900, "viewers": 60,
             "hold_s": 600, "pay": 0.0, "cancel": 0.0, "qty_max": 1, "per_viewer": 12,
-            "lower": (0.03, 200),
+            "lower": (0.3, 200), "bursts": ((0.0, 1), (0.5, 2)),
             "strikes": (Strike("gate.due=sleep:900@1"), Strike("gate.due=sleep:900@2")),
         },
     ),
