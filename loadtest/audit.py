@@ -147,11 +147,14 @@ async def _always(connection: asyncpg.Connection, offer: str, began_ms: int) -> 
         waitlist = await judge_waitlist(connection, offer, began_ms)
         draw = await judge_draw(connection, offer)
     figures = f"live {row.live}, taken {row.taken}, quantity {row.quantity}"
-    if not row.live == row.taken <= row.quantity and not beyond:
-        beyond.append(Breach(figures, at_ms=time.time_ns() // 1_000_000))
-    whole = finding("I1", "live quantity = taken ≤ quantity", beyond, began_ms, figures)
+    if parts:  # the offer's own sum follows them
+        sold = judge_parts(row, parts, beyond, began_ms)
+    else:
+        if not row.live == row.taken <= row.quantity and not beyond:
+            beyond.append(Breach(figures, at_ms=time.time_ns() // 1_000_000))
+        sold = finding("I1", "live quantity = taken ≤ quantity", beyond, began_ms, figures)
     return [
-        judge_parts(row, parts, beyond, began_ms) if parts else whole,
+        sold,
         finding("I3", f"no viewer holds more than {row.per_viewer}", over, began_ms),
         finding("I6", "ranks are unique and count from 1", ranks, began_ms),
         finding("I10", "no key has two orders", twice, began_ms),

@@ -8,8 +8,9 @@ import pytest
 
 from tests.mutations import audited
 from tests.mutations.attacks import ATTACKS, plan_of
-from tests.mutations.audited import NOTHING, PROVOKED_BY, UNMENDED, UNSEEN, table, write
+from tests.mutations.audited import PROVOKED_BY, UNMENDED, UNSEEN, table, write
 from tests.mutations.patches import mutations
+from tests.mutations.run import NOTHING
 
 ROOT = Path(__file__).parents[2]
 
