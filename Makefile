@@ -91,7 +91,7 @@ mutations: $(DEV_STAMP) ## plant each known bug in a copy, and see what of the s
 
 bench: setup ## a full sale beside pgbench, and one pin to 5,000 viewers beside plain Starlette
 	$(BIN)/livecart-loadtest run flash --spawn --hot-row
-	$(BIN)/python -m loadtest.scenarios.fanout
+	$(BIN)/python -m tests.bench.bench_hub events --sizes 5000
 
 bench-core: setup ## holds, orders, expiry and rebuild of the core alone, beside redis-benchmark
 	$(BIN)/python -m tests.bench.bench_core $(ARGS)

@@ -2,7 +2,7 @@
 
 Speaks just enough MessagePack of protocol v1 that the harness treats it like livecart: `hello` is
 welcomed, `pin` is broadcast as `pinned`, `chat` as it is, `ping` answered. No token, no log, no
-order is looked at: all that would make it slower. Run by the fan-out scenario and `bench-hub`.
+order is looked at: all that would make it slower. Run by `loadtest.bench`.
 """
 
 from __future__ import annotations

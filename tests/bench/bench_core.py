@@ -19,10 +19,11 @@ from functools import partial
 
 from livecart.embedded import Running
 from livecart.serve import loop_factory
+from loadtest.bench.figures import quantile
+from loadtest.peers import redis_benchmark
 from orders.records import Accepted, Buy, Outcome
 from orders.stock.gate import Decided, Gate, State
 from orders.stock.keys import key_field, keys_of, staged
-from tests.bench import peer
 from tests.bench.rig import (
     Row,
     a_keeper,
@@ -31,7 +32,6 @@ from tests.bench.rig import (
     new_ids,
     now,
     open_shop,
-    quantile,
     seed,
     servers,
 )
@@ -92,7 +92,7 @@ async def holds(urls: Running, runs: int) -> AsyncIterator[Row]:
     async with open_shop(urls) as shop:
         gate = shop.hubs[0].gate
         for _ in range(runs):
-            best_peer = max(best_peer, await peer.calls_per_s(urls.redis_url) or 0.0)
+            best_peer = max(best_peer, await redis_benchmark.calls_per_s(urls.redis_url) or 0.0)
             await empty_gate(gate)
             best = max(best, HOLDS / await take_holds(gate, 0, HOLDS))
     yield Row("holds through the gate, one process", f"{best:,.0f} /s", "≥ 50,000 /s", best >= 5e4)

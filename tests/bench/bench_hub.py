@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 import time
 from collections import defaultdict
@@ -18,13 +17,12 @@ from dataclasses import dataclass, field
 
 import msgpack
 
+from loadtest.bench.asks import Flood, Judge, PingPong, Say
+from loadtest.bench.figures import Row, Series, latency, quantile, table, waits
+from loadtest.bench.judged import payloads
+from loadtest.bench.ours import command, mark_of
+from loadtest.bench.stations import Failed, Start, Station, files_for, in_turn, starters, stations
 from loadtest.web import make_token
-from tests.bench.asks import Flood, Judge, PingPong, Say
-from tests.bench.figures import Row, Series, latency, table, waits
-from tests.bench.hub_servers import BOUNDS, command, mark_of
-from tests.bench.judged import payloads
-from tests.bench.rig import quantile
-from tests.bench.stations import Failed, Start, Station, files_for, starters, stations
 
 DELIVERIES = 60_000  # of a round, one event at a time
 EVENTS_MIN, EVENTS_MAX = 5, 50
@@ -51,13 +49,13 @@ class Options:
     offers: int
     idle: int
     starts: dict[str, Start]
-    told: set[str] = field(default_factory=set)  # of which peers it was said that they are absent
+    absent: dict[str, str] = field(default_factory=dict)  # peers that are not here, and why
 
 
-def in_turn(all_: dict[str, Station], rounds: int) -> list[Station]:
-    """Return who is measured when: every round has everybody, each time another first."""
-    order = list(all_.values())
-    return [order[(at + shift) % len(order)] for shift in range(rounds) for at in range(len(order))]
+def say(line: str) -> None:
+    """Print a line as soon as it is known."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 async def fanning(
@@ -70,7 +68,7 @@ async def fanning(
     events = (
         min(EVENTS_MAX, max(EVENTS_MIN, DELIVERIES // viewers)) if burst == 1 else burst * BURSTS
     )
-    async with stations(options.starts, names, options.told) as all_:
+    async with stations(options.starts, names, options.absent, say) as all_:
         seen = {}
         for name, one in all_.items():
             await one.speakers()
@@ -112,7 +110,7 @@ async def pins(options: Options) -> AsyncIterator[Row]:
     if word := files_for(viewers):
         yield f"pins to {viewers:,} sockets", word
         return
-    async with stations(options.starts, ("livecart", "nchan"), options.told) as all_:
+    async with stations(options.starts, ("livecart", "nchan"), options.absent, say) as all_:
         for one in all_.values():
             await one.speakers()
             await one.fill(viewers)
@@ -192,7 +190,7 @@ async def memory(options: Options) -> AsyncIterator[Row]:
         yield "  all", word
         return
     for name in ALL:
-        async with stations(options.starts, (name,), options.told) as all_:
+        async with stations(options.starts, (name,), options.absent, say) as all_:
             for one in all_.values():
                 await one.speakers()
                 await one.fill(10)  # what is made once is made
@@ -212,7 +210,7 @@ async def connects(options: Options) -> AsyncIterator[Row]:
             yield f"connects, {viewers:,} viewers", word
             continue
         series: dict[str, Series] = defaultdict(Series)
-        async with stations(options.starts, ALL, options.told) as all_:
+        async with stations(options.starts, ALL, options.absent, say) as all_:
             for one in all_.values():
                 await one.speakers()  # the room is open, as in a show that goes on
             ways = [*((name, None) for name in all_), ("livecart", _tokens(all_, viewers))]
@@ -246,7 +244,7 @@ async def recovery(options: Options) -> AsyncIterator[Row]:
     if word := files_for(viewers):
         yield "  livecart", word
         return
-    async with stations(options.starts, ("livecart",), options.told) as all_:
+    async with stations(options.starts, ("livecart",), options.absent, say) as all_:
         one = all_["livecart"]
         secret = one.subject.secret
         for kind in ("guests", "with tokens"):
@@ -279,7 +277,9 @@ async def recovery(options: Options) -> AsyncIterator[Row]:
 async def commands(options: Options) -> AsyncIterator[Row]:
     """`ping` and `pong`, one of each viewer under way all the time."""
     series: dict[str, Series] = defaultdict(Series)
-    async with stations(options.starts, ("livecart", "plain Starlette"), options.told) as all_:
+    async with stations(
+        options.starts, ("livecart", "plain Starlette"), options.absent, say
+    ) as all_:
         for one in all_.values():
             await one.fill(min(PING_VIEWERS, max(options.sizes)))
         for one in in_turn(all_, options.rounds):
@@ -325,7 +325,6 @@ def main() -> None:
         idle=given.idle,
         starts=starters(given.socketify_python),
     )
-    os.environ.update(BOUNDS)
     files_for(0)
     well = [
         asyncio.run(_print(MEASUREMENTS[name](options))) for name in given.names or MEASUREMENTS
@@ -336,10 +335,9 @@ def main() -> None:
 async def _print(rows: AsyncIterator[Row]) -> bool:
     try:
         async for what, figure in rows:
-            sys.stdout.write(f"{what:<48} {figure}\n")
-            sys.stdout.flush()
+            say(f"{what:<48} {figure}")
     except Failed as failed:
-        sys.stdout.write(f"  FAILED: {failed}\n")
+        say(f"  FAILED: {failed}")
         return False
     return True
 

@@ -140,9 +140,3 @@ async def a_keeper(urls: Running) -> AsyncIterator[None]:
     finally:
         process.terminate()
         await process.wait()
-
-
-def quantile(values: Sequence[float], part: float) -> float:
-    """Return the value below which this part of them is."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]

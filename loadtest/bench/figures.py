@@ -1,4 +1,4 @@
-"""The figures of `bench_hub`: rounds of one server, and what is said of them in the table.
+"""Figures of rounds: those of one server, and what is said of them beside another's.
 
 Pure; knows no socket and starts nothing.
 """
@@ -9,8 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.bench.asks import Answer
-from tests.bench.rig import quantile
+from loadtest.bench.asks import Answer
 
 Row = tuple[str, str]  # what, and how much of it
 
@@ -35,6 +34,12 @@ class Series:
         each_us = self.cpu_s / sum(a.n for a in self.answers) * 1e6
         shares = [100 * a.cpu_s / a.wall_s for a in self.answers]
         return f"server {each_us:.1f} µs each, client {statistics.median(shares):.0f} % busy"
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """Return the value below which this part of them is."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
 
 def spread(values: Sequence[float], unit: str = "") -> str:

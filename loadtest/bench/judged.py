@@ -1,7 +1,7 @@
 """What a livecart viewer was sent, read whole: is it recovered, and does a number lack?
 
 Frames by hand and `msgpack`, not the server's codec, so that two implementations meet. Called by
-the crowd and by `bench_hub` for its sample.
+the crowd and by the stations for their sample.
 """
 
 from __future__ import annotations

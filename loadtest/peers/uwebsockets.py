@@ -1,11 +1,12 @@
 """The peer in C++: uWebSockets by way of socketify, which publishes to every connection.
 
-Run as a script by `bench_hub`, with whatever Python has socketify; imports nothing else. Whatever
-it is sent, it publishes as it is. It spins: `bench_hub` stops it while others are measured. Prints
-its port as one line, or nothing when socketify is absent.
+Run as a script by `loadtest.bench`, with whatever Python has socketify; imports nothing else.
+Whatever it is sent, it publishes as it is. It spins: it is stopped while others are measured.
+Prints its version as one line when it serves, or nothing when socketify is absent.
 """
 
 import sys
+from importlib.metadata import version
 
 try:
     from socketify import App, AppListenOptions, CompressOptions, OpCode
@@ -26,7 +27,7 @@ def main() -> None:
         app.publish(ROOM, message, OpCode.BINARY)
 
     def ready(_: object) -> None:
-        sys.stdout.write(sys.argv[1] + "\n")
+        sys.stdout.write(version("socketify") + "\n")
         sys.stdout.flush()
 
     app.ws(

@@ -2,7 +2,7 @@
 
 Owns the one buffer that every socket is read into, and the beginning of a frame whose end has not
 come. A frame counts when its payload has the mark that is looked for. Knows no socket and no
-server; called by the crowd of `bench_hub`, which would be the limit if this were slow.
+server; called by the crowd, which would be the limit if this were slow.
 """
 
 from __future__ import annotations
@@ -29,6 +29,23 @@ def walk(data: Buffer, end: int, mark: bytes) -> tuple[int, int]:
             seen += 1
         at = after
     return seen, at
+
+
+def let_in(answer: bytes, greeting: bytes, silent: bool) -> bool:
+    """Tell whether the answer to a handshake is whole, the server's first word with it.
+
+    `silent`: nothing may come behind the head. ConnectionError when the viewer was turned away.
+    """
+    head, end, rest = answer.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    if not head.startswith(b"HTTP/1.1 101"):
+        raise ConnectionError(f"the upgrade was answered {head[:200]!r}")
+    if greeting:
+        return walk(rest, len(rest), greeting) == (1, len(rest))
+    if silent and rest:
+        raise ValueError("a frame before hello")
+    return True
 
 
 class Tally:

@@ -1,4 +1,4 @@
-"""What the bench asks of a crowd process and what it is answered: one JSON line each.
+"""What is asked of a crowd process and what it answers: one JSON line each.
 
 Only bytes, counts and times: the crowd is the same for every server and knows none of them.
 """
@@ -16,6 +16,7 @@ class Connect(msgspec.Struct, tag=True):
     viewers: int
     hellos: list[bytes] = []  # one for all, one for each, or none: the handshake is all
     welcome: bytes = b""  # mark of the answer to a hello
+    greeting: bytes = b""  # mark of what the server says first; none: it waits for the hello
     keep: bool = False  # all that comes from the hello on, for `Judge`
     drop: bool = False  # those who are there leave first, all at once, in the time that counts
     who: str = ""  # says this in between
@@ -30,6 +31,7 @@ class Enter(msgspec.Struct, tag=True):
     request: bytes
     hello: bytes = b""
     welcome: bytes = b""
+    greeting: bytes = b""
 
 
 class Say(msgspec.Struct, tag=True):

@@ -1,4 +1,4 @@
-"""A server with its crowd, as the measurements of `bench_hub` hold them side by side.
+"""A server with its crowd, as measurements hold them side by side.
 
 Owns the crowd's process and the numbering of what is said. A peer that is absent is told once and
 left out.
@@ -24,15 +24,17 @@ from typing import Any
 import msgpack
 import msgspec
 
-from tests.bench import hub_servers
-from tests.bench.asks import Answer, Ask, Connect, Enter, Say
-from tests.bench.hub_servers import ROOT, Absent, Subject, placed, shares
-from tests.bench.judged import gap_in, payloads
+from loadtest.bench import nginx, ours, rivals
+from loadtest.bench.asks import Answer, Ask, Connect, Enter, Say
+from loadtest.bench.judged import gap_in, payloads
+from loadtest.bench.processes import ROOT, placed, shares
+from loadtest.bench.subject import Absent, Subject
 
 LINE_BYTES_MAX = 256 * 2**20  # of an answer: what a sample read
 ASK_TIMEOUT_S = 180.0
 FILES_BESIDE = 300  # of a server or a crowd, beside the viewers
 
+Announce = Callable[[str], None]
 Start = Callable[[], AbstractAsyncContextManager[Subject]]
 
 
@@ -85,14 +87,16 @@ class Station:
         """Bring viewers."""
         one = self.subject
         hellos = how.pop("hellos", [one.hello] if one.hello else [])
-        answer = await self.ask(Connect(one.port, one.request, viewers, hellos, one.welcome, **how))
+        answer = await self.ask(
+            Connect(one.port, one.request, viewers, hellos, one.welcome, one.greeting, **how)
+        )
         self.viewers = viewers
         return answer
 
     async def enter(self, who: str, request: bytes, hello: bytes) -> Answer:
         """Bring a speaker."""
         one = self.subject
-        return await self.ask(Enter(who, one.port, request, hello, one.welcome))
+        return await self.ask(Enter(who, one.port, request, hello, one.welcome, one.greeting))
 
     async def speakers(self) -> None:
         """Bring who says events and who pins."""
@@ -162,11 +166,18 @@ def starters(python: str) -> dict[str, Start]:
     """Return every server by its name; `python` is who has socketify."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return {
-        "livecart": hub_servers.livecart,
-        "uWebSockets": partial(hub_servers.uwebsockets, python),
-        "nchan": partial(hub_servers.nchan, min(files, 20_000)),
-        "plain Starlette": hub_servers.starlette,
+        "livecart": ours.livecart,
+        "uWebSockets": partial(rivals.uwebsockets, python),
+        "nchan": partial(nginx.nchan, min(files, 20_000)),
+        "plain Starlette": rivals.starlette,
+        "Socket.IO": rivals.socketio,
     }
+
+
+def in_turn(all_: dict[str, Station], rounds: int) -> list[Station]:
+    """Return who is measured when: every round has everybody, each time another first."""
+    order = list(all_.values())
+    return [order[(at + shift) % len(order)] for shift in range(rounds) for at in range(len(order))]
 
 
 def files_for(viewers: int) -> str:
@@ -180,9 +191,11 @@ def files_for(viewers: int) -> str:
 
 @asynccontextmanager
 async def stations(
-    starts: dict[str, Start], names: Sequence[str], told: set[str]
+    starts: dict[str, Start], names: Sequence[str], absent: dict[str, str], announce: Announce
 ) -> AsyncIterator[dict[str, Station]]:
-    """Start servers with their crowds; those that are absent are told once and left out."""
+    """Start servers with their crowds; those that are absent are told once and left out.
+
+    `absent` gets why, by name."""
     server, client = shares()
     async with AsyncExitStack() as stack:
         found: dict[str, Station] = {}
@@ -190,14 +203,14 @@ async def stations(
             try:
                 with placed(server):
                     subject = await stack.enter_async_context(starts[name]())
-            except Absent as absent:
-                if name not in told:
-                    told.add(name)
-                    sys.stdout.write(f"{name} is left out: {absent}\n")
+            except Absent as why:
+                if name not in absent:
+                    absent[name] = str(why)
+                    announce(f"{name} is left out: {why}")
                 continue
             with placed(client):
                 crowd = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "tests.bench.crowd"),
+                    *(sys.executable, "-m", "loadtest.bench.crowd"),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     limit=LINE_BYTES_MAX,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgpack
 import pytest
 
+from loadtest.bench.judged import gap_in, payloads
+from loadtest.bench.tally import Tally, walk
 from streams.codec import frame
-from tests.bench.judged import gap_in, payloads
-from tests.bench.tally import Tally, walk
 
 MARK = b"\xa4type\xa4chat"
 CHAT = frame(msgpack.packb({"type": "chat", "text": "x" * 180}), binary=True)
