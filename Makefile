@@ -89,9 +89,9 @@ deliveries: $(DEV_STAMP) ## 1,000,000 events to viewers who come and go while hu
 mutations: $(DEV_STAMP) ## plant each known bug in a copy, and see what of the suite finds it
 	$(BIN)/python -m tests.mutations.run $(ARGS)
 
-bench: setup ## a full sale beside pgbench, and one pin to 5,000 viewers beside plain Starlette
-	$(BIN)/livecart-loadtest run flash --spawn --hot-row
-	$(BIN)/python -m tests.bench.bench_hub events --sizes 5000
+# `make bench ARGS="--socketify-python /path/to/python"` has uWebSockets in it, too.
+bench: $(LOAD_STAMP) ## fan-out, orders, reservations, connects and memory beside peers; writes docs/benchmarks.md
+	$(BIN)/python -m tests.bench.bench $(ARGS)
 
 bench-core: setup ## holds, orders, expiry and rebuild of the core alone, beside redis-benchmark
 	$(BIN)/python -m tests.bench.bench_core $(ARGS)

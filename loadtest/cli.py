@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from loadtest import cli_audit, cli_report
+from loadtest import cli_audit, cli_peers, cli_report
 from loadtest.demo import Demo, run_demo
 from loadtest.faults import FaultName
 from loadtest.hotrow import DURATION_S, hot_row
@@ -36,6 +36,7 @@ run_app = typer.Typer(no_args_is_help=True, help="Play a scenario and judge it."
 app.add_typer(run_app, name="run")
 cli_report.register(app)
 cli_audit.register(app)
+cli_peers.register(app)
 
 
 class Subprotocol(StrEnum):

