@@ -7,6 +7,7 @@ Called by `compare`.
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -77,7 +78,9 @@ async def fan_out(options: Options) -> Contest:
         entries=entries_of(of_all(figures, all_)),
         notes=[
             "livecart checks each event, appends it to the log in Redis and reads it from there;"
-            " the peers pass on what they are sent."
+            " the peers pass on what they are sent. Where there are two processors, all processes"
+            " of a server have one and its crowd has the other, here and in the contests of"
+            " connects and memory."
         ],
     )
 
@@ -158,11 +161,18 @@ async def everybody(
     """All sides that are here, each with its crowd."""
     if word := files_for(options.viewers):
         raise Failed(word)
+    run, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert run is not None
+    # Who is told to end must not leave servers behind.
+    loop.add_signal_handler(signal.SIGTERM, run.cancel)
     wanted = names or tuple(options.starts)
-    async with stations(options.starts, wanted, options.absent, options.announce) as all_:
-        for one in all_.values():
-            options.versions.update(one.subject.versions)
-        yield all_
+    try:
+        async with stations(options.starts, wanted, options.absent, options.announce) as all_:
+            for one in all_.values():
+                options.versions.update(one.subject.versions)
+            yield all_
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 async def each(

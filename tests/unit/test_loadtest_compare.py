@@ -19,6 +19,7 @@ from loadtest.bench.table import markdown, rows, show, verdict
 from loadtest.bench.tally import let_in
 from loadtest.cli import app
 from loadtest.peers.pgbench import Ran, Unreadable, parse
+from tests.bench.bench import contests
 
 UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 OPEN = b'0{"sid":"abc","upgrades":[],"pingTimeout":20000}'
@@ -226,3 +227,8 @@ def test_a_library_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) 
         "livecart-loadtest: hdrh is not installed: make loadtest, or"
         " pip install 'livecart[loadtest]'"
     )
+
+
+def test_make_bench_holds_what_the_command_cannot() -> None:
+    """The table's order is that of a sale: told, sold, held, and who came at what price."""
+    assert list(contests()) == ["fan-out", "orders", "reservations", "connects", "memory"]
