@@ -11,17 +11,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
+from websockets.utils import apply_mask
 
 from streams.protocol import JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
 
-_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 HANDSHAKE_BYTES_MAX = 16 * 1024
 
 
@@ -50,6 +52,7 @@ class Heard(msgspec.Struct, gc=False):
     replayed: bool = False
     seq: int = 0
     cseq: int = 0
+    at: int = 0
     epoch: str = ""
     recovered: bool | None = None
     orders: list[OrderHeard] | None = None
@@ -94,7 +97,14 @@ DIALECTS = {"json": JSON, "msgpack": MSGPACK}
 
 def masked(opcode: Opcode, payload: bytes) -> bytes:
     """One whole client frame under a random mask."""
-    return Frame(opcode, payload).serialize(mask=True)
+    mask, size = random.randbytes(4), len(payload)
+    if size < 126:
+        head = bytes((0x80 | opcode, 0x80 | size))
+    elif size < 65_536:
+        head = bytes((0x80 | opcode, 0xFE)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((0x80 | opcode, 0xFF)) + size.to_bytes(8, "big")
+    return head + mask + apply_mask(payload, mask)
 
 
 @dataclass(slots=True, frozen=True)
@@ -138,7 +148,7 @@ def handshake(url: str, dialect: Dialect) -> Handshake:
         f"Sec-WebSocket-Key: {key.decode()}\r\nSec-WebSocket-Version: 13\r\n"
         f"Sec-WebSocket-Protocol: {dialect.subprotocol}\r\n\r\n"
     ).encode()
-    digest = hashlib.sha1(key + _WEBSOCKET_GUID, usedforsecurity=False).digest()
+    digest = hashlib.sha1(key + WEBSOCKET_GUID, usedforsecurity=False).digest()
     return Handshake(
         host, port, tls, request, base64.b64encode(digest), dialect.subprotocol.encode()
     )

@@ -12,13 +12,16 @@ import asyncio
 import resource
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from time import perf_counter_ns
 from typing import Any, Final
 
+from loadtest.arrivals import Arrivals, Fact
 from loadtest.endings import Endings
 from loadtest.frames import Dialect, Handshake, Heard, OrderHeard, handshake, masked
 from loadtest.history import PASSING, History
 from loadtest.patience import Patience
+from loadtest.pump import POSSIBLE, Pump, resolved, source_of
 from loadtest.viewer import READY, Viewer
 
 HELLO_ID: Final = 0  # buys are numbered from 1 on, other commands from behind the last buy
@@ -54,6 +57,13 @@ class Swarm:
         self.beside: dict[str, Endings] = {}  # where news of other offers' orders go, by offer
         #: Called with the buy and its order when a buy is first answered with one.
         self.on_order: Callable[[int, OrderHeard], None] = lambda buy, order: None
+        #: Called with a buy and its moment when a buy has its final answer.
+        self.on_final: Callable[[int, int], None] = lambda buy, at_ns: None
+        #: What a viewer's connection is made of, where something stands between.
+        self.between: Callable[[Viewer], asyncio.Protocol] = lambda viewer: viewer
+        self.arrivals = Arrivals()
+        self.received = 0  # messages, of any kind
+        self.welcomes: list[tuple[bool, int]] = []  # (for the first time, ns that it took)
         self._asked: dict[int, tuple[Viewer, Callable[[Heard | None], None]]] = {}
         self._next_id = len(history) + 1
         self._coming_back: dict[int, int] = {}  # buys that a timer sends again, on which connection
@@ -63,14 +73,25 @@ class Swarm:
         self._gate = asyncio.Semaphore(self.patience.dials_at_once_max)
         self._dials: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._pump: Pump | None = None  # plain connections go by it
+        self._address: tuple[object, ...] = ()
 
     # --- connections ---
 
-    async def connect(self, deadline_s: float) -> None:
-        """Dial every viewer; TimeoutError when some are still not welcome at the deadline."""
+    async def connect(self, deadline_s: float, delays_s: Sequence[float] = ()) -> None:
+        """Dial every viewer; TimeoutError when some are still not welcome at the deadline.
+
+        `delays_s`: when each is due, from now on; without it all are dialled as fast as may be.
+        """
         raise_file_limit(len(self.viewers) + 200)
-        for viewer in self.viewers:
-            self._dial_later(viewer, 0.0)
+        if POSSIBLE and not self.handshake.tls:
+            self._pump = Pump()
+            self._address = await resolved(self.handshake.host, self.handshake.port)
+        began_ns = perf_counter_ns()
+        for viewer, delay_s in zip_longest(self.viewers, delays_s, fillvalue=0.0):
+            assert isinstance(viewer, Viewer)
+            viewer.left_ns = began_ns + int(delay_s * 1e9) if delays_s else 0
+            self._dial_later(viewer, delay_s)
         async with asyncio.timeout(deadline_s):
             await self.all_settled.wait()
         self._sweep()
@@ -85,6 +106,8 @@ class Swarm:
         await asyncio.gather(*self._dials, return_exceptions=True)
         for viewer in self.viewers:
             viewer.abort()
+        if self._pump is not None:
+            self._pump.close()
 
     def _dial_later(self, viewer: Viewer, delay_s: float) -> None:
         if viewer.dialling or self.closing:
@@ -100,11 +123,17 @@ class Swarm:
         shake = self.handshake
         async with self._gate:
             viewer.settled = loop.create_future()
+            viewer.left_ns = viewer.left_ns or perf_counter_ns()
+            protocol = self.between(viewer)
             try:
                 async with asyncio.timeout(self.patience.handshake_timeout_s):
-                    await loop.create_connection(
-                        lambda: viewer, shake.host, shake.port, ssl=shake.tls or None
-                    )
+                    if self._pump is not None:
+                        source = source_of(self._address, viewer.number, len(self.viewers))
+                        await self._pump.dial(self._address, protocol, source)
+                    else:
+                        await loop.create_connection(
+                            lambda: protocol, shake.host, shake.port, ssl=shake.tls or None
+                        )
                     await viewer.settled
             except (OSError, TimeoutError) as error:
                 self.tally[f"dial_{type(error).__name__}"] += 1
@@ -169,7 +198,7 @@ class Swarm:
             if heard.re is None:
                 self._event(viewer, heard)
             else:
-                self._greeted(viewer, heard)
+                self._greeted(viewer, heard, now_ns)
             return
         buy = heard.re - 1
         viewer.last_ns = now_ns
@@ -199,8 +228,25 @@ class Swarm:
             return
         if final:
             viewer.open_buys -= 1
+            self.on_final(buy, now_ns)
 
-    def _greeted(self, viewer: Viewer, heard: Heard) -> None:
+    def told(self, viewer: Viewer, fact: Fact, now_ns: int) -> bool:
+        """Hold the two sequences of every viewer to I7: contiguous, no gap, no repeat."""
+        fact.seen_ns.append(now_ns)
+        if viewer.phase != READY:
+            self.fault(f"{fact.kind} before welcome")
+            return False
+        if fact.chat:
+            before, viewer.cseq = viewer.cseq, fact.number
+        else:
+            before, viewer.seq = viewer.seq, fact.number
+        if fact.number == before + 1:
+            return True
+        name = "cseq" if fact.chat else "seq"
+        self.fault(f"I7: {name} {fact.number} after {before} ({fact.kind})")
+        return False
+
+    def _greeted(self, viewer: Viewer, heard: Heard, now_ns: int) -> None:
         if heard.type != "welcome":
             # The close that follows says whether to come back.
             self.tally[f"hello_{heard.code}"] += 1
@@ -210,8 +256,11 @@ class Swarm:
             viewer.seq, viewer.cseq = heard.seq, heard.cseq
         elif heard.epoch != viewer.epoch:
             self.fault("recovered into another epoch")
+        if not first:
+            self.tally["recovered" if heard.recovered else "not_recovered"] += 1
         viewer.epoch = heard.epoch
         viewer.phase = READY
+        self.welcomes.append((first, now_ns - viewer.left_ns))
         for order in heard.orders or ():
             self._news(order)
         viewer.failures = 0
@@ -232,20 +281,12 @@ class Swarm:
             self.send(viewer, wanted)
 
     def _event(self, viewer: Viewer, heard: Heard) -> None:
-        """Hold the two sequences of every viewer to I7: contiguous, no gap, no repeat."""
+        """Take what has no number of its own."""
         if heard.type == "resync":
             viewer.epoch, viewer.seq, viewer.cseq = heard.epoch, heard.seq, heard.cseq
             for order in heard.orders or ():
                 self._news(order)
         elif heard.type == "chat.skipped":
-            viewer.cseq = heard.cseq
-        elif heard.seq:
-            if heard.seq != viewer.seq + 1:
-                self.fault(f"I7: seq {heard.seq} after {viewer.seq} ({heard.type})")
-            viewer.seq = heard.seq
-        elif heard.cseq:
-            if heard.cseq != viewer.cseq + 1:
-                self.fault(f"I7: cseq {heard.cseq} after {viewer.cseq} ({heard.type})")
             viewer.cseq = heard.cseq
         elif heard.order is not None:
             self._news(heard.order)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 from websockets.frames import Opcode
 
+from loadtest.arrivals import Fact
 from loadtest.frames import HANDSHAKE_BYTES_MAX, masked
 from streams.codes import Close
 
 if TYPE_CHECKING:
+    from loadtest.pump import Wire
     from loadtest.swarm import Swarm
 
 UPGRADING, GREETING, READY = range(3)
@@ -25,6 +27,8 @@ UPGRADING, GREETING, READY = range(3)
 FINAL_CLOSES = frozenset(
     {Close.NOT_A_MESSAGE, Close.BAD_TOKEN, Close.FORBIDDEN, Close.NOT_FOUND, Close.TOO_LARGE}
 )
+#: What carries positions without being an event that has one.
+UNNUMBERED = frozenset({"welcome", "resync", "chat.skipped"})
 
 
 class Viewer(asyncio.Protocol):
@@ -38,6 +42,7 @@ class Viewer(asyncio.Protocol):
         "generation",
         "gone",
         "last_ns",
+        "left_ns",
         "number",
         "open_buys",
         "phase",
@@ -51,7 +56,7 @@ class Viewer(asyncio.Protocol):
     def __init__(self, swarm: Swarm, number: int) -> None:
         self.swarm = swarm
         self.number = number
-        self.transport: asyncio.Transport | None = None
+        self.transport: Wire | None = None
         self.settled: asyncio.Future[bool] | None = None
         self.tail = b""  # the start of a message whose end has not come yet
         self.phase = UPGRADING
@@ -61,12 +66,13 @@ class Viewer(asyncio.Protocol):
         self.gone = ""  # why it will not come back
         self.open_buys = 0  # sent, without a final answer
         self.last_ns = 0  # last time it sent a buy or was answered
+        self.left_ns = 0  # when this connection was due, or the one before it was lost
         self.epoch = ""
         self.seq = 0
         self.cseq = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
+        self.transport = cast("Wire", transport)
         self.tail = b""
         self.phase = UPGRADING
         self.generation += 1
@@ -79,9 +85,27 @@ class Viewer(asyncio.Protocol):
             data = self.tail + data
             self.tail = b""
         swarm = self.swarm
-        dialect = swarm.dialect
         now_ns = perf_counter_ns()
-        at, end = 0, len(data)
+        chunk = swarm.arrivals.chunks.get(data)
+        if (
+            chunk is not None
+            and chunk.seq_before in (self.seq, -1)
+            and chunk.cseq_before in (self.cseq, -1)
+            and self.phase == READY
+        ):
+            self.seq = chunk.seq_last or self.seq
+            self.cseq = chunk.cseq_last or self.cseq
+            chunk.seen_ns.append(now_ns)
+            swarm.received += chunk.frames
+            return
+        self._parse(data, now_ns)
+
+    def _parse(self, data: bytes, now_ns: int) -> None:
+        """Take every whole message, and keep the start of the next one."""
+        swarm = self.swarm
+        dialect, known = swarm.dialect, swarm.arrivals.known
+        facts: list[Fact] | None = []  # of a read that holds only broadcasts in their order
+        frames, at, end = 0, 0, len(data)
         while end - at >= 2:
             size = data[at + 1]
             body = at + 2
@@ -93,18 +117,43 @@ class Viewer(asyncio.Protocol):
             stop = body + size
             if stop > end:
                 break
+            frames += 1
             if data[at] != dialect.data_byte:
                 self._control(data[at], data[body:stop])
+                facts = None
             elif not data.startswith(dialect.skipped, body + dialect.skip_offset):
-                try:
-                    heard = dialect.decode(data[body:stop])
-                except msgspec.DecodeError as error:
-                    swarm.fault(f"{error}: {data[body:stop][:200]!r}")
+                payload = data[body:stop]
+                fact = known.get(payload)
+                if fact is None:
+                    fact = self._decode(payload, now_ns)
+                if fact is not None:
+                    right = swarm.told(self, fact, now_ns)
+                    if facts is not None and right:
+                        facts.append(fact)
+                    else:
+                        facts = None
                 else:
-                    swarm.heard(self, heard, now_ns)
+                    facts = None
             at = stop
+        swarm.received += frames
         if at < end:
             self.tail = data[at:]
+        elif facts is not None and frames:
+            swarm.arrivals.keep(data, facts, frames)
+
+    def _decode(self, payload: bytes, now_ns: int) -> Fact | None:
+        """Read a message that nobody had before; a numbered event is for everybody."""
+        swarm = self.swarm
+        try:
+            heard = swarm.dialect.decode(payload)
+        except msgspec.DecodeError as error:
+            swarm.fault(f"{error}: {payload[:200]!r}")
+            return None
+        numbered = heard.re is None and (heard.seq or heard.cseq) and heard.type not in UNNUMBERED
+        if numbered:
+            return swarm.arrivals.learn(payload, heard)
+        swarm.heard(self, heard, now_ns)
+        return None
 
     def _upgraded(self, data: bytes) -> bytes:
         """Read the answer to the upgrade; returns what came behind it."""
@@ -143,6 +192,8 @@ class Viewer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        if self.phase == READY:
+            self.left_ns = perf_counter_ns()
         self.phase = UPGRADING
         self.settle(False)
         self.swarm.lost(self)
