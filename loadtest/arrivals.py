@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from loadtest.frames import Heard
-from loadtest.timings import Timer
 
 CHUNK_BYTES_MAX: Final = 16 * 1024
 CHUNKS_MAX: Final = 1_024
@@ -63,7 +62,7 @@ class Arrivals:
         self.chunks: dict[bytes, Chunk] = {}  # by what a read brought
         self.known: dict[bytes, Fact] = {}  # by payload
         self.facts: list[Fact] = []  # main events, for their first and last arrival
-        self.timers: dict[str, Timer] = {}  # `delivery`, `chat delivery`, since the last drain
+        self._late: dict[str, Counter[int]] = {}  # `delivery`, `chat delivery`
         self._wall_ns = time.time_ns() - time.perf_counter_ns()
 
     def learn(self, payload: bytes, heard: Heard) -> Fact:
@@ -86,32 +85,36 @@ class Arrivals:
         self.chunks[data] = Chunk(facts, frames)
 
     def drain(self) -> None:
-        """Sum up what came since the last time; a few microseconds for each moment of an event."""
+        """Sum up what came since the last time, at well under a microsecond a delivery."""
         for chunk in self.chunks.values():
             if chunk.seen_ns:
-                for fact in chunk.facts:
-                    self._count(fact, chunk.seen_ns)
+                self._count(chunk.facts, chunk.seen_ns)
                 chunk.seen_ns = []
         for fact in self.known.values():
             if fact.seen_ns:
-                self._count(fact, fact.seen_ns)
+                self._count((fact,), fact.seen_ns)
                 fact.seen_ns = []
 
-    def taken(self) -> dict[str, Timer]:
-        """Drain, and hand over the latencies since the last time."""
+    def taken(self) -> dict[str, Counter[int]]:
+        """Drain, and hand over how often each lateness was since the last time, in grains."""
         self.drain()
-        timers, self.timers = self.timers, {}
-        return timers
+        late, self._late = self._late, {}
+        return late
 
-    def _count(self, fact: Fact, seen_ns: Iterable[int]) -> None:
-        grains = Counter(ns // GRAIN_NS for ns in seen_ns)
+    def _count(self, facts: Sequence[Fact], seen_ns: Iterable[int]) -> None:
+        """Count that all of these came at these moments."""
+        grains = Counter([ns // GRAIN_NS for ns in seen_ns])
         first_ns, last_ns = min(grains) * GRAIN_NS, max(grains) * GRAIN_NS
-        fact.first_ns = min(fact.first_ns or first_ns, first_ns)
-        fact.last_ns = max(fact.last_ns, last_ns)
-        fact.count += grains.total()
-        if not fact.at_ms:
-            return
-        timer = self.timers.setdefault("chat delivery" if fact.chat else "delivery", Timer())
-        due_ns = fact.at_ms * 1_000_000 - self._wall_ns
-        for grain, times in grains.items():
-            timer.note_us((grain * GRAIN_NS + GRAIN_NS // 2 - due_ns) / 1000, times)
+        viewers = grains.total()
+        alike: Counter[tuple[str, int]] = Counter()  # events of one burst have one moment
+        for fact in facts:
+            fact.first_ns = min(fact.first_ns or first_ns, first_ns)
+            fact.last_ns = max(fact.last_ns, last_ns)
+            fact.count += viewers
+            if fact.at_ms:
+                due_ns = fact.at_ms * 1_000_000 - self._wall_ns
+                alike["chat delivery" if fact.chat else "delivery", due_ns // GRAIN_NS] += 1
+        for (name, due), events in alike.items():
+            late = self._late.setdefault(name, Counter())
+            for grain, times in grains.items():
+                late[grain - due] += times * events

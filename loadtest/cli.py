@@ -1,4 +1,4 @@
-"""The command line of the harness: `livecart-loadtest run flash`, `demo`, `audit`, `hot-row`.
+"""The command line of the harness: `livecart-loadtest run`, `audit`, `sale`, `demo` and more.
 
 Owns options, and turning a run into output and an exit status: 0 only when no answer is missing
 and no invariant broken. Measures nothing itself.
@@ -6,110 +6,45 @@ and no invariant broken. Measures nothing itself.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from loadtest import cli_audit, cli_peers, cli_report
+from loadtest import cli_audit, cli_peers, cli_plan, cli_report, cli_run
+from loadtest.cli_target import (
+    AsJson,
+    DatabaseUrl,
+    GateUrl,
+    HostToken,
+    RedisUrl,
+    Secret,
+    Spawn,
+    Subprotocol,
+    Url,
+    Via,
+    Workers,
+    start,
+    target_of,
+)
 from loadtest.demo import Demo, run_demo
 from loadtest.faults import FaultName
 from loadtest.hotrow import DURATION_S, hot_row
 from loadtest.patience import Patience
 from loadtest.report import Run, show, to_json
-from loadtest.scenarios.flash import Flash, run_flash
-from loadtest.server import SpawnFailed, Target, spawned
-from loadtest.web import ApiError
+from loadtest.sale import Flash, run_flash
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Load, doubt and audit livecart."
 )
-run_app = typer.Typer(no_args_is_help=True, help="Play a scenario and judge it.")
-app.add_typer(run_app, name="run")
-cli_report.register(app)
-cli_audit.register(app)
-cli_peers.register(app)
+for part in (cli_run, cli_report, cli_audit, cli_peers, cli_plan):
+    part.register(app)
 
 
-class Subprotocol(StrEnum):
-    """WebSocket subprotocols by their short names."""
-
-    JSON = "json"
-    MSGPACK = "msgpack"
-
-
-class Via(StrEnum):
-    """How buys are sent."""
-
-    WS = "ws"
-    HTTP = "http"
-
-
-T = TypeVar("T")
-
-Url = Annotated[str, typer.Option(help="Server to test; without it, one is spawned.")]
-Spawn = Annotated[bool, typer.Option("--spawn", help="Spawn a server for this run.")]
-Workers = Annotated[int, typer.Option(min=1, help="Workers of a spawned server.")]
-HostToken = Annotated[str, typer.Option(help="Token of a host; else made with the secret.")]
-Secret = Annotated[
-    str,
-    typer.Option(envvar="LIVECART_SECRET", help="Secret to make tokens with.", show_envvar=True),
-]
-DatabaseUrl = Annotated[str, typer.Option(envvar="LIVECART_DATABASE_URL", help="For the audit.")]
-RedisUrl = Annotated[str, typer.Option(envvar="LIVECART_REDIS_URL", help="For the audit.")]
-GateUrl = Annotated[
-    str,
-    typer.Option(
-        help="Where holds are, if not at --redis-url: a Redis, or any node of a cluster. A spawned"
-        " server has them there, too; else LIVECART_GATE_URL says it as well."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON in place of tables.")]
-
-
-@asynccontextmanager
-async def target_of(
-    url: str,
-    spawn: bool,
-    workers: int,
-    host_token: str,
-    secret: str,
-    database_url: str,
-    redis_url: str,
-    gate_url: str,
-    data_dir: Path | None = None,
-) -> AsyncIterator[Target]:
-    """The server that was named, or a spawned one."""
-    if spawn and url:
-        raise typer.BadParameter("--spawn and --url exclude each other")
-    if not url:
-        async with spawned(workers, data_dir, gate_url) as target:
-            yield target
-        return
-    if not secret:
-        raise typer.BadParameter("--url needs --secret (or LIVECART_SECRET) to make viewer tokens")
-    gate_url = _gate(gate_url, redis_url)
-    yield Target(url.rstrip("/"), secret, host_token, database_url, redis_url, gate_url)
-
-
-def _gate(gate_url: str, redis_url: str) -> str:
-    """Where the holds of a server are that is not ours.
-
-    The variable is not asked for a spawned one: what it names is not to be loaded by mistake.
-    """
-    return gate_url or os.environ.get("LIVECART_GATE_URL", "") or redis_url
-
-
-@run_app.command("flash")
-def flash(
+@app.command("sale")
+def sale(
     url: Url = "",
     spawn: Spawn = False,
     workers: Workers = 1,
@@ -152,7 +87,7 @@ def flash(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Every viewer of a live stream buys at the same moment."""
+    """One sale by one process, over WebSocket or HTTP, also with a fault in its middle."""
     faulty = fault is not None
     if faulty and url:
         raise typer.BadParameter("--fault is only done to a server spawned for the run")
@@ -239,23 +174,6 @@ def hot_row_command(
         raise typer.BadParameter("--database-url (or LIVECART_DATABASE_URL) is needed")
     found = start(hot_row(database_url, seconds))
     Console().print(f"{found.tool}, {found.clients} clients: {found.orders_per_s:,.0f} orders/s")
-
-
-def start(work: Coroutine[Any, Any, T]) -> T:
-    """Run it on the fastest loop there is; a fault of the set-up is one line, not a traceback."""
-    try:
-        import uvloop
-    except ImportError:
-        runner = asyncio.run
-    else:
-        runner = uvloop.run
-    try:
-        return runner(work)
-    except (ApiError, SpawnFailed, OSError, TimeoutError) as error:
-        typer.echo(f"livecart-loadtest: {type(error).__name__}: {error}", err=True)
-        raise typer.Exit(2) from error
-    except asyncio.CancelledError as error:
-        raise typer.Exit(128 + signal.SIGTERM) from error
 
 
 def finish(run: Run, console: Console, as_json: bool) -> None:

@@ -87,7 +87,7 @@ def hold(
     from loadtest.bench.compare import compare as hold_all
     from loadtest.bench.crowded import Options
     from loadtest.bench.stations import Failed, chosen, starters
-    from loadtest.cli import start
+    from loadtest.cli_target import start
 
     held = contests or CONTESTS
     names = _names(only)

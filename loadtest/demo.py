@@ -25,7 +25,7 @@ from loadtest.frames import DIALECTS
 from loadtest.history import History
 from loadtest.patience import Patience
 from loadtest.report import Run, Spread, measure, spread
-from loadtest.scenarios.flash import DUE, set_up
+from loadtest.sale import DUE, set_up
 from loadtest.server import Target
 from loadtest.swarm import Swarm
 from loadtest.web import make_token

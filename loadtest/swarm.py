@@ -63,6 +63,7 @@ class Swarm:
         self.between: Callable[[Viewer], asyncio.Protocol] = lambda viewer: viewer
         self.arrivals = Arrivals()
         self.received = 0  # messages, of any kind
+        self.sent = 0  # commands
         self.welcomes: list[tuple[bool, int]] = []  # (for the first time, ns that it took)
         self._asked: dict[int, tuple[Viewer, Callable[[Heard | None], None]]] = {}
         self._next_id = len(history) + 1
@@ -83,10 +84,7 @@ class Swarm:
 
         `delays_s`: when each is due, from now on; without it all are dialled as fast as may be.
         """
-        raise_file_limit(len(self.viewers) + 200)
-        if POSSIBLE and not self.handshake.tls:
-            self._pump = Pump()
-            self._address = await resolved(self.handshake.host, self.handshake.port)
+        await self.start()
         began_ns = perf_counter_ns()
         for viewer, delay_s in zip_longest(self.viewers, delays_s, fillvalue=0.0):
             assert isinstance(viewer, Viewer)
@@ -95,6 +93,24 @@ class Swarm:
         async with asyncio.timeout(deadline_s):
             await self.all_settled.wait()
         self._sweep()
+
+    async def start(self) -> None:
+        """Make ready to dial; OSError when the host has no address, or files are too few."""
+        raise_file_limit(len(self.viewers) + 200)
+        if POSSIBLE and not self.handshake.tls:
+            self._pump = Pump()
+            self._address = await resolved(self.handshake.host, self.handshake.port)
+
+    async def enter(self, numbers: Iterable[int], deadline_s: float) -> None:
+        """Dial some, after `start`; TimeoutError when one is not welcome by then."""
+        dialled = [self.viewers[number] for number in numbers]
+        for viewer in dialled:
+            self._dial_later(viewer, 0.0)
+        async with asyncio.timeout(deadline_s):
+            while any(viewer.phase != READY and not viewer.gone for viewer in dialled):
+                await asyncio.wait(self._dials, return_when=asyncio.FIRST_COMPLETED)
+        if self._sweeper is None:
+            self._sweep()
 
     async def close(self) -> None:
         """Leave without a word, as a crowd does; nothing reconnects after it."""
@@ -232,7 +248,8 @@ class Swarm:
 
     def told(self, viewer: Viewer, fact: Fact, now_ns: int) -> bool:
         """Hold the two sequences of every viewer to I7: contiguous, no gap, no repeat."""
-        fact.seen_ns.append(now_ns)
+        if fact.number > (viewer.past_cseq if fact.chat else viewer.past_seq):
+            fact.seen_ns.append(now_ns)
         if viewer.phase != READY:
             self.fault(f"{fact.kind} before welcome")
             return False
@@ -259,6 +276,7 @@ class Swarm:
         if not first:
             self.tally["recovered" if heard.recovered else "not_recovered"] += 1
         viewer.epoch = heard.epoch
+        viewer.past_seq, viewer.past_cseq = heard.seq, heard.cseq
         viewer.phase = READY
         self.welcomes.append((first, now_ns - viewer.left_ns))
         for order in heard.orders or ():
@@ -308,22 +326,26 @@ class Swarm:
 
     # --- what goes out ---
 
-    def build(self, offer: str) -> None:
-        """Build every frame of the sale, so that selling time is spent on sockets alone."""
+    def build(self, offer: str, first: int = 0, buys: int | None = None) -> None:
+        """Build every frame of the sale, so that selling time is spent on sockets alone.
+
+        `first`, `buys`: of each viewer's buys those that are of this offer; without them all.
+        """
         history, dialect = self.history, self.dialect
-        self.frames = [
-            masked(
-                dialect.opcode,
-                dialect.encode(
-                    {"type": "buy", "id": n + 1, "offer": offer, "qty": qty, "key": key}
-                ),
-            )
-            for n, (key, qty) in enumerate(zip(history.keys, history.qtys, strict=True))
-        ]
-        self.volleys = [
-            b"".join(self.frames[buys.start : buys.stop])
-            for buys in map(history.of_viewer, range(len(self.viewers)))
-        ]
+        each = history.buys_each if buys is None else buys
+        if not self.frames:
+            self.frames = [b""] * len(history)
+        for viewer in self.viewers:
+            start = viewer.number * history.buys_each + first
+            for n in range(start, start + each):
+                buy = {"type": "buy", "id": n + 1, "offer": offer}
+                buy |= {"qty": history.qtys[n], "key": history.keys[n]}
+                self.frames[n] = masked(dialect.opcode, dialect.encode(buy))
+        if each == history.buys_each:
+            self.volleys = [
+                b"".join(self.frames[of.start : of.stop])
+                for of in map(history.of_viewer, range(len(self.viewers)))
+            ]
 
     async def volley(self, viewers_a_turn: int = 200) -> None:
         """Every viewer sends all its buys in one write; answers are read between turns."""
@@ -336,7 +358,7 @@ class Swarm:
         """Send these buys, or once the viewer is connected again."""
         history = self.history
         now_ns = perf_counter_ns()
-        whole = len(buys) == history.buys_each
+        whole = len(buys) == history.buys_each and bool(self.volleys)
         viewer.last_ns = now_ns
         for buy in buys:
             if not history.sent_ns[buy]:
@@ -353,7 +375,14 @@ class Swarm:
         frames = (
             self.volleys[viewer.number] if whole else b"".join(map(self.frames.__getitem__, buys))
         )
+        self.sent += len(buys) * self.copies
         viewer.transport.write(frames * self.copies)
+
+    def tell(self, viewer: Viewer, command: dict[str, Any]) -> None:
+        """Send a command that has no answer."""
+        if viewer.phase == READY and viewer.transport is not None:
+            self.sent += 1
+            viewer.transport.write(masked(self.dialect.opcode, self.dialect.encode(command)))
 
     def ask(
         self, viewer: Viewer, command: dict[str, Any], done: Callable[[Heard | None], None]
@@ -365,6 +394,7 @@ class Swarm:
         re, self._next_id = self._next_id, self._next_id + 1
         self._asked[re] = viewer, done
         frame = masked(self.dialect.opcode, self.dialect.encode({**command, "id": re}))
+        self.sent += 1
         viewer.transport.write(frame * self.copies)
 
     def _retry(self, viewer: Viewer, buy: int, heard: Heard) -> None:

@@ -56,6 +56,11 @@ class Timer:
         self._histogram.record_value(value, times)
         self._sum_us += value * times
 
+    def note_lateness_us(self, microseconds: float, interval_us: int) -> None:
+        """Count how late a tick was, and with it those that should have been in the meantime."""
+        value = min(max(int(microseconds), LOWEST_US), HIGHEST_US)
+        self._histogram.record_corrected_value(value, interval_us)
+
     def note_ns(self, nanoseconds: Iterable[int]) -> None:
         """Count many at once."""
         for one in nanoseconds:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from loadtest.meters import metered
-from loadtest.scenarios.flash import Flash, run_flash
+from loadtest.sale import Flash, run_flash
 from loadtest.server import Target
 
 

@@ -45,6 +45,8 @@ class Viewer(asyncio.Protocol):
         "left_ns",
         "number",
         "open_buys",
+        "past_cseq",
+        "past_seq",
         "phase",
         "seq",
         "settled",
@@ -70,6 +72,8 @@ class Viewer(asyncio.Protocol):
         self.epoch = ""
         self.seq = 0
         self.cseq = 0
+        self.past_seq = 0  # up to here events are history: they follow a welcome that recovered
+        self.past_cseq = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("Wire", transport)
@@ -91,6 +95,8 @@ class Viewer(asyncio.Protocol):
             chunk is not None
             and chunk.seq_before in (self.seq, -1)
             and chunk.cseq_before in (self.cseq, -1)
+            and self.seq >= self.past_seq
+            and self.cseq >= self.past_cseq
             and self.phase == READY
         ):
             self.seq = chunk.seq_last or self.seq

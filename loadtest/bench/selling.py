@@ -18,7 +18,7 @@ from loadtest.hotrow import hot_row
 from loadtest.peers import pgbench
 from loadtest.peers.redis_decr import redis_decr
 from loadtest.peers.skip_locked import skip_locked
-from loadtest.scenarios.flash import Flash, run_flash
+from loadtest.sale import Flash, run_flash
 from loadtest.server import Target, spawned
 
 PEER_S = 4

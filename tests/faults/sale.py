@@ -22,7 +22,7 @@ from loadtest.faults import NotDone
 from loadtest.frames import DIALECTS, OrderHeard
 from loadtest.history import History
 from loadtest.patience import Patience
-from loadtest.scenarios.flash import add_offer, set_up
+from loadtest.sale import add_offer, set_up
 from loadtest.server import until
 from loadtest.swarm import Swarm
 from loadtest.viewer import Viewer

@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.faults import FaultName
 from loadtest.patience import Patience
-from loadtest.scenarios.flash import Flash, run_flash
+from loadtest.sale import Flash, run_flash
 from loadtest.server import Pids, Target
 from tests.unit.loadtest_door import Door, order, served
 

@@ -1,0 +1,385 @@
+"""The viewers of one process, and all that they can be asked to do.
+
+Owns when each does what: ramps, taps with think times, chat, lost connections, leaving. All of it
+is planned ahead, and measured from the moment that was planned, however late the process came.
+How a viewer speaks with the server is the swarm's; what a run is for, the play's. Used by station.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import time
+from collections import Counter
+from contextlib import suppress
+from time import perf_counter_ns
+from typing import Final
+
+from loadtest.agenda import Agenda
+from loadtest.arrivals import GRAIN_NS
+from loadtest.asks import Buy, Collect, Cut, Gather, Quiet, Reply, Seen, Settle, Speak
+from loadtest.frames import DIALECTS, Heard
+from loadtest.history import History
+from loadtest.network import Between, Network, mix
+from loadtest.patience import Patience
+from loadtest.pulse import Pulse
+from loadtest.swarm import Swarm
+from loadtest.timings import Timer
+from loadtest.viewer import READY, Viewer
+from loadtest.web import make_token
+
+POLL_S: Final = 0.02
+#: Buys sent before answers are read, and the loop's timers have their turn.
+VIEWERS_A_TURN: Final = 200
+_WORDS: Final = ("好美", "+1", "還有嗎", "love it", "請問尺寸", "wow", "สวยมาก", "đẹp quá")
+#: Of a history, what each buy has.
+_COLUMNS: Final = (
+    "keys", "sent_ns", "written_ns", "asked_ns", "final_ns", "outcome", "order", "rank",
+    "expires_ms", "attempts",
+)  # fmt: skip
+_KINDS: Final = ("like", "love", "laugh", "wow", "clap")
+
+
+class Audience:
+    """All viewers of one process; one stream, one history."""
+
+    def __init__(self, gather: Gather) -> None:
+        self._ask = gather
+        numbers = range(gather.first, gather.first + gather.viewers)
+        names = [f"{gather.names}{n}" for n in numbers]
+        self.history = History(
+            names, gather.buys_each, gather.qty, f"{gather.key_prefix}.{gather.first}"
+        )
+        guests = not gather.secret
+        tokens = ["" if guests else make_token(gather.secret, name, "viewer") for name in names]
+        self.swarm = Swarm(
+            gather.url,
+            tokens,
+            self.history,
+            DIALECTS[gather.subprotocol],
+            Patience(**gather.patience),
+        )
+        self.swarm.on_final = self._final
+        self._chance = random.Random(f"{gather.seed}.{gather.first}")
+        self._networks = self._drawn_networks()
+        if any(not network.perfect for network in self._networks):
+            self.swarm.between = self._between
+        self._due_ns = [0] * len(self.history)
+        self._thinks_s: dict[int, tuple[int, float]] = {}  # next buy of a viewer: (last, think)
+        self._finals: list[int] = []  # buys since the last beat
+        self._closed: Counter[int] = Counter()  # final answers, by number of the viewer's buy
+        self._timers: dict[str, Timer] = {}
+        self._missing: Counter[str] = Counter()  # chats and pings that nobody answered
+        self._answered: Counter[str] = Counter()  # and what the others were answered with
+        self._agenda = Agenda()
+        self._beat = (time.perf_counter(), time.process_time())
+        self.lags = self._agenda.lags
+
+    def _drawn_networks(self) -> list[Network]:
+        shares = mix(self._ask.network)
+        networks, weights = [one for one, _ in shares], [weight for _, weight in shares]
+        return self._chance.choices(networks, weights, k=self._ask.viewers)
+
+    def _between(self, viewer: Viewer) -> asyncio.Protocol:
+        network = self._networks[viewer.number]
+        return viewer if network.perfect else Between(network, viewer, self._chance)
+
+    # --- coming and going --------------------------------------------------------------------
+
+    async def connect(self) -> Reply:
+        """Bring everybody, each when he is due."""
+        ask, began = self._ask, time.perf_counter()
+        delays_s: list[float] = []
+        if ask.ramp_s:
+            step_s = ask.ramp_s / ask.of
+            places = range(ask.first, ask.first + ask.viewers)
+            delays_s = [(place + self._chance.random()) * step_s for place in places]
+        await self.swarm.connect(ask.deadline_s, delays_s)
+        # What is here now stays; a full pass over it in the hot phase costs tens of ms.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(200_000, 50, 1_000)
+        return Reply(n=self.swarm.ready, seconds=time.perf_counter() - began)
+
+    async def enter(self, viewers: list[int], deadline_s: float) -> Reply:
+        """Bring some."""
+        await self.swarm.enter(viewers, deadline_s)
+        return Reply(n=len(viewers))
+
+    async def cut(self, ask: Cut) -> Reply:
+        """Lose connections, and wait until those viewers are welcome again."""
+        here = [viewer for viewer in self.swarm.viewers if viewer.phase == READY]
+        cut = self._chance.sample(here, round(len(here) * ask.share))
+        began = time.perf_counter()
+        for viewer in cut:
+            viewer.abort()
+        away = cut
+        while time.perf_counter() - began < ask.deadline_s:
+            # A viewer that was aborted is told so on the loop's next turn, hence the pause first.
+            await asyncio.sleep(POLL_S)
+            away = [viewer for viewer in away if viewer.phase != READY and not viewer.gone]
+            if not away:
+                break
+        return Reply(n=len(cut), seconds=time.perf_counter() - began, tally={"away": len(away)})
+
+    async def quiet(self, ask: Quiet) -> Reply:
+        """Wait until nothing has come for a while."""
+        ends, told = time.monotonic() + ask.deadline_s, -1
+        while told != self.swarm.received:
+            if time.monotonic() > ends:
+                return Reply(n=0)
+            told = self.swarm.received
+            await asyncio.sleep(ask.for_s)
+        return Reply(n=1)
+
+    def leave(self, share: float) -> Reply:
+        """Have some go for good."""
+        here = [viewer.number for viewer in self.swarm.viewers if not viewer.gone]
+        gone = self._chance.sample(here, round(len(here) * share))
+        self.swarm.leave(gone)
+        return Reply(n=len(gone))
+
+    async def close(self) -> None:
+        """Leave without a word."""
+        self._agenda.close()
+        await self.swarm.close()
+
+    # --- buying ------------------------------------------------------------------------------
+
+    async def buy(self, ask: Buy) -> Reply:
+        """Send, or plan to."""
+        if ask.over_s or ask.think_s:
+            self._plan(ask)
+            return Reply(n=len(self.swarm.viewers) * ask.buys)
+        if (early_ns := ask.at_ns - perf_counter_ns()) > 0:
+            await asyncio.sleep(early_ns / 1e9)
+        due_ns = ask.at_ns or perf_counter_ns()
+        for number, viewer in enumerate(self.swarm.viewers):
+            buys = self._of(viewer.number, ask.first, ask.buys)
+            if viewer.gone:
+                continue
+            self._due_ns[buys.start : buys.stop] = [due_ns] * ask.buys
+            self.swarm.send(viewer, buys)
+            if number % VIEWERS_A_TURN == VIEWERS_A_TURN - 1:
+                await asyncio.sleep(0)
+        return Reply(n=len(self.swarm.viewers) * ask.buys)
+
+    def _plan(self, ask: Buy) -> None:
+        """Plan each viewer's first buy; most come early, as after a host's word."""
+        now_ns = ask.at_ns or perf_counter_ns()
+        for viewer in self.swarm.viewers:
+            buys = self._of(viewer.number, ask.first, ask.buys)
+            after_s = ask.over_s * self._chance.random() ** 2
+            for buy in buys[:-1]:
+                self._thinks_s[buy] = buy + 1, ask.think_s
+            self._agenda.at(now_ns + int(after_s * 1e9), self._tap, buys.start)
+
+    def _tap(self, buy: int, due_ns: int) -> None:
+        viewer = self.swarm.viewers[buy // self.history.buys_each]
+        if viewer.gone:
+            self._skip(buy)
+            return
+        self._due_ns[buy] = due_ns
+        self.swarm.send(viewer, (buy,))
+
+    def _skip(self, buy: int) -> None:
+        """A viewer who has left makes none of the buys that were planned."""
+        following: int | None = buy
+        while following is not None:
+            self._closed[following % self.history.buys_each] += 1
+            following = self._thinks_s.pop(following, (None, 0.0))[0]
+
+    def _final(self, buy: int, at_ns: int) -> None:
+        self._finals.append(buy)
+        self._closed[buy % self.history.buys_each] += 1
+        if self._thinks_s and (found := self._thinks_s.pop(buy, None)) is not None:
+            following, think_s = found
+            if think_s:
+                wait_ns = int(self._chance.expovariate(1 / think_s) * 1e9)
+                self._agenda.at(at_ns + wait_ns, self._tap, following)
+            else:
+                self._tap(following, at_ns)
+
+    async def settle(self, ask: Settle) -> Reply:
+        """Wait for the last final answer, or for who gave up."""
+        ends = time.monotonic() + ask.deadline_s
+        wanted = len(self.swarm.viewers) * ask.buys
+        numbers = range(ask.first, ask.first + ask.buys)
+        while time.monotonic() < ends:
+            if sum(self._closed[n] for n in numbers) + self.history.given_up.total() >= wanted:
+                break
+            await asyncio.sleep(POLL_S)
+        open_buys = sum(
+            not self.history.final_ns[buy]
+            for viewer in self.swarm.viewers
+            for buy in self._of(viewer.number, ask.first, ask.buys)
+            if self.history.sent_ns[buy]
+        )
+        return Reply(n=open_buys)
+
+    def _of(self, viewer: int, first: int, buys: int) -> range:
+        start = viewer * self.history.buys_each + first
+        return range(start, start + buys)
+
+    def collect(self, ask: Collect) -> Reply:
+        """Give the history of some of each viewer's buys, which were all of one offer."""
+        return Reply(history=part_of(self.history, ask.first, ask.buys).to_bytes())
+
+    # --- speaking ----------------------------------------------------------------------------
+
+    async def speak(self, ask: Speak) -> Reply:
+        """Chat, react or ping at random moments; answered ones are timed from when due."""
+        asked = _Spoken(self, ask)
+        ends_ns = perf_counter_ns() + int(ask.seconds * 1e9)
+        at_ns = perf_counter_ns()
+        while (at_ns := at_ns + int(self._chance.expovariate(ask.per_s) * 1e9)) < ends_ns:
+            late_s = (at_ns - perf_counter_ns()) / 1e9
+            if late_s > 0:
+                await asyncio.sleep(late_s)
+            self.lags.note_us(max(0, perf_counter_ns() - at_ns) / 1000)
+            asked.say(self._chance.choice(self.swarm.viewers), at_ns)
+        with suppress(TimeoutError):  # counted, not raised
+            async with asyncio.timeout(ask.deadline_s):
+                await asked.idle.wait()
+        self._missing[ask.what] += asked.waiting
+        return Reply(n=asked.said, tally=dict(asked.codes))
+
+    def note(self, kind: str, microseconds: float, times: int = 1) -> None:
+        """Count a latency of this step."""
+        if (timer := self._timers.get(kind)) is None:
+            timer = self._timers[kind] = Timer()
+        timer.note_us(microseconds, times)
+
+    def drawn_words(self) -> str:
+        """What a viewer says."""
+        return self._chance.choice(_WORDS)
+
+    def drawn_reaction(self) -> dict[str, object]:
+        """What a viewer feels."""
+        return {"kind": self._chance.choice(_KINDS), "n": 1 + self._chance.randrange(5)}
+
+    # --- telling -----------------------------------------------------------------------------
+
+    def beat(self, at_s: float) -> Reply:
+        """Tell what was seen since the last time."""
+        swarm, history, number = self.swarm, self.history, self._ask.first
+        for buy in self._finals:
+            kind = "order" if history.order[buy] else "refusal"
+            self.note(kind, (history.final_ns[buy] - self._due_ns[buy]) / 1000)
+        for first, took_ns in swarm.welcomes:
+            self.note("connect" if first else "reconnect", took_ns / 1000)
+        self._finals, swarm.welcomes = [], []
+        for kind, grains in swarm.arrivals.taken().items():
+            for grain, times in grains.items():
+                self.note(kind, (grain + 0.5) * GRAIN_NS / 1000, times)
+        timers, self._timers = self._timers, {}
+        wall_s, cpu_s = time.perf_counter(), time.process_time()
+        share = (cpu_s - self._beat[1]) / max(1e-9, wall_s - self._beat[0])
+        self._beat = wall_s, cpu_s
+        lag, self.lags = self.lags, Timer()
+        self._agenda.lags = self.lags
+        timings = {kind: timer.written() for kind, timer in timers.items()}
+        client = f"client {number}"
+        return Reply(
+            pulse=Pulse(
+                at_s=at_s,
+                counts={
+                    "commands": swarm.sent,
+                    "answers": len(history.answers) + self._answered.total(),
+                    "events": swarm.received,
+                    "orders": sum(
+                        n for what, n in history.tally.items() if what.startswith("order.")
+                    ),
+                    **swarm.tally,
+                },
+                outcomes=dict(history.tally),
+                timings=timings | {"client lag": lag.written()},
+                gauges={
+                    "connections:open": sum(viewer.phase == READY for viewer in swarm.viewers),
+                    f"cpu:{client}": share,
+                    f"lag:{client}": lag.percentile_ms(99),
+                },
+            )
+        )
+
+    def tell(self) -> Reply:
+        """Give what is known about main events, and every breach of the protocol."""
+        self.swarm.arrivals.drain()
+        seen = [
+            Seen(fact.number, fact.kind, fact.at_ms, fact.first_ns, fact.last_ns, fact.count)
+            for fact in self.swarm.arrivals.facts
+        ]
+        missing = {f"{what} without an answer": n for what, n in self._missing.items() if n}
+        answered = dict(self._answered)
+        return Reply(seen=seen, faults=self.swarm.faults, tally={**missing, **answered})
+
+    def answered(self, what: str, code: str) -> None:
+        """Count an answer to what was said."""
+        self._answered[f"{what} {code}"] += 1
+
+
+def part_of(history: History, first: int, buys: int) -> History:
+    """Return the history of each viewer's buys from `first` on, which are all of one offer."""
+    each = history.buys_each
+    numbers = [
+        viewer * each + first + n for viewer in range(len(history.viewers)) for n in range(buys)
+    ]
+    part = History(history.viewers, buys, [history.qtys[n] for n in numbers], "")
+    for name in _COLUMNS:
+        column = getattr(history, name)
+        setattr(part, name, [column[n] for n in numbers])
+    new = {old: number for number, old in enumerate(numbers)}
+    part.answers = [
+        (new[buy], at_ns, what, order, rank)
+        for buy, at_ns, what, order, rank in history.answers
+        if buy in new
+    ]
+    part.tally = Counter(what for what in part.outcome if what)
+    orders = {answer[3] for answer in part.answers}
+    part.endings.news = [news for news in history.endings.news if news.order in orders]
+    return part
+
+
+class _Spoken:
+    """What was said in one stretch, and what of it is not answered yet."""
+
+    def __init__(self, audience: Audience, ask: Speak) -> None:
+        self._audience = audience
+        self._ask = ask
+        self.said = 0
+        self.waiting = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.codes: Counter[str] = Counter()
+
+    def say(self, viewer: Viewer, due_ns: int) -> None:
+        """One word of one viewer; who is not here just now says nothing."""
+        if viewer.phase != READY:
+            self.codes["away"] += 1
+            return
+        self.said += 1
+        match self._ask.what:
+            case "react":
+                reaction = self._audience.drawn_reaction()
+                self._audience.swarm.tell(viewer, {"type": "react", **reaction})
+                return
+            case "ping":
+                command = {"type": "ping", "t0": due_ns // 1_000_000}
+            case _:
+                key = f"c{due_ns:x}.{viewer.number}"
+                command = {"type": "chat", "text": self._audience.drawn_words(), "key": key}
+        self.waiting += 1
+        self.idle.clear()
+
+        def done(heard: Heard | None) -> None:
+            self.waiting -= 1
+            if not self.waiting:
+                self.idle.set()
+            code = "lost" if heard is None else heard.code or heard.type
+            self.codes[code] += 1
+            self._audience.answered(self._ask.what, code)
+            if heard is not None:
+                self._audience.note(self._ask.what, (perf_counter_ns() - due_ns) / 1000)
+
+        self._audience.swarm.ask(viewer, command, done)

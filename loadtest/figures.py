@@ -1,0 +1,119 @@
+"""Headline numbers of a play, drawn from what its crowd saw: pure functions.
+
+Owns what `to_last_order_s`, `reach_p99_ms` and their kin mean, and when a client must be said to
+have been its own bottleneck. Reads no server. Called by the play.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from statistics import median
+from typing import Final
+
+from loadtest.asks import Seen
+from loadtest.history import History
+from loadtest.hosting import Act
+from loadtest.report import measure
+from loadtest.result import Client
+from loadtest.timings import Timer, Timing
+
+#: A process that uses this much of a core for so many steps on end has nothing left to give.
+BUSY_SHARE: Final = 0.9
+BUSY_STEPS: Final = 3
+#: Lateness of the client's own timers, beyond which it is looked at …
+LAG_P99_MS_MAX: Final = 20.0
+#: … and as a share of the p99 of what was measured, beyond which the figure is the client's own.
+LAG_SHARE_MAX: Final = 0.25
+#: Kinds that are measured from a due moment to an answer.
+JUDGED: Final = ("order", "refusal", "chat", "ping", "delivery")
+
+
+def figures_of(histories: Mapping[str, History]) -> dict[str, float]:
+    """Sum the buys of each offer up; of several offers, the worst of each number."""
+    sales = [sale for sale in map(measure, histories.values()) if sale.buys]
+    if not sales:
+        return {}
+    return {
+        "to_last_order_s": max(sale.to_last_order_s for sale in sales),
+        "to_last_answer_s": max(sale.to_last_answer_s for sale in sales),
+        "orders_per_s": min(sale.orders_per_s for sale in sales),
+        "answers_per_s": min(sale.answers_per_s for sale in sales),
+        "units": float(sum(sale.units for sale in sales)),
+    }
+
+
+def reach_of(
+    acts: Sequence[Act],
+    seen: Mapping[tuple[str, int], Sequence[Seen]],
+    timers: dict[str, Timer],
+) -> dict[str, float]:
+    """Measure from the host's asking until the last viewer knew; adds the timing `reach`.
+
+    The nth event of a type is of the nth act of that type: one host acts, one after the other. An
+    act whose event is not among those seen is left out.
+    """
+    by_kind: dict[str, list[Act]] = {}
+    for act in acts:
+        by_kind.setdefault(act.kind, []).append(act)
+    skews_ms, rates = [], []
+    for kind, of_kind in groupby(sorted(seen), key=lambda key: key[0]):
+        for key, act in zip(of_kind, by_kind.get(kind, ()), strict=False):
+            parts = [one for one in seen[key] if one.count]
+            if not parts:
+                continue
+            first_ns, last_ns = min(p.first_ns for p in parts), max(p.last_ns for p in parts)
+            count = sum(part.count for part in parts)
+            skew_ms = (last_ns - first_ns) / 1e6
+            skews_ms.append(skew_ms)
+            rates.append(count / max(skew_ms / 1000, 1e-4))
+            timer = timers.setdefault("reach", Timer())
+            timer.note_us((last_ns - act.due_ns) / 1000)
+    if not skews_ms:
+        return {}
+    return {
+        "reach_skew_ms": median(skews_ms),
+        "deliveries_per_s": median(rates),
+    }
+
+
+def client_of(
+    shares: Mapping[str, Sequence[float]],
+    lag: Timer,
+    timings: Mapping[str, Timing],
+    step_s: float,
+) -> Client:
+    """Say how the client fared, and whether it was its own bottleneck."""
+    client = Client(
+        processes=len(shares),
+        cpu_share=[round(max(of), 3) for of in shares.values()],
+        cpu_s=round(sum(sum(of) for of in shares.values()) * step_s, 2),
+        lag=lag.written(),
+    )
+    for name, of in shares.items():
+        busy = max((len(list(run)) for high, run in groupby(of, _is_busy) if high), default=0)
+        if busy >= BUSY_STEPS:
+            seconds = busy * step_s
+            client.overloads.append(
+                f"{name.partition(':')[2]} used a whole core for {seconds:g} s:"
+                " give it more processes, or fewer viewers"
+            )
+    late_ms = lag.percentile_ms(99)
+    worst = [
+        (timings[kind].percentiles_ms["p99"], kind)
+        for kind in JUDGED
+        if kind in timings and timings[kind].count
+    ]
+    if worst and late_ms > LAG_P99_MS_MAX:
+        slowest_ms, kind = max(worst)
+        if late_ms > slowest_ms * LAG_SHARE_MAX:
+            client.overloads.append(
+                f"its own timers were up to {late_ms:,.0f} ms late (p99), which is"
+                f" {late_ms / max(slowest_ms, 0.001):.0%} of the p99 of {kind}"
+                f" ({slowest_ms:,.0f} ms)"
+            )
+    return client
+
+
+def _is_busy(share: float) -> bool:
+    return share >= BUSY_SHARE

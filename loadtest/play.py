@@ -1,0 +1,258 @@
+"""A play: a scenario with its host, its crowd and what is seen of both.
+
+Owns the order of a run and its Result: processes are started, the scenario's story is told, beats
+are gathered beside it, the crowd leaves, figures are drawn up. The story itself is the scenario's,
+verdicts over orders are the audit's. Called by the command `run`, by calibrations and by tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from loadtest.asks import Beat, Seen, Tell
+from loadtest.audit import audit
+from loadtest.crew import Crew, gathered, processes_for
+from loadtest.crowd import Crowd
+from loadtest.figures import client_of, figures_of, reach_of
+from loadtest.history import History
+from loadtest.hosting import Drop, Show, host_api
+from loadtest.machine import machine
+from loadtest.pulse import Pulse, Trace, add
+from loadtest.result import Moment, Result
+from loadtest.sampling import Sampler
+from loadtest.scenarios.scenario import Scenario
+from loadtest.server import Target, cpu_by_part
+from loadtest.timings import Timer
+
+#: Refusals that a sale of scarce units owes its viewers; any other code is a failure.
+DUE: Final = frozenset({"sold_out", "limit_reached"})
+BEAT_TIMEOUT_S: Final = 30.0
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Manner:
+    """How a play is played, whatever its story."""
+
+    seed: int
+    processes: int = 0  # 0: as many as the crowd needs
+    subprotocol: str = "json"
+    network: str = "none"
+    step_s: float = 1.0
+    connect_s: float = 120.0  # for everybody to be welcome, beyond the ramp
+    answer_s: float = 60.0  # for every final answer
+    rest_s: float = 30.0  # for Redis, Postgres and HTTP to agree
+    patience: dict[str, Any] = field(default_factory=dict)
+
+
+class Play:
+    """One run of one scenario."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        target: Target,
+        manner: Manner,
+        on_pulse: Callable[[Pulse], None] = lambda pulse: None,
+        on_moment: Callable[[Moment], None] = lambda moment: None,
+    ) -> None:
+        self.target = target
+        self.manner = manner
+        self.host = host_api(target)
+        self.histories: dict[str, History] = {}  # by offer, once its crowd was asked
+        self.result = Result(scenario=scenario.name, title=scenario.title, seed=manner.seed)
+        self.crew: Crew | None = None
+        self._scenario = scenario
+        self._on_pulse, self._on_moment = on_pulse, on_moment
+        self._began_s = 0.0
+        self._shows: list[Show] = []
+        self._drops: list[Drop] = []
+        self._crowds: list[Crowd] = []
+        self._trace = Trace(manner.step_s)
+        self._sampler = Sampler(target.http, target.pids_now if target.data_dir else target.pids)
+        self._last = Pulse()
+        self._timers: dict[str, Timer] = {}
+        self._shares: dict[str, list[float]] = {}  # processor share of each client, a beat each
+
+    # --- what a story is told with -----------------------------------------------------------
+
+    async def show(self, title: str) -> Show:
+        """Have a host go live."""
+        show = await Show.begin(self.host, title)
+        self._shows.append(show)
+        return show
+
+    async def offer(self, show: Show, units: int, **terms: Any) -> Drop:
+        """Draft an offer in a show; its stock is watched from now on."""
+        drop = await show.offer(units, **terms)
+        self._drops.append(drop)
+        return drop
+
+    async def crowd(
+        self, show: Show, viewers: int, *, buys: int = 0, qty: int = 1, ramp_s: float = 0.0
+    ) -> Crowd:
+        """Bring viewers; `buys`: that each will make, over all offers of the show."""
+        assert self.crew is not None
+        assert not self._crowds, "a play has one crowd"
+        crowd = Crowd(self.crew, self.target, self.manner, show, viewers, buys, qty)
+        self._crowds.append(crowd)
+        self.moment(f"{viewers:,} viewers come")
+        took_s = await crowd.connect(ramp_s)
+        self.figure("connects_per_s", viewers / max(took_s, 1e-9))
+        self.moment("everybody is welcome")
+        return crowd
+
+    @property
+    def stream(self) -> str:
+        """Id of the last show's stream; empty before there was one."""
+        return self._shows[-1].stream if self._shows else ""
+
+    def moment(self, what: str) -> None:
+        """Say that something happens now."""
+        moment = Moment(at_s=round(self._now_s(), 3), what=what)
+        self.result.moments.append(moment)
+        self._on_moment(moment)
+
+    def figure(self, name: str, value: float) -> None:
+        """Note a headline number of this scenario; its name ends in its unit."""
+        self.result.figures[name] = round(value, 4)
+
+    async def audit(self, drop: Drop, crowd: Crowd | None = None) -> None:
+        """Judge an offer, with what its crowd saw; not without a database address."""
+        history = await crowd.history(drop) if crowd is not None else None
+        if history is not None:
+            history.endings.payment = drop.endings.payment
+            history.endings.quantity = drop.endings.quantity
+            history.endings.acts += drop.endings.acts
+            self.histories[drop.offer] = history
+        if not self.target.database_url:
+            return
+        self.moment("the audit begins")
+        self.result.audits.append(
+            await audit(
+                self.target.database_url,
+                drop.offer,
+                history,
+                http_url=self.target.http,
+                gate_url=self.target.gate_url,
+                rest_wait_s=self.manner.rest_s,
+            )
+        )
+
+    # --- the run -----------------------------------------------------------------------------
+
+    async def run(self) -> Result:
+        """Tell the story; CrewFailed, ApiError or OSError when it could not be told to its end."""
+        processes = self.manner.processes or processes_for(self._scenario.viewers)
+        self.result.configuration = {
+            **self._scenario.options(),
+            "processes": processes,
+            "subprotocol": self.manner.subprotocol,
+            "network": self.manner.network,
+            "server": "spawned for the run" if self.target.pids else self.target.http,
+        }
+        if self.target.pids is not None:
+            self.result.configuration["workers"] = len(self.target.pids.workers)
+        self.result.machine = machine()
+        self.result.began_ms = int(time.time() * 1000)
+        self._began_s = time.perf_counter()
+        before = cpu_by_part(self.target.pids)
+        async with gathered(processes) as crew:
+            self.crew = crew
+            beating = asyncio.create_task(self._beat_on())
+            try:
+                await self._scenario.play(self)
+            finally:
+                beating.cancel()
+                with suppress(asyncio.CancelledError):
+                    await beating
+            await self._beat()
+            await self._told(crew)
+        for part, used_s in cpu_by_part(self.target.pids).items():
+            if used_s >= before.get(part, 0.0):  # less: it was killed and started again
+                self.figure(f"cpu_s.{part}", used_s - before.get(part, 0.0))
+        self._draw_up()
+        return self.result
+
+    async def _beat_on(self) -> None:
+        beat = 1
+        while True:
+            await asyncio.sleep(max(0.0, beat * self.manner.step_s - self._now_s()))
+            await self._beat()
+            beat = int(self._now_s() / self.manner.step_s) + 1
+
+    async def _beat(self) -> None:
+        """Gather one step of everybody."""
+        assert self.crew is not None
+        at_s = self._now_s()
+        pulses = []
+        if any(crowd.gathered for crowd in self._crowds):
+            async with asyncio.timeout(BEAT_TIMEOUT_S):
+                replies = await self.crew.all(Beat(at_s=at_s))
+            pulses = [reply.pulse for reply in replies if reply.pulse is not None]
+        gauges = await self._sampler.sample()
+        gauges |= await self._stock()
+        pulse = add([*pulses, Pulse(at_s=at_s, gauges=gauges)])
+        for kind, timing in pulse.timings.items():
+            self._timers.setdefault(kind, Timer()).add(timing)
+        for gauge, value in pulse.gauges.items():
+            if gauge.startswith("cpu:client"):
+                self._shares.setdefault(gauge, []).append(value)
+        self._last = pulse
+        self._trace.note(pulse)
+        self._on_pulse(pulse)
+
+    async def _stock(self) -> dict[str, float]:
+        """What anybody is told is left of the newest offers; not while the server is away."""
+        found = {}
+        for number, drop in list(enumerate(self._drops, 1))[-3:]:
+            with suppress(OSError, TimeoutError):
+                status, answer = await self.host.send(
+                    "GET", f"/v1/offers/{drop.offer}", timeout_s=self.manner.step_s
+                )
+                if status == 200:
+                    found[f"stock:left of {number}"] = float(answer["left"])
+        return found
+
+    async def _told(self, crew: Crew) -> None:
+        if not any(crowd.gathered for crowd in self._crowds):
+            return
+        seen: dict[tuple[str, int], list[Seen]] = {}
+        for reply in await crew.all(Tell()):
+            self.result.faults += reply.faults
+            for name, n in reply.tally.items():
+                self.result.counts[name] = self.result.counts.get(name, 0) + n
+            for one in reply.seen:
+                seen.setdefault((one.kind, one.number), []).append(one)
+        acts = [act for show in self._shows for act in show.acts]
+        for name, value in reach_of(acts, seen, self._timers).items():
+            self.figure(name, value)
+
+    def _draw_up(self) -> None:
+        result = self.result
+        result.duration_s = round(self._now_s(), 3)
+        result.step_s, result.lines = self._trace.step_s, self._trace.lines()
+        for name, n in self._last.counts.items():
+            result.counts[name] = result.counts.get(name, 0) + n
+        result.outcomes = dict(sorted(self._last.outcomes.items()))
+        lag = self._timers.pop("client lag", Timer())
+        result.timings = {kind: timer.written() for kind, timer in sorted(self._timers.items())}
+        result.client = client_of(self._shares, lag, result.timings, self.manner.step_s)
+        result.missing = sum(crowd.missing for crowd in self._crowds)
+        result.missing += sum(
+            n for name, n in result.counts.items() if name.endswith("without an answer")
+        )
+        result.unexpected = {
+            code: n
+            for code, n in result.outcomes.items()
+            if not code.startswith("order.") and code not in DUE
+        }
+        for name, value in figures_of(self.histories).items():
+            self.figure(name, value)
+
+    def _now_s(self) -> float:
+        return time.perf_counter() - self._began_s

@@ -1,0 +1,41 @@
+"""A storm: every connection is lost in the same moment, and everybody comes back at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadtest.scenarios.scenario import Scenario
+
+if TYPE_CHECKING:
+    from loadtest.play import Play
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Storm(Scenario):
+    """Connections are cut in the middle of a show, so many times; nobody may miss an event."""
+
+    name = "storm"
+    title = "everybody reconnects"
+
+    viewers: int = 5_000
+    storms: int = 3
+    share: float = 1.0  # of the viewers who are cut
+    pins: int = 5  # while they are away
+    within_s: float = 60.0  # for everybody to be back
+
+    async def play(self, play: Play) -> None:
+        show = await play.show("Storm")
+        product = await show.product()
+        crowd = await play.crowd(show, self.viewers)
+        slowest_s, away = 0.0, 0
+        for storm in range(1, self.storms + 1):
+            for _ in range(self.pins):
+                await show.pin(product)
+            await crowd.calm()
+            play.moment(f"storm {storm}: connections are lost")
+            cut, back_s, lost = await crowd.cut(self.share, self.within_s)
+            play.moment(f"storm {storm}: {cut - lost:,} of {cut:,} are back")
+            slowest_s, away = max(slowest_s, back_s), away + lost
+        play.figure("back_s", slowest_s)
+        play.figure("not_back", away)
