@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
                 payload = apply_mask(data[body + 4 : stop], data[body : body + 4])
                 answers.append(self._answer(payload))
             elif data[at] & 0x0F == Opcode.CLOSE:
+                self.transport.write(b"\x88\x02\x03\xe8")
                 self.transport.close()
             at = stop
         self.tail = data[at:]
@@ -184,11 +185,22 @@ class Connection(asyncio.Protocol):
         return text(msgspec.json.encode(body))
 
 
+class _Ends(asyncio.Protocol):
+    """Hears when whoever started the server is gone."""
+
+    def __init__(self, ended: asyncio.Event) -> None:
+        self._ended = ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended.set()
+
+
 async def serve() -> None:
-    """Serve on a free port of 127.0.0.1 until SIGTERM; print the address first."""
+    """Serve on a free port of 127.0.0.1 until SIGTERM or the end of stdin; print the address."""
     loop, server = asyncio.get_running_loop(), Trivial()
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
+    await loop.connect_read_pipe(lambda: _Ends(ended), sys.stdin.buffer)
     listening = await loop.create_server(lambda: Connection(server), "127.0.0.1", 0, backlog=4096)
     port = listening.sockets[0].getsockname()[1]
     sys.stdout.write(f"http://127.0.0.1:{port}\n")
