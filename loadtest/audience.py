@@ -19,6 +19,7 @@ from typing import Final
 from loadtest.agenda import Agenda
 from loadtest.arrivals import GRAIN_NS
 from loadtest.asks import Buy, Collect, Cut, Gather, Quiet, Reply, Seen, Settle, Speak
+from loadtest.figures import LAG
 from loadtest.frames import DIALECTS, Heard
 from loadtest.history import History
 from loadtest.network import Between, Network, mix
@@ -294,7 +295,7 @@ class Audience:
                     **swarm.tally,
                 },
                 outcomes=dict(history.tally),
-                timings=timings | {"client lag": lag.written()},
+                timings=timings | {LAG: lag.written()},
                 gauges={
                     "connections:open": sum(viewer.phase == READY for viewer in swarm.viewers),
                     f"cpu:{client}": share,

@@ -118,7 +118,9 @@ class Crowd:
     async def speak(self, what: str, per_s: float, seconds: float) -> int:
         """Have viewers `chat`, `react` or `ping`, so many a second together; returns how many."""
         share = per_s / len(self._crew.members)
-        replies = await self._crew.all(Speak(what=what, per_s=share, seconds=seconds))
+        deadline_s = self._manner.answer_s
+        speak = Speak(what=what, per_s=share, seconds=seconds, deadline_s=deadline_s)
+        replies = await self._crew.all(speak)
         return sum(reply.n for reply in replies)
 
     async def cut(self, share: float = 1.0, deadline_s: float = 60.0) -> tuple[int, float, int]:

@@ -21,11 +21,14 @@ from loadtest.timings import Timer, Timing
 #: A process that uses this much of a core for so many steps on end has nothing left to give.
 BUSY_SHARE: Final = 0.9
 BUSY_STEPS: Final = 3
-#: Lateness of the client's own timers, beyond which it is looked at …
+#: Lateness of the client's own timers (p99 of a step), beyond which the step is looked at …
 LAG_P99_MS_MAX: Final = 20.0
-#: … and as a share of the p99 of what was measured, beyond which the figure is the client's own.
+#: … and as a share of the p99 that was measured in it, beyond which that is the client's own.
 LAG_SHARE_MAX: Final = 0.25
-#: Kinds that are measured from a due moment to an answer.
+#: A run is spoilt when more than this share of what it measured lies in such steps.
+SPOILT_SHARE_MAX: Final = 0.1
+LAG: Final = "client lag"  # the kind of timing that is the client's own
+#: Kinds that are measured from a due moment to an answer, or an arrival.
 JUDGED: Final = ("order", "refusal", "chat", "ping", "delivery")
 
 
@@ -77,11 +80,38 @@ def reach_of(
     }
 
 
+class Spoilt:
+    """How much of what was measured, by kind, was measured by a client that was late itself."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[int]] = {}  # of all, of spoilt ones
+        self._worst_ms = 0.0
+
+    def note(self, timings: Mapping[str, Timing]) -> None:
+        """Take the timings of one step, the client's lag among them."""
+        lag_ms = timings.get(LAG, Timing()).percentiles_ms.get("p99", 0.0)
+        for kind in JUDGED:
+            if (timing := timings.get(kind)) is None or not timing.count:
+                continue
+            counts = self._counts.setdefault(kind, [0, 0])
+            counts[0] += timing.count
+            p99_ms = timing.percentiles_ms["p99"]
+            if lag_ms > LAG_P99_MS_MAX and lag_ms > p99_ms * LAG_SHARE_MAX:
+                counts[1] += timing.count
+                self._worst_ms = max(self._worst_ms, lag_ms)
+
+    def reasons(self) -> list[str]:
+        """Say what of the run is the client's own, if much is."""
+        return [
+            f"{spoilt / total:.0%} of {kind} was measured while the client's own timers were late"
+            f" by more than {LAG_SHARE_MAX:.0%} of it (p99 up to {self._worst_ms:,.0f} ms)"
+            for kind, (total, spoilt) in self._counts.items()
+            if spoilt > total * SPOILT_SHARE_MAX
+        ]
+
+
 def client_of(
-    shares: Mapping[str, Sequence[float]],
-    lag: Timer,
-    timings: Mapping[str, Timing],
-    step_s: float,
+    shares: Mapping[str, Sequence[float]], lag: Timer, spoilt: Spoilt, step_s: float
 ) -> Client:
     """Say how the client fared, and whether it was its own bottleneck."""
     client = Client(
@@ -89,6 +119,7 @@ def client_of(
         cpu_share=[round(max(of), 3) for of in shares.values()],
         cpu_s=round(sum(sum(of) for of in shares.values()) * step_s, 2),
         lag=lag.written(),
+        overloads=spoilt.reasons(),
     )
     for name, of in shares.items():
         busy = max((len(list(run)) for high, run in groupby(of, _is_busy) if high), default=0)
@@ -97,20 +128,6 @@ def client_of(
             client.overloads.append(
                 f"{name.partition(':')[2]} used a whole core for {seconds:g} s:"
                 " give it more processes, or fewer viewers"
-            )
-    late_ms = lag.percentile_ms(99)
-    worst = [
-        (timings[kind].percentiles_ms["p99"], kind)
-        for kind in JUDGED
-        if kind in timings and timings[kind].count
-    ]
-    if worst and late_ms > LAG_P99_MS_MAX:
-        slowest_ms, kind = max(worst)
-        if late_ms > slowest_ms * LAG_SHARE_MAX:
-            client.overloads.append(
-                f"its own timers were up to {late_ms:,.0f} ms late (p99), which is"
-                f" {late_ms / max(slowest_ms, 0.001):.0%} of the p99 of {kind}"
-                f" ({slowest_ms:,.0f} ms)"
             )
     return client
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
@@ -19,6 +20,8 @@ from loadtest.pump import Wire
 
 #: One delay in so many is not drawn longer than this many medians.
 DELAY_MEDIANS_MAX: Final = 20.0
+#: The loop's timers fire up to a millisecond early.
+FIRE_EARLY_S: Final = 0.001
 
 
 class NetworkUnknown(ValueError):
@@ -75,6 +78,41 @@ def mix(text: str) -> list[tuple[Network, float]]:
     return [(network, weight / total) for network, weight in found]
 
 
+class _Way:
+    """One direction of a connection: what is under way, in its order, behind one timer.
+
+    Timers of the loop are rounded one by one, so that two that are due within a millisecond may
+    fire in the wrong order.
+    """
+
+    def __init__(self, through: Callable[[bytes], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._through = through
+        self._queue: deque[tuple[float, bytes]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self.last_s = 0.0  # when the last bytes are through; none overtake them
+
+    def add(self, due_s: float, data: bytes) -> None:
+        """Let bytes through at a moment, or behind those before them."""
+        self.last_s = max(self.last_s, due_s)
+        self._queue.append((self.last_s, data))
+        if self._timer is None:
+            self._timer = self._loop.call_at(self.last_s, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        while self._queue and self._queue[0][0] <= self._loop.time() + FIRE_EARLY_S:
+            self._through(self._queue.popleft()[1])
+        if self._queue and self._timer is None:
+            self._timer = self._loop.call_at(self._queue[0][0], self._fire)
+
+    def close(self) -> None:
+        """Forget what is under way."""
+        self._queue.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 class Between(asyncio.Protocol):
     """One connection over a network that is not perfect."""
 
@@ -84,7 +122,8 @@ class Between(asyncio.Protocol):
         self._chance = chance
         self._wire: Wire | None = None
         self._loop = asyncio.get_running_loop()
-        self._out_s = self._in_s = 0.0  # when the last bytes are through; none overtake them
+        self._in = _Way(viewer.data_received)
+        self._out = _Way(self._send)
         self._pocketed_until_s = 0.0
         self._sleeping = 0  # reasons why nothing is read just now
         self._timers: set[asyncio.TimerHandle] = set()
@@ -96,7 +135,7 @@ class Between(asyncio.Protocol):
         self._wire = cast("Wire", transport)
         network = self._network
         if network.lost_every_s:
-            self._later(self._chance.expovariate(1 / network.lost_every_s), self._lose)
+            self._later(self._chance.expovariate(1 / network.lost_every_s), self.abort)
         if network.pocket_every_s:
             self._later(self._chance.expovariate(1 / network.pocket_every_s), self._pocket)
         self._viewer.connection_made(cast("asyncio.Transport", self))
@@ -104,30 +143,23 @@ class Between(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._network.bytes_per_s:
             self._sleep(len(data) / self._network.bytes_per_s)
-        self._in_s = self._through_s(self._in_s)
-        self._at(self._in_s, self._deliver, data)
+        self._in.add(self._through_s(), data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Told to the viewer behind all that came before."""
-        self._in_s = max(self._in_s, self._loop.time())
+        """What had not come through by now never will, as when a network is lost."""
         self._ended = True
-        self._loop.call_at(self._in_s, self._over, exc)
-
-    def _over(self, exc: Exception | None) -> None:
+        self._in.close()
+        self._out.close()
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
         self._viewer.connection_lost(exc)
 
-    def _deliver(self, data: bytes) -> None:
-        self._viewer.data_received(data)
-
     # --- a wire to the viewer ---
 
     def write(self, data: bytes) -> None:
         """Send it once it is through."""
-        self._out_s = max(self._through_s(self._out_s), self._pocketed_until_s)
-        self._at(self._out_s, self._send, data)
+        self._out.add(max(self._through_s(), self._pocketed_until_s), data)
 
     def _send(self, data: bytes) -> None:
         if self._wire is not None and not self._ended:
@@ -135,7 +167,7 @@ class Between(asyncio.Protocol):
 
     def close(self) -> None:
         """End it behind all that is under way."""
-        self._at(max(self._out_s, self._loop.time()), self._close)
+        self._later(max(0.0, self._out.last_s - self._loop.time()), self._close)
 
     def _close(self) -> None:
         if self._wire is not None:
@@ -160,20 +192,17 @@ class Between(asyncio.Protocol):
 
     # --- what goes wrong ---
 
-    def _through_s(self, last_s: float) -> float:
-        """When bytes of now are through: delayed, and never before those ahead of them."""
+    def _through_s(self) -> float:
+        """When bytes of now are through, if nothing is ahead of them."""
         delay_ms = self._network.delay_ms
         if delay_ms and self._network.spread:
             drawn = delay_ms * self._chance.lognormvariate(0, self._network.spread)
             delay_ms = min(drawn, delay_ms * DELAY_MEDIANS_MAX)
-        return max(last_s, self._loop.time() + delay_ms / 1000)
+        return self._loop.time() + delay_ms / 1000
 
     def _sleep(self, for_s: float) -> None:
         self.pause_reading()
         self._later(for_s, self.resume_reading)
-
-    def _lose(self) -> None:
-        self.abort()
 
     def _pocket(self) -> None:
         """Do as a phone does whose user looks elsewhere."""
@@ -183,15 +212,12 @@ class Between(asyncio.Protocol):
         again_s = for_s + self._chance.expovariate(1 / self._network.pocket_every_s)
         self._later(again_s, self._pocket)
 
-    def _later(self, delay_s: float, do: Callable[..., None], *args: object) -> None:
-        self._at(self._loop.time() + delay_s, do, *args)
-
-    def _at(self, when_s: float, do: Callable[..., None], *args: object) -> None:
+    def _later(self, delay_s: float, do: Callable[[], None]) -> None:
         timer: asyncio.TimerHandle
 
         def fire() -> None:
             self._timers.discard(timer)
-            do(*args)
+            do()
 
-        timer = self._loop.call_at(when_s, fire)
+        timer = self._loop.call_later(delay_s, fire)
         self._timers.add(timer)

@@ -18,7 +18,7 @@ from loadtest.asks import Beat, Seen, Tell
 from loadtest.audit import audit
 from loadtest.crew import Crew, gathered, processes_for
 from loadtest.crowd import Crowd
-from loadtest.figures import client_of, figures_of, reach_of
+from loadtest.figures import LAG, Spoilt, client_of, figures_of, reach_of
 from loadtest.history import History
 from loadtest.hosting import Drop, Show, host_api
 from loadtest.machine import machine
@@ -76,6 +76,7 @@ class Play:
         self._sampler = Sampler(target.http, target.pids_now if target.data_dir else target.pids)
         self._last = Pulse()
         self._timers: dict[str, Timer] = {}
+        self._spoilt = Spoilt()
         self._shares: dict[str, list[float]] = {}  # processor share of each client, a beat each
 
     # --- what a story is told with -----------------------------------------------------------
@@ -202,6 +203,7 @@ class Play:
         for gauge, value in pulse.gauges.items():
             if gauge.startswith("cpu:client"):
                 self._shares.setdefault(gauge, []).append(value)
+        self._spoilt.note(pulse.timings)
         self._last = pulse
         self._trace.note(pulse)
         self._on_pulse(pulse)
@@ -239,9 +241,9 @@ class Play:
         for name, n in self._last.counts.items():
             result.counts[name] = result.counts.get(name, 0) + n
         result.outcomes = dict(sorted(self._last.outcomes.items()))
-        lag = self._timers.pop("client lag", Timer())
+        lag = self._timers.pop(LAG, Timer())
         result.timings = {kind: timer.written() for kind, timer in sorted(self._timers.items())}
-        result.client = client_of(self._shares, lag, result.timings, self.manner.step_s)
+        result.client = client_of(self._shares, lag, self._spoilt, self.manner.step_s)
         result.missing = sum(crowd.missing for crowd in self._crowds)
         result.missing += sum(
             n for name, n in result.counts.items() if name.endswith("without an answer")

@@ -382,7 +382,9 @@ class Swarm:
         """Send a command that has no answer."""
         if viewer.phase == READY and viewer.transport is not None:
             self.sent += 1
-            viewer.transport.write(masked(self.dialect.opcode, self.dialect.encode(command)))
+            numbered = {**command, "id": self._next_id}
+            self._next_id += 1
+            viewer.transport.write(masked(self.dialect.opcode, self.dialect.encode(numbered)))
 
     def ask(
         self, viewer: Viewer, command: dict[str, Any], done: Callable[[Heard | None], None]
