@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from loadtest.deliveries import WrittenDeliveries
 from loadtest.pulse import Pulse
 
 LENGTH_BYTES: Final = 4
@@ -168,6 +169,7 @@ class Reply(msgspec.Struct, kw_only=True):
     history: bytes = b""
     seen: list[Seen] = []
     faults: list[str] = []
+    deliveries: WrittenDeliveries | None = None
     tally: dict[str, int] = {}
 
 

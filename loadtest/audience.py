@@ -132,6 +132,13 @@ class Audience:
                 return Reply(n=0)
             told = self.swarm.received
             await asyncio.sleep(ask.for_s)
+        # On a network that delays, something may still be under way to a viewer who is quiet.
+        here = [
+            viewer
+            for viewer, network in zip(self.swarm.viewers, self._networks, strict=True)
+            if network.perfect and viewer.phase == READY
+        ]
+        self.swarm.rested(here)
         return Reply(n=1)
 
     def leave(self, share: float) -> Reply:
@@ -313,7 +320,14 @@ class Audience:
         ]
         missing = {f"{what} without an answer": n for what, n in self._missing.items() if n}
         answered = dict(self._answered)
-        return Reply(seen=seen, faults=self.swarm.faults, tally={**missing, **answered})
+        for viewer in self.swarm.viewers:
+            self.swarm.deliveries.place(viewer.number, viewer.seq, viewer.cseq)
+        return Reply(
+            seen=seen,
+            faults=self.swarm.faults,
+            tally={**missing, **answered},
+            deliveries=self.swarm.deliveries.written(),
+        )
 
     def answered(self, what: str, code: str) -> None:
         """Count an answer to what was said."""

@@ -232,7 +232,7 @@ def _story(name: str, given: dict[str, str | float]) -> Scenario:
 def _keep(path: Path, play: Play) -> None:
     from loadtest.history_file import Kept, write_file
 
-    write_file(path, Kept(stream=play.stream, offers=play.histories))
+    write_file(path, Kept(stream=play.stream, offers=play.histories, deliveries=play.deliveries))
 
 
 def _write(result: Result, out: Path | None, report: Path | None) -> None:

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from loadtest.asks import Beat, Seen, Tell
-from loadtest.audit import audit
+from loadtest.audit import audit, audit_deliveries
 from loadtest.crew import Crew, gathered, processes_for
 from loadtest.crowd import Crowd
+from loadtest.deliveries import Deliveries
 from loadtest.figures import LAG, Spoilt, client_of, figures_of, reach_of
 from loadtest.history import History
 from loadtest.hosting import Drop, Show, host_api
+from loadtest.judge import Audit
 from loadtest.machine import machine
 from loadtest.pulse import Pulse, Trace, add
 from loadtest.result import Moment, Result
@@ -65,6 +67,7 @@ class Play:
         self.host = host_api(target)
         self.histories: dict[str, History] = {}  # by offer, once its crowd was asked
         self.result = Result(scenario=scenario.name, title=scenario.title, seed=manner.seed)
+        self.deliveries: Deliveries | None = None  # once the crowd has told
         self.crew: Crew | None = None
         self._scenario = scenario
         self._on_pulse, self._on_moment = on_pulse, on_moment
@@ -224,15 +227,31 @@ class Play:
         if not any(crowd.gathered for crowd in self._crowds):
             return
         seen: dict[tuple[str, int], list[Seen]] = {}
+        await asyncio.gather(*(crowd.calm() for crowd in self._crowds))
+        parts = []
         for reply in await crew.all(Tell()):
+            if reply.deliveries is not None:
+                parts.append(Deliveries.of(reply.deliveries))
             self.result.faults += reply.faults
             for name, n in reply.tally.items():
                 self.result.counts[name] = self.result.counts.get(name, 0) + n
             for one in reply.seen:
                 seen.setdefault((one.kind, one.number), []).append(one)
+        self.deliveries = Deliveries.joined(parts)
+        await self._judge_deliveries()
         acts = [act for show in self._shows for act in show.acts]
         for name, value in reach_of(acts, seen, self._timers).items():
             self.figure(name, value)
+
+    async def _judge_deliveries(self) -> None:
+        """Hold what everybody was sent against each other, and against what Postgres keeps."""
+        assert self.deliveries is not None
+        if not self.target.database_url:
+            return
+        began_ms = self.result.began_ms
+        url = self.target.database_url
+        found = await audit_deliveries(url, self.stream, self.deliveries, began_ms)
+        self.result.audits.append(Audit(self.stream, findings=found))
 
     def _draw_up(self) -> None:
         result = self.result

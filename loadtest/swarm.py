@@ -17,6 +17,7 @@ from time import perf_counter_ns
 from typing import Any, Final
 
 from loadtest.arrivals import Arrivals, Fact
+from loadtest.deliveries import Deliveries
 from loadtest.endings import Endings
 from loadtest.frames import Dialect, Handshake, Heard, OrderHeard, handshake, masked
 from loadtest.history import PASSING, History
@@ -62,6 +63,7 @@ class Swarm:
         #: What a viewer's connection is made of, where something stands between.
         self.between: Callable[[Viewer], asyncio.Protocol] = lambda viewer: viewer
         self.arrivals = Arrivals()
+        self.deliveries = Deliveries(history.viewers)
         self.received = 0  # messages, of any kind
         self.sent = 0  # commands
         self.welcomes: list[tuple[bool, int]] = []  # (for the first time, ns that it took)
@@ -260,6 +262,10 @@ class Swarm:
         if fact.number == before + 1:
             return True
         name = "cseq" if fact.chat else "seq"
+        at = (viewer.seq, before) if fact.chat else (before, viewer.cseq)
+        self.deliveries.place(viewer.number, *at)
+        jump = self.deliveries.chat if fact.chat else self.deliveries.main
+        jump(viewer.number, fact.number)
         self.fault(f"I7: {name} {fact.number} after {before} ({fact.kind})")
         return False
 
@@ -269,6 +275,8 @@ class Swarm:
             self.tally[f"hello_{heard.code}"] += 1
             return
         first = not viewer.epoch
+        self.deliveries.place(viewer.number, viewer.seq, viewer.cseq)
+        self.deliveries.welcome(viewer.number, heard.epoch, heard.seq, heard.cseq, heard.recovered)
         if heard.recovered is not True:
             viewer.seq, viewer.cseq = heard.seq, heard.cseq
         elif heard.epoch != viewer.epoch:
@@ -300,16 +308,28 @@ class Swarm:
 
     def _event(self, viewer: Viewer, heard: Heard) -> None:
         """Take what has no number of its own."""
+        if heard.type in ("resync", "chat.skipped"):
+            self.deliveries.place(viewer.number, viewer.seq, viewer.cseq)
         if heard.type == "resync":
+            self.deliveries.resync(viewer.number, heard.epoch, heard.seq, heard.cseq)
             viewer.epoch, viewer.seq, viewer.cseq = heard.epoch, heard.seq, heard.cseq
             for order in heard.orders or ():
                 self._news(order)
         elif heard.type == "chat.skipped":
+            self.deliveries.skipped(viewer.number, heard.cseq)
             viewer.cseq = heard.cseq
         elif heard.order is not None:
             self._news(heard.order)
         elif heard.type == "reject":
             self.fault(f"an answer to nothing: {heard.code}")
+
+    def rested(self, viewers: Iterable[Viewer]) -> None:
+        """Note that nothing is under way to these: what they lack now, they were never sent."""
+        numbers = []
+        for viewer in viewers:
+            self.deliveries.place(viewer.number, viewer.seq, viewer.cseq)
+            numbers.append(viewer.number)
+        self.deliveries.rested(numbers)
 
     def _news(self, order: OrderHeard) -> None:
         self.endings_of(order.offer).told(order.id, order.status, order.version)

@@ -15,6 +15,7 @@ import msgspec
 from websockets.frames import Opcode
 
 from loadtest.arrivals import Fact
+from loadtest.deliveries import Lane
 from loadtest.frames import HANDSHAKE_BYTES_MAX, masked
 from streams.codes import Close
 
@@ -157,6 +158,8 @@ class Viewer(asyncio.Protocol):
             return None
         numbered = heard.re is None and (heard.seq or heard.cseq) and heard.type not in UNNUMBERED
         if numbered:
+            lane: Lane = "chat" if heard.cseq else "main"
+            swarm.deliveries.content(self.number, heard.cseq or heard.seq, payload, lane)
             return swarm.arrivals.learn(payload, heard)
         swarm.heard(self, heard, now_ns)
         return None
