@@ -19,12 +19,11 @@ from typing import Final
 from loadtest.agenda import Agenda
 from loadtest.arrivals import GRAIN_NS
 from loadtest.asks import Buy, Collect, Cut, Gather, Quiet, Reply, Seen, Settle, Speak
-from loadtest.figures import LAG
 from loadtest.frames import DIALECTS, Heard
 from loadtest.history import History
 from loadtest.network import Between, Network, mix
 from loadtest.patience import Patience
-from loadtest.pulse import Pulse
+from loadtest.pulse import LAG, Pulse
 from loadtest.swarm import Swarm
 from loadtest.timings import Timer
 from loadtest.viewer import READY, Viewer

@@ -14,6 +14,7 @@ from typing import Final
 from loadtest.asks import Seen
 from loadtest.history import History
 from loadtest.hosting import Act
+from loadtest.pulse import LAG
 from loadtest.report import measure
 from loadtest.result import Client
 from loadtest.timings import Timer, Timing
@@ -27,7 +28,6 @@ LAG_P99_MS_MAX: Final = 20.0
 LAG_SHARE_MAX: Final = 0.25
 #: A run is spoilt when more than this share of what it measured lies in such steps.
 SPOILT_SHARE_MAX: Final = 0.1
-LAG: Final = "client lag"  # the kind of timing that is the client's own
 #: Kinds that are measured from a due moment to an answer, or an arrival.
 JUDGED: Final = ("order", "refusal", "chat", "ping", "delivery")
 

@@ -19,9 +19,28 @@ from urllib.parse import urlsplit
 
 import msgspec
 from websockets.frames import Opcode
-from websockets.utils import apply_mask
 
 from streams.protocol import JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # no compiled wheel for this platform
+    from websockets.utils import apply_mask
+
+__all__ = [
+    "DIALECTS",
+    "HANDSHAKE_BYTES_MAX",
+    "JSON",
+    "MSGPACK",
+    "WEBSOCKET_GUID",
+    "Dialect",
+    "Handshake",
+    "Heard",
+    "OrderHeard",
+    "apply_mask",
+    "handshake",
+    "masked",
+]
 
 WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 HANDSHAKE_BYTES_MAX = 16 * 1024

@@ -19,12 +19,12 @@ from loadtest.audit import audit, audit_deliveries
 from loadtest.crew import Crew, gathered, processes_for
 from loadtest.crowd import Crowd
 from loadtest.deliveries import Deliveries
-from loadtest.figures import LAG, Spoilt, client_of, figures_of, reach_of
+from loadtest.figures import Spoilt, client_of, figures_of, reach_of
 from loadtest.history import History
 from loadtest.hosting import Drop, Show, host_api
 from loadtest.judge import Audit
 from loadtest.machine import machine
-from loadtest.pulse import Pulse, Trace, add
+from loadtest.pulse import LAG, Pulse, Trace, add
 from loadtest.result import Moment, Result
 from loadtest.sampling import Sampler
 from loadtest.scenarios.scenario import Scenario

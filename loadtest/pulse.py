@@ -22,6 +22,8 @@ from loadtest.timings import Timing, merged
 
 #: Steps that a trace keeps; an hour of seconds.
 STEPS_MAX: Final = 3600
+#: The kind of timing that is the client's own: how late its timers fired.
+LAG: Final = "client lag"
 #: Percentiles of each step that become lines.
 SHOWN: Final = ("p50", "p99", "max")
 UNITS: Final = {

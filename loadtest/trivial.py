@@ -19,9 +19,8 @@ from typing import Any, cast
 
 import msgspec
 from websockets.frames import Opcode
-from websockets.utils import apply_mask
 
-from loadtest.frames import WEBSOCKET_GUID
+from loadtest.frames import WEBSOCKET_GUID, apply_mask
 from streams.protocol import JSON_SUBPROTOCOL
 
 HEARTBEAT_MS = 20_000
