@@ -65,6 +65,10 @@ class Arrivals:
         self._late: dict[str, Counter[int]] = {}  # `delivery`, `chat delivery`
         self._wall_ns = time.time_ns() - time.perf_counter_ns()
 
+    def set_clock(self, ahead_ns: int) -> None:
+        """Have the server's clock be ahead of this machine's by so much."""
+        self._wall_ns += ahead_ns
+
     def learn(self, payload: bytes, heard: Heard) -> Fact:
         """Take a numbered event that nobody had before."""
         if len(self.known) >= EVENTS_MAX:

@@ -72,6 +72,7 @@ class Heard(msgspec.Struct, gc=False):
     seq: int = 0
     cseq: int = 0
     at: int = 0
+    now: int = 0
     epoch: str = ""
     recovered: bool | None = None
     orders: list[OrderHeard] | None = None

@@ -70,7 +70,7 @@ class Show:
         body = {"product": await self.product(title), "price_minor": PRICE_MINOR}
         body |= {"quantity": units, **terms}
         made = await self.host.call("POST", f"/v1/streams/{self.stream}/offers", body)
-        endings = Endings(made.get("payment", "required"), made["quantity"])
+        endings = Endings(terms.get("payment", "required"), units)
         return Drop(str(made["id"]), self, units, endings)
 
     async def end(self) -> None:

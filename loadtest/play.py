@@ -80,6 +80,7 @@ class Play:
         self._last = Pulse()
         self._timers: dict[str, Timer] = {}
         self._spoilt = Spoilt()
+        self._silences = 0  # beats that a process of the crowd did not answer
         self._shares: dict[str, list[float]] = {}  # processor share of each client, a beat each
 
     # --- what a story is told with -----------------------------------------------------------
@@ -195,8 +196,12 @@ class Play:
         at_s = self._now_s()
         pulses = []
         if any(crowd.gathered for crowd in self._crowds):
-            async with asyncio.timeout(BEAT_TIMEOUT_S):
-                replies = await self.crew.all(Beat(at_s=at_s))
+            replies = []
+            try:
+                async with asyncio.timeout(BEAT_TIMEOUT_S):
+                    replies = await self.crew.all(Beat(at_s=at_s))
+            except TimeoutError:
+                self._silences += 1
             pulses = [reply.pulse for reply in replies if reply.pulse is not None]
         gauges = await self._sampler.sample()
         gauges |= await self._stock()
@@ -263,6 +268,11 @@ class Play:
         lag = self._timers.pop(LAG, Timer())
         result.timings = {kind: timer.written() for kind, timer in sorted(self._timers.items())}
         result.client = client_of(self._shares, lag, self._spoilt, self.manner.step_s)
+        if self._silences:
+            result.client.overloads.append(
+                f"a process of the crowd was silent for {BEAT_TIMEOUT_S:g} s,"
+                f" {self._silences} times"
+            )
         result.missing = sum(crowd.missing for crowd in self._crowds)
         result.missing += sum(
             n for name, n in result.counts.items() if name.endswith("without an answer")

@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from loadtest.audit import audit
 from loadtest.faults import FAULTS, FaultName
 from loadtest.frames import DIALECTS
 from loadtest.history import History
+from loadtest.hosting import Show, host_api
 from loadtest.hotrow import hot_row
 from loadtest.httpcrowd import HttpCrowd
 from loadtest.patience import Patience
@@ -30,7 +31,6 @@ from loadtest.web import Api, make_token
 
 #: Refusals that a sale of scarce units owes its viewers; any other code is a failure.
 DUE = frozenset({"sold_out", "limit_reached"})
-SHOP = "loadtest"
 
 Announce = Callable[[str], None]
 
@@ -93,11 +93,9 @@ async def set_up(
     buckets: int = 1,
 ) -> Stage:
     """Create a live stream, a product and a draft offer, as a host does."""
-    host = Api(target.http, target.host_token or make_token(target.secret, SHOP, "host"))
-    stream = (await host.call("POST", "/v1/streams", {"title": "Flash sale"}))["id"]
-    offer = await add_offer(host, stream, units, per_viewer, hold_s, payment, buckets)
-    await host.call("POST", f"/v1/streams/{stream}/start")
-    return Stage(stream, offer, host)
+    show = await Show.begin(host_api(target), "Flash sale")
+    offer = await add_offer(show.host, show.stream, units, per_viewer, hold_s, payment, buckets)
+    return Stage(show.stream, offer, show.host)
 
 
 async def add_offer(
@@ -110,30 +108,13 @@ async def add_offer(
     buckets: int = 1,
 ) -> str:
     """Create a product and a draft offer of it; return the offer's id."""
-    product = await host.call(
-        "POST",
-        "/v1/products",
-        {
-            "sku": f"FLASH-{secrets.token_hex(4)}",
-            "title": "限量茶具組",
-            "price_minor": 1999,
-            "currency": "TWD",
-        },
-    )
-    offer = await host.call(
-        "POST",
-        f"/v1/streams/{stream}/offers",
-        {
-            "product": product["id"],
-            "price_minor": 1999,
-            "quantity": units,
-            "per_viewer": per_viewer,
-            "hold_s": hold_s,
-            "payment": payment,
-            "buckets": buckets,
-        },
-    )
-    return str(offer["id"])
+    terms: dict[str, Any] = {
+        "per_viewer": per_viewer,
+        "hold_s": hold_s,
+        "payment": payment,
+        "buckets": buckets,
+    }
+    return (await Show(stream, host).offer(units, **terms)).offer
 
 
 async def run_flash(
