@@ -125,7 +125,13 @@ def _charts(drawn: Sequence[Plot]) -> str:
 def _limits(result: Result) -> str:
     words = {True: ("good", "passed"), False: ("bad", "FAILED"), None: ("doubt", "not judged")}
     rows: list[list[Cell]] = [
-        [words[limit.passed], limit.name, limit.rule, ("n", limit_value(limit)), limit.why]
+        [
+            words[limit.passed],
+            limit.name,
+            ("rule", limit.rule),
+            ("n", limit_value(limit)),
+            limit.why,
+        ]
         for limit in result.limits
     ]
     return _table(["", "limit", "rule", ("n", "measured"), ""], rows)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from loadtest.result import Result
 from loadtest.timings import DIGITS, Timing
-from loadtest.wording import number, printable, words
+from loadtest.wording import number, printable, reasons_of_sale, words
 
 #: Two values of a histogram may each be off by one of its steps: 0.1 %, and at least 1 µs.
 RESOLUTION: Final = 2 * 10.0**-DIGITS
@@ -137,8 +137,8 @@ def _warnings(a: Result, b: Result) -> list[str]:
         if result.client.overloads:
             why = "; ".join(result.client.overloads)
             found.append(f"{name}: the client was overloaded, so its figures are its own: {why}")
-        if result.verdict == "failed":
-            found.append(f"{name} failed: what it measured may be of a broken sale")
+        if wrong := reasons_of_sale(result):
+            found.append(f"{name} is of a broken run: {wrong[0]}")
     if a.scenario != b.scenario:
         found.append(f"different scenarios: {a.scenario} and {b.scenario}")
     found += _differing(

@@ -48,7 +48,8 @@ def plots(result: Result) -> list[Plot]:
     many, few = _by_size([line for line in groups.pop("throughput", []) if _peak(line) > 0])
     server: dict[str, list[Line]] = {}
     for line in groups.pop("server", []):
-        server.setdefault(line.unit, []).append(line)
+        if _peak(line) > 0:
+            server.setdefault(line.unit, []).append(line)
     found = [
         time.plot("Throughput", "/s", many),
         time.plot("Throughput, the rarer", "/s", few),
@@ -61,8 +62,8 @@ def plots(result: Result) -> list[Plot]:
         time.plot("Memory", "MiB", groups.pop("memory", [])),
         time.plot("How late the client's own timers fired", "ms", groups.pop("lag", [])),
         *(
-            time.plot("The server's own figures", unit, alike)
-            for unit, lines in server.items()
+            time.plot("The server: " + ", ".join(line.name for line in alike), "", alike)
+            for lines in server.values()
             for alike in _by_size(lines)
         ),
         *(time.plot(group, lines[0].unit, lines) for group, lines in groups.items()),
@@ -97,7 +98,8 @@ class _Time:
         """One line; a step's value stands at the step's end."""
         return {
             "type": "scatter",
-            "mode": "lines" if len(its.values) > 1 else "markers",
+            "mode": "lines+markers" if _is_alone(its.values) else "lines",
+            "marker": {"size": 4},
             "name": safe(its.name),
             "x": [round((n + 1) * self.step_s, 3) for n in range(len(its.values))],
             "y": its.values,
@@ -149,6 +151,15 @@ def _named(moment: Moment, late: bool) -> Spec:
         "showarrow": False, "font": {"size": 10},
         "hovertext": safe(f"{moment.at_s:.2f} s: {moment.what}", 120),
     }  # fmt: skip
+
+
+def _is_alone(values: Sequence[float | None]) -> bool:
+    """Whether some value has no neighbour that a line could go to."""
+    around = [None, *values, None]
+    return any(
+        value is not None and around[n] is None and around[n + 2] is None
+        for n, value in enumerate(values)
+    )
 
 
 def _by_size(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:

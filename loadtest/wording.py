@@ -68,22 +68,24 @@ def limit_value(limit: Limit) -> str:
 
 def reasons(result: Result) -> list[str]:
     """Return why a run did not pass, what is wrong in the sale first; empty when it did."""
-    found = []
-    if result.missing:
-        found.append(f"{result.missing:,} commands have no final answer")
-    found += [
+    missed = [
+        f"{limit.name} {limit.rule}: {limit.why or f'it is {limit_value(limit)}'}"
+        for limit in result.limits
+        if limit.passed is False
+    ]
+    busy = [f"the client was overloaded: {why}" for why in result.client.overloads]
+    return reasons_of_sale(result) + missed + busy
+
+
+def reasons_of_sale(result: Result) -> list[str]:
+    """Return what is wrong in what was sold or sent, whatever its speed."""
+    missing = [f"{result.missing:,} commands have no final answer"] if result.missing else []
+    broken = [
         f"{audit.offer}: {finding.name} is broken, {finding.claim}: {finding.detail}".rstrip(": ")
         for audit in result.audits
         for finding in audit.findings
         if finding.passed is False
     ]
-    found += [f"the server broke the protocol: {fault}" for fault in result.faults]
-    found += [
-        f"{count:,} times {code}, which was not due" for code, count in result.unexpected.items()
-    ]
-    for limit in result.limits:
-        if limit.passed is False:
-            why = limit.why or f"it is {limit_value(limit)}"
-            found.append(f"{limit.name} {limit.rule}: {why}")
-    found += [f"the client was overloaded: {why}" for why in result.client.overloads]
-    return found
+    faults = [f"the server broke the protocol: {fault}" for fault in result.faults]
+    codes = [f"{n:,} times {code}, which was not due" for code, n in result.unexpected.items()]
+    return missing + broken + faults + codes

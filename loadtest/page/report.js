@@ -20,7 +20,7 @@
         : {
             ...trace,
             line: { ...trace.line, color: colour(trace.meta) },
-            marker: { color: colour(trace.meta) },
+            marker: { ...trace.marker, color: colour(trace.meta) },
           });
     const axis = { gridcolor: value("--line"), zerolinecolor: value("--line"), automargin: true };
     const given = plot.layout;

@@ -165,8 +165,8 @@ def test_every_part_has_its_chart() -> None:
         "Processor, cores",
         "Memory, MiB",
         "How late the client's own timers fired, ms",
-        "The server's own figures, ms",
-        "The server's own figures",
+        "The server: commit ms",
+        "The server: holds without a row",
     ]
     assert plots(EMPTY) == []
 
@@ -250,6 +250,16 @@ def test_the_percentile_curve_is_as_wide_as_its_nines() -> None:
     for one_in, value in ((2, 100), (10, 180)):
         at = next(n for n, x in enumerate(curve["x"]) if x >= one_in)
         assert curve["y"][at] == pytest.approx(value, abs=3)
+
+
+def test_a_value_without_neighbours_is_seen() -> None:
+    """A line cannot show what stands alone between two missing steps: a point does."""
+    lines = [
+        Line(name="gaps", unit="units", group="stock", values=[None, 3, None, 4]),
+        Line(name="whole", unit="units", group="stock", values=[1, 3, None, None]),
+    ]
+    (plot,) = plots(Result(scenario="s", title="t", seed=1, lines=lines))
+    assert [trace["mode"] for trace in plot.traces] == ["lines+markers", "lines"]
 
 
 def test_a_step_stands_at_its_end() -> None:

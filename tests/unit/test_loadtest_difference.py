@@ -128,7 +128,7 @@ def test_each_differing_option_is_named() -> None:
     warnings = compare(a_result(), other).warnings
     assert warnings == [
         "B: the client was overloaded, so its figures are its own: late by 80 ms",
-        "B failed: what it measured may be of a broken sale",
+        "B is of a broken run: 1 commands have no final answer",
         "different scenarios: flash and viya",
         "option viewers: 300 and 500",
         "option seed: 1 and 2",
