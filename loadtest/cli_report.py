@@ -1,7 +1,9 @@
-"""Commands over results that were written down: `report` and `compare`.
+"""What is done with results that were written down: `report`, and `compare` of two of them.
 
-Owns their options and exit statuses. A file that is no result is one line and status 2. What needs
-the `loadtest` extra is imported inside the commands, so that the others run without it.
+Owns the options of the one, and the exit statuses of both; `compare` itself is registered by
+cli_peers, which runs the peers where it is given no files. A file that is no result is one line
+and status 2. What needs the `loadtest` extra is imported inside the functions, so that the other
+commands run without it.
 """
 
 from __future__ import annotations
@@ -21,9 +23,8 @@ WORSE = 1
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the harness."""
+    """Add the command to the harness."""
     app.command("report")(report)
-    app.command("compare")(compare)
 
 
 def report(
@@ -42,19 +43,6 @@ def report(
     except (ResultUnreadable, OSError) as error:
         raise _unreadable(error) from error
     Console().print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
-
-
-def compare(
-    a: Annotated[Path, typer.Argument(help="A result.")],
-    b: Annotated[Path, typer.Argument(help="Another, to be held against it.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
-    worse_than: Annotated[
-        float | None,
-        typer.Option(min=1.0, help="Fail when a p99 or a rate is worse by more than this ratio."),
-    ] = None,
-) -> None:
-    """Hold one result against another."""
-    raise typer.Exit(compare_files(a, b, as_json=as_json, worse_than=worse_than))
 
 
 def compare_files(

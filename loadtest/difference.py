@@ -81,9 +81,10 @@ def compare(a: Result, b: Result, worse_than: float | None = None) -> Difference
 
 def _smaller_is_better(figure: str) -> bool | None:
     """The direction that a figure's unit gives it; None where it gives none."""
-    if figure.endswith("_per_s"):
+    its = figure.partition(".")[0]  # without the part that it is of
+    if its.endswith("_per_s"):
         return False
-    return True if figure.endswith(("_s", "_ms", "_us", "_mib", "_bytes")) else None
+    return True if its.endswith(("_s", "_ms", "_us", "_mib", "_bytes")) else None
 
 
 def _change(name: str, a: float | None, b: float | None, smaller_is_better: bool | None) -> Change:
@@ -120,7 +121,7 @@ def _of(timing: Timing | None, percentile: str) -> float | None:
 def _is_beyond(change: Change, worse_than: float) -> bool:
     name = change.name
     gated = (name.startswith("timings.") and name.endswith(".p99")) or (
-        name.startswith("figures.") and name.endswith("_per_s")
+        name.startswith("figures.") and name.split(".")[1].endswith("_per_s")
     )
     if not gated or change.mark not in ("worse", "gone"):
         return False

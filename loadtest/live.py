@@ -17,12 +17,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.pulse import Pulse, Rates, split
+from loadtest.pulse import LAG, Pulse, Rates, split
 from loadtest.result import Moment
 from loadtest.timings import Timing
 from loadtest.wording import clock, number, printable, words
 
 PLAIN_LINE_S: Final = 1.0
+EARLY_S: Final = 0.1  # that a line may come before its second is over
 WIDE: Final = 112  # columns, from which the picture has two halves
 ROWS_MAX: Final = 8
 MOMENTS_MAX: Final = 6
@@ -61,7 +62,7 @@ class View:
             self._peaks[name] = max(rate, self._peaks.get(name, 0.0))
             self._past.setdefault(name, deque(maxlen=SPARKS_MAX)).append(rate)
         for kind, timing in pulse.timings.items():
-            if timing.count:
+            if timing.count and kind != LAG:  # it is in the gauges, by process
                 self._timings[kind] = timing
                 most_ms = timing.percentiles_ms.get("max", 0.0)
                 self._worst_ms[kind] = max(most_ms, self._worst_ms.get(kind, 0.0))
@@ -78,15 +79,15 @@ class View:
         rates = [f"{name} {self._now[name]:,.0f}/s" for name in self._counts()[:4]]
         slow = [
             f"{kind} p99 {_ms(timing.percentiles_ms.get('p99'))} ms"
-            for kind, timing in list(self.pulse.timings.items())[:3]
-            if timing.count
+            for kind, timing in self.pulse.timings.items()
+            if timing.count and kind != LAG
         ]
         codes = [f"{name} {count:,}" for name, count in _largest(self.pulse.outcomes)[:4]]
         stock = [f"stock {name} {value:,.0f}" for name, value in self._gauges("stock")]
         busy = [f"{name} {share:.2f}" for name, share in self._gauges("cpu") if share >= BUSY]
         if busy:
             busy[0] = f"busy: {busy[0]}"
-        told = "; ".join(", ".join(part) for part in (rates, slow, codes, stock, busy) if part)
+        told = "; ".join(", ".join(part) for part in (rates, slow[:3], codes, stock, busy) if part)
         return printable(f"{clock(self.pulse.at_s)}  {told}".rstrip())
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -238,7 +239,7 @@ class Screen:
         self._live = (
             Live(view, console=console, auto_refresh=False) if console.is_terminal else None
         )
-        self._told_at_s: float | None = None
+        self._told_at_s = EARLY_S - PLAIN_LINE_S  # the first pulse is told at once
         self._moments_told = 0
 
     def __enter__(self) -> Self:
@@ -266,7 +267,7 @@ class Screen:
             self._say(f"{clock(moment.at_s)}  {printable(moment.what)}")
         self._moments_told = view.moments_seen
         at_s = view.pulse.at_s
-        if self._told_at_s is None or at_s >= self._told_at_s + PLAIN_LINE_S - 0.1:
+        if at_s > 0 and at_s >= self._told_at_s + PLAIN_LINE_S - EARLY_S:
             self._told_at_s = at_s
             self._say(view.line())
 

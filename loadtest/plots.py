@@ -99,7 +99,7 @@ class _Time:
         return {
             "type": "scatter",
             "mode": "lines+markers" if _is_alone(its.values) else "lines",
-            "marker": {"size": 4},
+            "marker": {"size": 6},
             "name": safe(its.name),
             "x": [round((n + 1) * self.step_s, 3) for n in range(len(its.values))],
             "y": its.values,
@@ -194,7 +194,7 @@ def _latency(time: _Time, lines: Iterable[Line]) -> Plot | None:
     note = "From the moment each was due. Thin: p50; thick: p99; dotted: the largest."
     plot = time.framed("Latency over time", "ms", traces, note)
     if plot is not None:
-        plot.layout["yaxis"] = {"type": "log"}
+        plot.layout["yaxis"] = {"type": "log", "dtick": "D2"}
     return plot
 
 
@@ -218,7 +218,7 @@ def _percentiles(result: Result) -> Plot | None:
     places = [1, 2, *(10**n for n in range(1, len(NINES) - 1))]  # one behind so many
     layout: Spec = {
         "xaxis": {"type": "log", "tickvals": places, "ticktext": list(NINES), "tickangle": 0},
-        "yaxis": {"type": "log"},
+        "yaxis": {"type": "log", "dtick": "D2"},
         "hovermode": "closest",
     }
     note = "The whole run; how long all but so many waited at most."

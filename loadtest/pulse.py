@@ -145,10 +145,11 @@ class Trace:
         for name, rate in self._rates.of(pulse).items():
             self._put(index, "throughput", name, "/s", rate)
         for kind, timing in pulse.timings.items():
+            group, its = ("lag", "all clients") if kind == LAG else ("latency", kind)
             for percentile in SHOWN:
                 if percentile in timing.percentiles_ms:
                     value = timing.percentiles_ms[percentile]
-                    self._put(index, "latency", f"{kind} {percentile}", "ms", value)
+                    self._put(index, group, f"{its} {percentile}", "ms", value)
         for gauge, value in pulse.gauges.items():
             group, name = split(gauge)
             self._put(index, group, name, unit_of(group, name), value)

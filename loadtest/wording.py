@@ -44,11 +44,14 @@ def number(value: float) -> str:
 
 
 def figure(name: str, value: float) -> tuple[str, str]:
-    """Return a figure's name without its unit, and its value with it: `orders`, `9,012/s`."""
-    for ending, unit in UNITS.items():
-        if name.endswith(ending):
-            return name.removesuffix(ending).replace("_", " "), number(value) + unit
-    return name.replace("_", " "), number(value)
+    """Return a figure's name without its unit, and its value with it: `orders`, `9,012/s`.
+
+    A figure of several parts has each one's name behind a dot: `cpu_s.worker 1`.
+    """
+    its, _, part = name.partition(".")
+    ending = next((ending for ending in UNITS if its.endswith(ending)), "")
+    shown = its.removesuffix(ending).replace("_", " ") + (f", {part}" if part else "")
+    return shown, number(value) + UNITS.get(ending, "")
 
 
 def printable(text: str) -> str:

@@ -95,6 +95,14 @@ def test_a_percentile_of_few_is_not_judged() -> None:
     assert (marks["p50"], marks["p90"], marks["p99"]) == ("worse", "worse", "few")
 
 
+def test_a_figure_of_several_parts_has_its_direction() -> None:
+    """The unit stands before the part that a figure is of."""
+    one, other = {"cpu_s.worker 1": 2.0, "reads_per_s.hub": 2.0}, {"cpu_s.worker 1": 3.0}
+    found = compare(a_result(figures=one), a_result(figures=other | {"reads_per_s.hub": 1.0}), 1.2)
+    assert {change.mark for change in found.changes[:2]} == {"worse"}
+    assert found.worse == ["figures.reads_per_s.hub"]
+
+
 def test_what_only_one_has_is_said() -> None:
     """A figure or a kind that is in one result alone has no ratio, and a word for it."""
     found = compare(

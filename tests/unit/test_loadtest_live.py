@@ -147,6 +147,8 @@ def test_plain_lines_come_once_a_second() -> None:
     output = StringIO()
     view = View("soak")
     with Screen(view, Console(file=output, width=40)) as screen:
+        view.happened(Moment(at_s=0, what="viewers come"))
+        screen.refresh()
         for n in range(1, 11):
             view.note(Pulse(at_s=n / 4, counts={"commands": n}))
             if n == 3:
@@ -154,6 +156,7 @@ def test_plain_lines_come_once_a_second() -> None:
             screen.refresh()
     lines = output.getvalue().splitlines()
     assert lines == [
+        "0:00  viewers come",
         "0:00  commands 4/s",
         "0:00  the offer opens",
         "0:01  commands 4/s",

@@ -114,6 +114,14 @@ def test_lines_have_their_units() -> None:
     assert unit_of("server", "holds without a row") == ""
 
 
+def test_the_clients_lag_is_not_the_servers_latency() -> None:
+    """How late the client's timers fired is drawn with its gauges, apart from what it measured."""
+    trace = Trace()
+    trace.note(Pulse(at_s=1, timings={"client lag": timing(4), "order": timing(9)}))
+    groups = {line.name: line.group for line in trace.lines()}
+    assert (groups["all clients p99"], groups["order p99"]) == ("lag", "latency")
+
+
 @pytest.mark.parametrize("gauge", ["left", ":left", "stock:", ""])
 def test_a_gauge_without_a_group_is_an_error(gauge: str) -> None:
     """No gauge gets lost by its name."""
