@@ -35,7 +35,12 @@ def show(console: Console, result: Result) -> None:
     if result.limits:
         console.print(_limits(result))
     for audit in result.audits:
-        show_audit(console, audit)
+        # A long evening has many offers, and whoever looks wants to see what does not hold.
+        if len(result.audits) > 1 and all(finding.passed for finding in audit.findings):
+            told = f"audit of {audit.offer}: all {len(audit.findings)} claims hold"
+            console.print(words(f"{told}; {audit.live:,} of {audit.quantity:,} units live"))
+        else:
+            show_audit(console, audit)
     console.print(_client(result), style="dim")
     style = STYLES[result.verdict]
     console.print(words(VERDICTS[result.verdict], style))

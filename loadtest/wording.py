@@ -5,6 +5,7 @@ Owns words and places behind the point; measures, judges and draws nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
@@ -89,6 +90,9 @@ def reasons_of_sale(result: Result) -> list[str]:
         for finding in audit.findings
         if finding.passed is False
     ]
-    faults = [f"the server broke the protocol: {fault}" for fault in result.faults]
+    faults = [
+        f"the server broke the protocol: {fault}" + (f" ({times:,} times)" if times > 1 else "")
+        for fault, times in Counter(result.faults).items()
+    ]
     codes = [f"{n:,} times {code}, which was not due" for code, n in result.unexpected.items()]
     return missing + broken + faults + codes

@@ -290,6 +290,26 @@ def test_the_summary_ends_with_the_verdict(result: Result, verdict: str) -> None
         assert "the client was overloaded: late" in text
 
 
+def test_of_many_audits_those_that_hold_are_one_line() -> None:
+    """What is broken or was not judged is told whole; the same fault is told once, with a count."""
+    good, bad = Finding("I1", "live = taken", True), Finding("I4", "all agree", False, "1 lost")
+    result = Result(
+        scenario="mixed",
+        title="an evening",
+        seed=1,
+        audits=[Audit("of_1", findings=[good, good]), Audit("of_2", findings=[good, bad])],
+        faults=["seq 3 after 1"] * 25,
+    )
+    console = Console(width=100, record=True, file=StringIO())
+    summary.show(console, result)
+    text = console.export_text()
+    assert "audit of of_1: all 2 claims hold" in text
+    assert text.count("live = taken") == 1
+    assert "of_2: I4 is broken, all agree: 1 lost" in text
+    assert text.count("seq 3 after 1") == 1
+    assert "(25 times)" in text
+
+
 def test_the_command_writes_the_report(tmp_path: Path) -> None:
     """`report` prints the summary and writes the page beside the result, or where it is told."""
     source = tmp_path / "run.json"
