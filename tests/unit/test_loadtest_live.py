@@ -7,7 +7,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from loadtest.live import MOMENTS_MAX, Screen, View, spark
+from loadtest.live import MOMENTS_MAX, Screen, View
+from loadtest.picture import spark
 from loadtest.pulse import Pulse
 from loadtest.result import Moment
 from loadtest.timings import Timer, Timing
@@ -103,6 +104,31 @@ def test_it_fits_its_terminal(width: int) -> None:
         assert told in text
     heads = next(line for line in lines if "per second" in line)
     assert ("share" in heads) is (width >= 112)  # beside it, where there is room
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 40), (132, 24), (200, 60)])
+def test_it_fits_the_height_of_its_terminal(width: int, height: int) -> None:
+    """A low terminal has shorter tables in two halves; none of them is cut off, nor the moments."""
+    view = a_view()
+    for n in range(20):
+        view.happened(Moment(at_s=n, what=f"moment {n}"))
+        view.note(
+            Pulse(
+                at_s=3 + n,
+                counts={f"count {m}": 9 for m in range(n)},
+                outcomes={f"code_{m}": m for m in range(n)},
+                timings={f"kind {n}": timing(1)},
+                gauges={f"server:figure {m}": 1 for m in range(n)} | {"cpu:worker 1": 0.5},
+            )
+        )
+    console = Console(file=StringIO(), force_terminal=True, record=True, width=width, height=height)
+    console.print(view)
+    lines = console.export_text().splitlines()
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    for told in ("per second", "latency, ms", "answers", "machine", "server:", "moment 19"):
+        assert told in text
 
 
 def test_nothing_yet_is_drawn_too() -> None:
