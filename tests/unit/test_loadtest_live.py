@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 
 import pytest
@@ -74,6 +75,15 @@ def test_latency_is_of_the_latest_step_and_the_worst_of_all() -> None:
     lines = drawn(a_view(), 80)
     assert row(lines, "order ") == ["8.00", "12.0", "70.0", "4"]
     assert row(lines, "chat") == ["3.00", "3.00", "3.00", "1"]
+
+
+def test_what_was_measured_before_is_paler() -> None:
+    """A percentile of an earlier step stays to be read, and is told apart from a new one."""
+    console = Console(file=StringIO(), record=True, width=80, color_system="standard")
+    console.print(a_view())
+    text = console.export_text(styles=True)
+    assert re.search(r"chat .*\x1b\[2m3\.00", text)
+    assert re.search(r"order .*\x1b\[1m8\.00", text)
 
 
 def test_answers_are_shown_by_code() -> None:

@@ -82,6 +82,14 @@ def test_rates_are_differences_and_a_missing_step_is_none() -> None:
     assert len(trace) == 4
 
 
+def test_a_pulse_may_be_a_little_late_or_early() -> None:
+    """Pulses never come on the dot; each still has a step of its own, without gaps."""
+    trace = Trace()
+    for at_s in (1.03, 2.2, 2.97, 4.45, 4.6):
+        trace.note(Pulse(at_s=at_s, gauges={"stock:left": at_s}))
+    assert curves(trace)["stock:left"] == [1.03, 2.2, 2.97, 4.45, 4.6]
+
+
 def test_a_process_that_is_late_is_not_counted_twice() -> None:
     """A total that falls and comes back counts what was gained since it was highest."""
     trace = Trace()
