@@ -161,8 +161,9 @@ def _audits(result: Result) -> Iterable[str]:
             for finding in audit.findings
         ]
         told = [f"{name} = {value}" for name, value in audit.settings.items()]
-        told.append(f"{audit.rows:,} orders, {audit.live:,} of {audit.quantity:,} units live")
-        yield _table(["", "verdict", "claim", "detail"], rows, caption=f"Offer {audit.offer}")
+        if audit.quantity:  # an audit of what a stream's viewers were sent has none
+            told.append(f"{audit.rows:,} orders, {audit.live:,} of {audit.quantity:,} units live")
+        yield _table(["", "verdict", "claim", "detail"], rows, caption=audit.offer)
         yield f'<p class="pale">{escape("; ".join(told))}</p>'
 
 

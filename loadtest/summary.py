@@ -38,7 +38,8 @@ def show(console: Console, result: Result) -> None:
         # A long evening has many offers, and whoever looks wants to see what does not hold.
         if len(result.audits) > 1 and all(finding.passed for finding in audit.findings):
             told = f"audit of {audit.offer}: all {len(audit.findings)} claims hold"
-            console.print(words(f"{told}; {audit.live:,} of {audit.quantity:,} units live"))
+            units = f", {audit.live:,} of {audit.quantity:,} units live" if audit.quantity else ""
+            console.print(words(told + units))
         else:
             show_audit(console, audit)
     console.print(_client(result), style="dim")

@@ -198,3 +198,16 @@ def test_a_result_is_judged_by_what_was_checked() -> None:
     """Limits that never went through a file are checked as well."""
     with pytest.raises(ThresholdError, match="outcomes"):
         judge(a_result(), {"outcome.sold_out": ">= 1"})
+
+
+def test_the_documented_file_is_one(tmp_path: Path) -> None:
+    """The file in the docs is read as it stands there."""
+    page = Path(__file__).parents[2] / "docs" / "loadtest-report.md"
+    text = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    assert read(written(tmp_path, text), "flash") == {
+        "missing": "== 0",
+        "timings.order.p99": "<= 1500",
+        "outcomes.sold_out": ">= 1",
+        "figures.orders_per_s": ">= 9000",
+        "figures.to_last_order_s": "<= 1.5",
+    }
