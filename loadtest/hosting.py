@@ -43,11 +43,13 @@ class Show:
     acts: list[Act] = field(default_factory=list)
 
     @classmethod
-    async def begin(cls, host: Api, title: str) -> Show:
-        """Create a stream and go live."""
-        stream = (await host.call("POST", "/v1/streams", {"title": title}))["id"]
-        await host.call("POST", f"/v1/streams/{stream}/start")
-        return cls(stream, host)
+    async def announce(cls, host: Api, title: str) -> Show:
+        """Create a stream."""
+        return cls((await host.call("POST", "/v1/streams", {"title": title}))["id"], host)
+
+    async def start(self) -> None:
+        """Go live."""
+        await self.host.call("POST", f"/v1/streams/{self.stream}/start")
 
     async def product(self, title: str = TITLES[0]) -> str:
         """Create a product; return its id."""

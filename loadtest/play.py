@@ -87,7 +87,8 @@ class Play:
 
     async def show(self, title: str) -> Show:
         """Have a host go live."""
-        show = await Show.begin(self.host, title)
+        show = await Show.announce(self.host, title)
+        await show.start()
         self._shows.append(show)
         return show
 

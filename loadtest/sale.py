@@ -93,8 +93,9 @@ async def set_up(
     buckets: int = 1,
 ) -> Stage:
     """Create a live stream, a product and a draft offer, as a host does."""
-    show = await Show.begin(host_api(target), "Flash sale")
+    show = await Show.announce(host_api(target), "Flash sale")
     offer = await add_offer(show.host, show.stream, units, per_viewer, hold_s, payment, buckets)
+    await show.start()
     return Stage(show.stream, offer, show.host)
 
 
