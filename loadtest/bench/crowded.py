@@ -10,7 +10,7 @@ import asyncio
 import signal
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -30,6 +30,8 @@ EVENTS_MIN, EVENTS_MAX = 3, 50  # of a side in a round
 ROUND_S = 1.0  # that a side takes, if its events are not too few or too many for it
 WARM_EVENTS, WARM_AT_ONCE, WARM_S = 20, 5, 3.0  # the first after a crowd's coming are slower
 CONNECTS_MAX = 2_000
+#: Rounds that are held however slow the machine is, and after how long there are no more.
+ROUNDS_MIN, ROUNDS_S_MAX = 3, 75.0
 SAMPLE = 20  # viewers of whom every frame is looked at
 SETTLE_S = 1.0
 FIRST_VIEWERS = 10  # before memory counts: what is made once is made
@@ -74,7 +76,7 @@ async def fan_out(options: Options) -> Contest:
         what=f"An event of {EVENT_BYTES} bytes is said over a socket and reaches {viewers:,}"
         " viewers, the next one after the last of them has it.",
         unit="deliveries/s",
-        rounds=options.rounds,
+        rounds=len(figures[OURS]),
         entries=entries_of(of_all(figures, all_)),
         notes=[
             "livecart checks each event, appends it to the log in Redis and reads it from there;"
@@ -83,6 +85,16 @@ async def fan_out(options: Options) -> Contest:
             " connects and memory."
         ],
     )
+
+
+def rounds_of(options: Options) -> Iterator[int]:
+    """Give the numbers of a contest's rounds: fewer than wanted where they take too long."""
+    ends_s = time.monotonic() + ROUNDS_S_MAX
+    for number in range(1, options.rounds + 1):
+        if number > ROUNDS_MIN and time.monotonic() > ends_s:
+            options.announce(f"  {number - 1} rounds are enough here: they take long")
+            return
+        yield number
 
 
 async def warm(one: Station) -> float:
@@ -117,7 +129,7 @@ async def connects(options: Options) -> Contest:
         name="connects",
         what=f"{viewers:,} viewers come as fast as they are let in, until events would reach them.",
         unit="connects/s",
-        rounds=options.rounds,
+        rounds=len(figures[OURS]),
         entries=entries_of(of_all(figures, all_)),
         notes=[
             "nchan and uWebSockets are asked for the handshake alone; plain Starlette and Socket.IO"
@@ -196,13 +208,12 @@ async def turns(
     unit: str,
 ) -> None:
     """Have every side do it in every round, each time another first; say what came of it."""
-    order = in_turn(all_, options.rounds)
-    sides = len(all_)
-    for at, one in enumerate(order):
-        if one.subject.name not in all_ or not await attempt(options, all_, one, act):
-            continue
-        rate = figures[one.subject.name][-1]
-        options.announce(f"  round {at // sides + 1}: {one.subject.name} {rate:,.0f} {unit}")
+    order, sides = in_turn(all_, options.rounds), len(all_)
+    for number in rounds_of(options):
+        for one in order[(number - 1) * sides : number * sides]:
+            if one.subject.name in all_ and await attempt(options, all_, one, act):
+                rate = figures[one.subject.name][-1]
+                options.announce(f"  round {number}: {one.subject.name} {rate:,.0f} {unit}")
 
 
 async def attempt(

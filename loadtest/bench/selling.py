@@ -12,7 +12,7 @@ import asyncpg
 import redis.asyncio
 
 from loadtest.bench.comparison import OURS, Contest, entries_of
-from loadtest.bench.crowded import Options
+from loadtest.bench.crowded import Options, rounds_of
 from loadtest.bench.stations import Failed
 from loadtest.hotrow import hot_row
 from loadtest.peers import pgbench
@@ -33,7 +33,7 @@ async def orders(options: Options) -> Contest:
     notes: dict[str, str] = {}
     async with spawned() as target:
         durable = await _settings(target, options.versions)
-        for number in range(1, options.rounds + 1):
+        for number in rounds_of(options):
             for name, sell in _SIDES.items():
                 if name in options.absent:
                     continue
@@ -50,7 +50,7 @@ async def orders(options: Options) -> Contest:
         what=f"{options.viewers:,} viewers send {buys:,} buys for {units:,} units at once, over"
         " WebSockets; from the first buy to the last order, each answered after its COMMIT.",
         unit="orders/s",
-        rounds=options.rounds,
+        rounds=len(figures[OURS]),
         entries=entries_of(figures, notes=notes),
         notes=[
             f"All on one Postgres with {durable}. Only livecart's buyers are people with sockets,"

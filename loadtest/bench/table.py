@@ -121,7 +121,8 @@ def markdown(comparison: Comparison) -> str:
         verdict(comparison),
     ]
     for contest in comparison.contests:
-        parts.append(" ".join((f"**{contest.name}**: {contest.what}", *contest.notes)))
+        rounds = f"{contest.rounds} rounds" if contest.rounds > 1 else "once"
+        parts.append(" ".join((f"**{contest.name}**, {rounds}: {contest.what}", *contest.notes)))
     if lines := skipped(comparison):
         parts.append("Not in the table:\n\n" + "\n".join(f"- {line}" for line in lines))
     told = ", ".join(f"{name}: {value}" for name, value in comparison.options.items())

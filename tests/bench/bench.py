@@ -14,7 +14,7 @@ import typer
 
 from loadtest.bench.compare import CONTESTS, ROUNDS, VIEWERS, Hold
 from loadtest.bench.comparison import OURS, Contest, entries_of
-from loadtest.bench.crowded import Options
+from loadtest.bench.crowded import Options, rounds_of
 from loadtest.cli_peers import AsJson, Only, Peers, Rounds, Socketify, Viewers, finish, hold
 from loadtest.peers import redis_benchmark
 from tests.bench.bench_core import empty_gate, take_holds
@@ -32,7 +32,7 @@ async def reservations(options: Options) -> Contest:
     with servers() as urls:
         async with open_shop(urls) as shop:
             gate = shop.hubs[0].gate
-            for number in range(1, options.rounds + 1):
+            for number in rounds_of(options):
                 await empty_gate(gate)
                 found = {
                     OURS: HOLDS / await take_holds(gate, 0, HOLDS),
@@ -50,7 +50,7 @@ async def reservations(options: Options) -> Contest:
         what=f"{HOLDS:,} holds through the gate of one process, in batches as they come, each with"
         " its viewer's limit, its key and its order's id.",
         unit="holds/s",
-        rounds=options.rounds,
+        rounds=len(figures[OURS]),
         entries=entries_of(figures),
         notes=[
             f"The peers are redis-benchmark, {redis_benchmark.CLIENTS} clients, one call at a time"

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from loadtest.bench import rivals
 from loadtest.bench.comparison import Comparison, Contest, entries_of
-from loadtest.bench.crowded import Options, attempt
+from loadtest.bench.crowded import Options, attempt, rounds_of
 from loadtest.bench.stations import Failed, Station, chosen, starters
 from loadtest.bench.subject import EVENT_BYTES
 from loadtest.bench.table import markdown, rows, show, verdict
@@ -110,7 +110,7 @@ def test_the_page_has_machine_versions_and_what_is_not_in_it() -> None:
     for told in (
         "| nginx | 1.2 |", "| processor | A \\| B |", "2026-01-02 03:04 UTC, 12 s (viewers: 7)",
         "- nchan, which is not here: no nginx; apt install it", "- orders: not asked for",
-        "**fan-out**: Events. Noted.",
+        "**fan-out**, 3 rounds: Events. Noted.", "**memory**, once: RSS.",
     ):  # fmt: skip
         assert told in page
 
@@ -187,6 +187,17 @@ async def test_a_peer_that_fails_is_out_and_named() -> None:
     assert said == ["  peer is out: the crowd ended"]
     with pytest.raises(Failed):
         await attempt(options, all_, all_["livecart"], fail)
+
+
+def test_slow_rounds_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine gets its three rounds and then no more; a fast one gets all."""
+    said: list[str] = []
+    options = Options(1, 5, {}, said.append)
+    assert list(rounds_of(options)) == [1, 2, 3, 4, 5]
+    assert said == []
+    monkeypatch.setattr("loadtest.bench.crowded.ROUNDS_S_MAX", -1.0)
+    assert list(rounds_of(options)) == [1, 2, 3]
+    assert said == ["  3 rounds are enough here: they take long"]
 
 
 def test_peers_are_chosen_by_name() -> None:
