@@ -6,6 +6,7 @@ are handed in: nothing here knows them.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from loadtest.bench.comparison import Comparison, Contest
 from loadtest.bench.crowded import Options, connects, fan_out, memory
 from loadtest.bench.selling import orders
+from loadtest.bench.table import busy
 from loadtest.bench.versions import versions
 from loadtest.machine import machine
 
@@ -41,9 +43,12 @@ async def compare(
     found = Comparison(
         began=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         options={"viewers": options.viewers, "rounds": options.rounds},
+        load_before=round(os.getloadavg()[0], 1),
         machine=machine(),
         left_out={name: why for name, why in ELSEWHERE.items() if name not in contests},
     )
+    if word := busy(found):
+        options.announce(word)
     for name, hold in contests.items():
         if only and name not in only:
             found.left_out[name] = "not asked for"

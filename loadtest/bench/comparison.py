@@ -57,6 +57,7 @@ class Comparison(msgspec.Struct, kw_only=True):
     began: str  # 2026-01-02 03:04 UTC
     took_s: float = 0.0
     options: dict[str, int] = {}  # viewers, rounds
+    load_before: float = 0.0  # processes that wanted a processor in the minute before
     machine: dict[str, str] = {}  # processor, cores, memory, system, its packages
     versions: dict[str, str] = {}  # of all that ran
     contests: list[Contest] = []

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from loadtest.bench.comparison import OURS, Comparison, Entry
 
+QUIET_MAX = 0.5  # of a processor: what others may use before figures are not to be trusted
 HEADS = ("what", "side", "median (lowest to highest)", "ratio", "")
 MACHINE = ("processor", "cores", "memory", "system")
 #: What the ratio column means.
@@ -73,6 +74,16 @@ def verdict(comparison: Comparison) -> str:
     return f"livecart is behind in: {'; '.join(behind)}."
 
 
+def busy(comparison: Comparison) -> str:
+    """Return a sentence when others used the machine as the run began; '' when it was quiet."""
+    if comparison.load_before <= QUIET_MAX:
+        return ""
+    return (
+        f"The machine was not quiet: a load of {comparison.load_before:.1f} in the minute before,"
+        " when nothing of this ran yet. Repeat it before believing a figure."
+    )
+
+
 def skipped(comparison: Comparison) -> list[str]:
     """Return a sentence for everything that is not in the table, and why."""
     return [
@@ -85,15 +96,19 @@ def skipped(comparison: Comparison) -> list[str]:
 def show(console: Console, comparison: Comparison) -> None:
     """Print the table and what belongs to it."""
     table = Table(title="livecart beside its peers", title_justify="left")
-    for head in HEADS:
+    for head in HEADS[:-1]:
         table.add_column(head)
     for row in rows(comparison):
         if row.what:
             table.add_section()
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(cell) for cell in row[:-1]))
     console.print(table)
-    console.print(RATIO)
-    console.print(verdict(comparison), markup=False)
+    for row in rows(comparison):
+        if row.note:
+            console.print(f"{row.side}: {row.note}", markup=False)
+    for line in (RATIO, verdict(comparison), busy(comparison)):
+        if line:
+            console.print(line, markup=False)
     for line in skipped(comparison):
         console.print(f"not in the table: {line}", markup=False)
     console.print(machine(comparison), markup=False)
@@ -120,6 +135,8 @@ def markdown(comparison: Comparison) -> str:
         _grid(HEADS, rows(comparison)),
         verdict(comparison),
     ]
+    if word := busy(comparison):
+        parts.append(word)
     for contest in comparison.contests:
         rounds = f"{contest.rounds} rounds" if contest.rounds > 1 else "once"
         parts.append(" ".join((f"**{contest.name}**, {rounds}: {contest.what}", *contest.notes)))

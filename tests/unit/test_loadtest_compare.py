@@ -119,8 +119,21 @@ def test_the_terminal_shows_the_same() -> None:
     """Every side, every ratio and every peer that is absent is printed."""
     out = io.StringIO()
     show(Console(file=out, width=120), comparison())
-    for told in ("4.50", "0.50 (0.30 to 0.60), behind", "nchan, which is not here", "as told"):
+    for told in (
+        "4.50",
+        "0.50 (0.30 to 0.60), behind",
+        "nchan, which is not here",
+        "heavy: as told",
+    ):
         assert told in out.getvalue()
+
+
+def test_a_machine_that_was_busy_is_told() -> None:
+    """Figures that others may have spoilt are not shown without a word."""
+    quiet, busy = comparison(), comparison()
+    busy.load_before = 3.14
+    assert "not quiet" not in markdown(quiet)
+    assert "not quiet: a load of 3.1 in the minute before" in markdown(busy)
 
 
 def test_pgbench_is_read() -> None:
