@@ -6,13 +6,14 @@ between them is `loadtest.cli_report`'s. Exits 0 when all was measured, whatever
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+from loadtest.cli_report import compare_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,9 +59,8 @@ def compare(
     if files:
         if len(files) != 2:
             raise typer.BadParameter("name two results to compare, or none to run the peers")
-        report = importlib.import_module("loadtest.cli_report")
         a, b = files
-        raise typer.Exit(report.compare_files(a, b, as_json=as_json, worse_than=worse_than))
+        raise typer.Exit(compare_files(a, b, as_json=as_json, worse_than=worse_than))
     if worse_than is not None:
         raise typer.BadParameter("--worse-than needs two results to compare")
     try:

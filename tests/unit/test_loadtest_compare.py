@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -19,6 +20,7 @@ from loadtest.bench.table import markdown, rows, show, verdict
 from loadtest.bench.tally import let_in
 from loadtest.cli import app
 from loadtest.peers.pgbench import Ran, Unreadable, parse
+from loadtest.result import Result, write
 from tests.bench.bench import contests
 
 UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
@@ -236,6 +238,18 @@ def test_what_makes_no_sense_is_a_usage_error(arguments: list[str], said: str) -
     found = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["compare", *arguments])
     assert found.exit_code == 2
     assert said in found.output
+
+
+def test_two_results_are_compared(tmp_path: Path) -> None:
+    """With two files nothing is run: what differs between them is told, and judged if asked."""
+    paths = [str(tmp_path / f"{name}.json") for name in "ab"]
+    for path, rate in zip(paths, (1000.0, 500.0), strict=True):
+        figures = {"orders_per_s": rate}
+        write(Path(path), Result(scenario="flash", title="Flash", seed=1, figures=figures))
+    plain = CliRunner().invoke(app, ["compare", *paths])
+    judged = CliRunner().invoke(app, ["compare", *paths, "--worse-than", "1.5", "--json"])
+    assert (plain.exit_code, judged.exit_code) == (0, 1)
+    assert "orders_per_s" in judged.stdout
 
 
 def test_a_library_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
