@@ -99,7 +99,10 @@ def hold(
         starts = chosen(starters(socketify_python), _names(peers))
     except KeyError as error:
         raise typer.BadParameter(f"no such peer: {error.args[0]}") from error
-    options = Options(viewers, rounds, starts, Console(stderr=as_json, highlight=False).print)
+    console = Console(stderr=as_json, highlight=False)
+    options = Options(
+        viewers, rounds, starts, lambda line: console.print(line, markup=False, soft_wrap=True)
+    )
     try:
         return start(hold_all(options, names, held))
     except Failed as failed:

@@ -45,6 +45,7 @@ async def compare(
         options={"viewers": options.viewers, "rounds": options.rounds},
         load_before=round(os.getloadavg()[0], 1),
         machine=machine(),
+        versions=versions(),  # now: a checkout may be edited while this runs
         left_out={name: why for name, why in ELSEWHERE.items() if name not in contests},
     )
     if word := busy(found):
@@ -56,6 +57,6 @@ async def compare(
         options.announce(f"{name} ({time.monotonic() - began_s:.0f} s so far)")
         found.contests.append(await hold(options))
     found.took_s = round(time.monotonic() - began_s, 1)
-    found.versions = versions() | options.versions
+    found.versions |= options.versions
     found.absent, found.failed = options.absent, options.failed
     return found
