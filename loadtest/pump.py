@@ -23,6 +23,8 @@ VIEWERS_AN_ADDRESS: Final = 4_000
 _IP_BIND_ADDRESS_NO_PORT: Final = 24  # Linux: the port is chosen when dialling
 _READ = getattr(select, "EPOLLIN", 0)
 _WRITE = getattr(select, "EPOLLOUT", 0)
+#: Of a link that wants nothing: its end, which epoll would tell again and again, is told once.
+_ONCE = getattr(select, "EPOLLONESHOT", 0)
 
 POSSIBLE: Final = hasattr(select, "epoll")
 
@@ -56,34 +58,37 @@ class Link:
         if self._fd < 0 or self._closing:
             return
         if self._unsent:
-            if len(self._unsent) > UNSENT_BYTES_MAX:
-                self._lost(BufferError(f"{UNSENT_BYTES_MAX} bytes are unsent"))
-                return
-            self._unsent += data
+            self._keep(data)
             return
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._lost(error)
+            self.lost(error)
             return
         if sent < len(data):
-            self._unsent = data[sent:]
+            self._keep(data[sent:])
             self._watch()
+
+    def _keep(self, data: bytes) -> None:
+        if len(self._unsent) + len(data) > UNSENT_BYTES_MAX:
+            self.lost(BufferError(f"more than {UNSENT_BYTES_MAX} bytes are unsent"))
+            return
+        self._unsent += data
 
     def close(self) -> None:
         """End it once all is sent."""
         self._closing = True
         if not self._unsent:
-            self._lost(None)
+            self.lost(None)
 
     def abort(self) -> None:
         """End it now."""
-        self._lost(None)
+        self.lost(None)
 
     def pause_reading(self) -> None:
-        """Leave what comes in the kernel, which will not take more than its buffers hold."""
+        """Leave what comes in the kernel, and the end too unless there is something to send."""
         self._reading = False
         self._watch()
 
@@ -96,7 +101,7 @@ class Link:
         """Do what the socket is ready for."""
         if events & _WRITE:
             self._flush()
-        if events & ~_WRITE and self._fd >= 0:
+        if events & ~_WRITE and self._reading and self._fd >= 0:
             self._read()
 
     def _flush(self) -> None:
@@ -105,12 +110,12 @@ class Link:
         except BlockingIOError:
             return
         except OSError as error:
-            self._lost(error)
+            self.lost(error)
             return
         self._unsent = self._unsent[sent:]
         if not self._unsent:
             if self._closing:
-                self._lost(None)
+                self.lost(None)
             else:
                 self._watch()
 
@@ -120,19 +125,24 @@ class Link:
         except BlockingIOError:
             return
         except OSError as error:
-            self._lost(error)
+            self.lost(error)
             return
-        if data:
+        if not data:
+            self.lost(None)
+            return
+        try:
             self._protocol.data_received(data)
-        else:
-            self._lost(None)
+        except Exception as error:
+            # As a transport of the loop does: nobody knows what was understood of it.
+            self.lost(error)
+            raise
 
     def _watch(self) -> None:
         if self._fd >= 0:
             wanted = (_READ if self._reading else 0) | (_WRITE if self._unsent else 0)
-            self._pump.watch(self._fd, wanted)
+            self._pump.watch(self._fd, wanted or _ONCE)
 
-    def _lost(self, error: Exception | None) -> None:
+    def lost(self, error: Exception | None) -> None:
         """Close at once; the protocol is told on the loop's next turn, never in its own call."""
         if self._fd < 0:
             return
@@ -173,13 +183,16 @@ class Pump:
                 dialled.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
                 dialled.bind((source, 0))
             await asyncio.get_running_loop().sock_connect(dialled, address)
+            self._epoll.register(dialled.fileno(), _READ)
         except BaseException:
             dialled.close()
             raise
-        link = Link(self, dialled, protocol)
-        self._links[dialled.fileno()] = link
-        self._epoll.register(dialled.fileno(), _READ)
-        protocol.connection_made(cast("asyncio.Transport", link))
+        link = self._links[dialled.fileno()] = Link(self, dialled, protocol)
+        try:
+            protocol.connection_made(cast("asyncio.Transport", link))
+        except Exception as error:
+            link.lost(error)
+            raise
         return link
 
     def watch(self, fd: int, events: int) -> None:
