@@ -60,6 +60,8 @@ class Timer:
         """Count how late a tick was, and with it those that should have been in the meantime."""
         value = min(max(int(microseconds), LOWEST_US), HIGHEST_US)
         self._histogram.record_corrected_value(value, interval_us)
+        ticks = max(1, -(-value // interval_us))  # of a late one, each interval less than the last
+        self._sum_us += ticks * value - interval_us * ticks * (ticks - 1) / 2
 
     def note_ns(self, nanoseconds: Iterable[int]) -> None:
         """Count many at once."""
