@@ -90,24 +90,43 @@ class _Way:
         self._through = through
         self._queue: deque[tuple[float, bytes]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self.last_s = 0.0  # when the last bytes are through; none overtake them
+        self._held_until_s = 0.0
+        self._behind: Callable[[], None] | None = None  # what is done once all is through
+        self._closed = False
 
     def add(self, due_s: float, data: bytes) -> None:
         """Let bytes through at a moment, or behind those before them."""
-        self.last_s = max(self.last_s, due_s)
-        self._queue.append((self.last_s, data))
+        if self._closed:
+            return
+        self._queue.append((due_s, data))
         if self._timer is None:
-            self._timer = self._loop.call_at(self.last_s, self._fire)
+            self._timer = self._loop.call_at(self._next_s(), self._fire)
+
+    def hold(self, until_s: float) -> None:
+        """Let nothing through before a moment, whatever is due."""
+        self._held_until_s = until_s
 
     def _fire(self) -> None:
         self._timer = None
-        while self._queue and self._queue[0][0] <= self._loop.time() + FIRE_EARLY_S:
+        while self._queue and self._next_s() <= self._loop.time() + FIRE_EARLY_S:
             self._through(self._queue.popleft()[1])
         if self._queue and self._timer is None:
-            self._timer = self._loop.call_at(self._queue[0][0], self._fire)
+            self._timer = self._loop.call_at(self._next_s(), self._fire)
+        elif not self._queue and self._behind is not None and not self._closed:
+            self._behind()
+
+    def behind(self, do: Callable[[], None]) -> None:
+        """Have something done behind all that is under way; no timer of its own may overtake it."""
+        self._behind = do
+        if not self._queue:
+            do()
+
+    def _next_s(self) -> float:
+        return max(self._queue[0][0], self._held_until_s)
 
     def close(self) -> None:
-        """Forget what is under way."""
+        """Forget what is under way, and take no more."""
+        self._closed = True
         self._queue.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -167,14 +186,16 @@ class Between(asyncio.Protocol):
 
     def close(self) -> None:
         """End it behind all that is under way."""
-        self._later(max(0.0, self._out.last_s - self._loop.time()), self._close)
+        self._out.behind(self._close)
 
     def _close(self) -> None:
         if self._wire is not None:
             self._wire.close()
 
     def abort(self) -> None:
-        """End it now."""
+        """End it now; nothing that is under way is told after it, as on any other wire."""
+        self._in.close()
+        self._out.close()
         if self._wire is not None:
             self._wire.abort()
 
@@ -208,6 +229,7 @@ class Between(asyncio.Protocol):
         """Do as a phone does whose user looks elsewhere."""
         for_s = self._chance.expovariate(1 / self._network.pocket_s)
         self._pocketed_until_s = self._loop.time() + for_s
+        self._in.hold(self._pocketed_until_s)
         self._sleep(for_s)
         again_s = for_s + self._chance.expovariate(1 / self._network.pocket_every_s)
         self._later(again_s, self._pocket)
