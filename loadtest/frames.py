@@ -140,6 +140,8 @@ class Handshake:
 
     def status(self, head: bytes) -> int:
         """HTTP status of an answer; 101 only when it accepts this very request."""
+        if not (head.startswith(b"HTTP/1.") and head[9:12].isdigit()):
+            return 0
         status = int(head[9:12])
         if status != 101:
             return status

@@ -225,8 +225,14 @@ class Swarm:
                 self._news(of_bundle)
             if heard.order is not None:
                 self._news(heard.order)
-            if asked := self._asked.pop(heard.re, None):
+            if (asked := self._asked.get(heard.re)) is not None and asked[0] is viewer:
+                del self._asked[heard.re]
                 asked[1](heard)
+            elif self.copies == 1 and heard.type != "reject":  # what has no answer may be refused
+                self.fault(f"an answer to nothing: {heard.type}")
+            return
+        if buy // self.history.buys_each != viewer.number:
+            self.fault(f"an answer to another viewer's buy: {heard.type}")
             return
         self.slowest_ns = max(self.slowest_ns, now_ns - self.history.asked_ns[buy])
         order = heard.order
@@ -244,6 +250,8 @@ class Swarm:
         else:
             self.fault(f"a buy answered with {heard.type}")
             return
+        if not final and self.history.attempts[buy] == 1 and heard.code not in PASSING:
+            self.fault(f"a buy that was sent once is answered again: {heard.code or heard.type}")
         if final:
             viewer.open_buys -= 1
             self.on_final(buy, now_ns)
