@@ -63,14 +63,17 @@ class Audience:
             Patience(**gather.patience),
         )
         self.swarm.on_final = self._final
-        self._chance = random.Random(f"{gather.seed}.{gather.first}")
+        # What is drawn for one thing must not depend on when another was: each has its own.
+        self._chance = self._chance_of("crowd")
+        self._weather = self._chance_of("network")
         self._networks = self._drawn_networks()
         if any(not network.perfect for network in self._networks):
             self.swarm.between = self._between
         self._due_ns = [0] * len(self.history)
         self._thinks_s: dict[int, tuple[int, float]] = {}  # next buy of a viewer: (last, think)
         self._finals: list[int] = []  # buys since the last beat
-        self._closed: Counter[int] = Counter()  # final answers, by number of the viewer's buy
+        self._skipped: set[int] = set()  # buys that were planned and will not be made
+        self._stretches = 0  # of speaking
         self._timers: dict[str, Timer] = {}
         self._missing: Counter[str] = Counter()  # chats and pings that nobody answered
         self._answered: Counter[str] = Counter()  # and what the others were answered with
@@ -78,14 +81,18 @@ class Audience:
         self._beat = (time.perf_counter(), time.process_time())
         self.lags = self._agenda.lags
 
+    def _chance_of(self, what: str) -> random.Random:
+        """A source of its own for one purpose; the same seed and viewers draw the same."""
+        return random.Random(f"{self._ask.seed}.{self._ask.first}.{what}")
+
     def _drawn_networks(self) -> list[Network]:
         shares = mix(self._ask.network)
         networks, weights = [one for one, _ in shares], [weight for _, weight in shares]
-        return self._chance.choices(networks, weights, k=self._ask.viewers)
+        return self._weather.choices(networks, weights, k=self._ask.viewers)
 
     def _between(self, viewer: Viewer) -> asyncio.Protocol:
         network = self._networks[viewer.number]
-        return viewer if network.perfect else Between(network, viewer, self._chance)
+        return viewer if network.perfect else Between(network, viewer, self._weather)
 
     # --- coming and going --------------------------------------------------------------------
 
@@ -192,6 +199,7 @@ class Audience:
         for number, viewer in enumerate(self.swarm.viewers):
             buys = self._of(viewer.number, ask.first, ask.buys)
             if viewer.gone:
+                self._skipped.update(buys)
                 continue
             self._due_ns[buys.start : buys.stop] = [due_ns] * ask.buys
             self.swarm.send(viewer, buys)
@@ -202,15 +210,19 @@ class Audience:
     def _plan(self, ask: Buy) -> None:
         """Plan each viewer's first buy; most come early, as after a host's word."""
         now_ns = ask.at_ns or perf_counter_ns()
+        chance = self._chance_of(f"buys {ask.first}")
         for viewer in self.swarm.viewers:
             buys = self._of(viewer.number, ask.first, ask.buys)
-            after_s = ask.over_s * self._chance.random() ** 2
+            after_s = ask.over_s * chance.random() ** 2
             for buy in buys[:-1]:
-                self._thinks_s[buy] = buy + 1, ask.think_s
+                think_s = chance.expovariate(1 / ask.think_s) if ask.think_s else 0.0
+                self._thinks_s[buy] = buy + 1, think_s
             self._agenda.at(now_ns + int(after_s * 1e9), self._tap, buys.start)
 
     def _tap(self, buy: int, due_ns: int) -> None:
         viewer = self.swarm.viewers[buy // self.history.buys_each]
+        if buy in self._skipped:
+            return
         if viewer.gone:
             self._skip(buy)
             return
@@ -218,39 +230,47 @@ class Audience:
         self.swarm.send(viewer, (buy,))
 
     def _skip(self, buy: int) -> None:
-        """A viewer who has left makes none of the buys that were planned."""
+        """Have a buy and those that were to follow it never be made."""
         following: int | None = buy
         while following is not None:
-            self._closed[following % self.history.buys_each] += 1
+            self._skipped.add(following)
             following = self._thinks_s.pop(following, (None, 0.0))[0]
 
     def _final(self, buy: int, at_ns: int) -> None:
         self._finals.append(buy)
-        self._closed[buy % self.history.buys_each] += 1
         if self._thinks_s and (found := self._thinks_s.pop(buy, None)) is not None:
             following, think_s = found
             if think_s:
-                wait_ns = int(self._chance.expovariate(1 / think_s) * 1e9)
-                self._agenda.at(at_ns + wait_ns, self._tap, following)
+                self._agenda.at(at_ns + int(think_s * 1e9), self._tap, following)
             else:
                 self._tap(following, at_ns)
 
     async def settle(self, ask: Settle) -> Reply:
         """Wait for the last final answer, or for who gave up."""
         ends = time.monotonic() + ask.deadline_s
-        wanted = len(self.swarm.viewers) * ask.buys
-        numbers = range(ask.first, ask.first + ask.buys)
-        while time.monotonic() < ends:
-            if sum(self._closed[n] for n in numbers) + self.history.given_up.total() >= wanted:
-                break
-            await asyncio.sleep(POLL_S)
-        open_buys = sum(
-            not self.history.final_ns[buy]
+        waiting = [
+            buy
             for viewer in self.swarm.viewers
             for buy in self._of(viewer.number, ask.first, ask.buys)
-            if self.history.sent_ns[buy]
-        )
-        return Reply(n=open_buys)
+        ]
+        waiting.reverse()  # each viewer's first buy is looked at first: the others wait for it
+        while True:
+            while waiting and self._is_settled(waiting[-1]):
+                waiting.pop()
+            if not waiting or time.monotonic() >= ends:
+                break
+            await asyncio.sleep(POLL_S)
+        left = [buy for buy in waiting if not self._is_settled(buy)]
+        unsent = [buy for buy in left if not self.history.sent_ns[buy]]
+        self._skipped.update(unsent)  # the story goes on: to buy now would be to come too late
+        return Reply(n=len(left) - len(unsent))
+
+    def _is_settled(self, buy: int) -> bool:
+        """Whether there is nothing more to wait for."""
+        final_ns = self.history.final_ns[buy]
+        if final_ns < 0 and (following := self._thinks_s.pop(buy, None)) is not None:
+            self._skip(following[0])  # given up: what was to follow its answer never will
+        return bool(final_ns) or buy in self._skipped
 
     def _of(self, viewer: int, first: int, buys: int) -> range:
         start = viewer * self.history.buys_each + first
@@ -264,15 +284,17 @@ class Audience:
 
     async def speak(self, ask: Speak) -> Reply:
         """Chat, react or ping at random moments; answered ones are timed from when due."""
-        asked = _Spoken(self, ask)
+        self._stretches += 1
+        chance = self._chance_of(f"{ask.what} {self._stretches}")
+        asked = _Spoken(self, ask, chance)
         ends_ns = perf_counter_ns() + int(ask.seconds * 1e9)
         at_ns = perf_counter_ns()
-        while (at_ns := at_ns + int(self._chance.expovariate(ask.per_s) * 1e9)) < ends_ns:
+        while (at_ns := at_ns + int(chance.expovariate(ask.per_s) * 1e9)) < ends_ns:
             late_s = (at_ns - perf_counter_ns()) / 1e9
             if late_s > 0:
                 await asyncio.sleep(late_s)
             self.lags.note_us(max(0, perf_counter_ns() - at_ns) / 1000)
-            asked.say(self._chance.choice(self.swarm.viewers), at_ns)
+            asked.say(chance.choice(self.swarm.viewers), at_ns)
         with suppress(TimeoutError):  # counted, not raised
             async with asyncio.timeout(ask.deadline_s):
                 await asked.idle.wait()
@@ -284,14 +306,6 @@ class Audience:
         if (timer := self._timers.get(kind)) is None:
             timer = self._timers[kind] = Timer()
         timer.note_us(microseconds, times)
-
-    def drawn_words(self) -> str:
-        """What a viewer says."""
-        return self._chance.choice(_WORDS)
-
-    def drawn_reaction(self) -> dict[str, object]:
-        """What a viewer feels."""
-        return {"kind": self._chance.choice(_KINDS), "n": 1 + self._chance.randrange(5)}
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -385,8 +399,9 @@ def part_of(history: History, first: int, buys: int) -> History:
 class _Spoken:
     """What was said in one stretch, and what of it is not answered yet."""
 
-    def __init__(self, audience: Audience, ask: Speak) -> None:
+    def __init__(self, audience: Audience, ask: Speak, chance: random.Random) -> None:
         self._audience = audience
+        self._chance = chance
         self._ask = ask
         self.said = 0
         self.waiting = 0
@@ -402,14 +417,14 @@ class _Spoken:
         self.said += 1
         match self._ask.what:
             case "react":
-                reaction = self._audience.drawn_reaction()
-                self._audience.swarm.tell(viewer, {"type": "react", **reaction})
+                kind, times = self._chance.choice(_KINDS), 1 + self._chance.randrange(5)
+                self._audience.swarm.tell(viewer, {"type": "react", "kind": kind, "n": times})
                 return
             case "ping":
                 command = {"type": "ping", "t0": due_ns // 1_000_000}
             case _:
                 key = f"c{due_ns:x}.{viewer.number}"
-                command = {"type": "chat", "text": self._audience.drawn_words(), "key": key}
+                command = {"type": "chat", "text": self._chance.choice(_WORDS), "key": key}
         self.waiting += 1
         self.idle.clear()
 

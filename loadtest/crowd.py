@@ -117,6 +117,8 @@ class Crowd:
 
     async def speak(self, what: str, per_s: float, seconds: float) -> int:
         """Have viewers `chat`, `react` or `ping`, so many a second together; returns how many."""
+        if not per_s:
+            return 0
         share = per_s / len(self._crew.members)
         deadline_s = self._manner.answer_s
         speak = Speak(what=what, per_s=share, seconds=seconds, deadline_s=deadline_s)
