@@ -54,13 +54,16 @@ class Member:
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
-        while (replied := await read_replied(self._process.stdout)) is not None:
-            future = self._waiting.pop(replied.number)
-            if not future.done():
-                future.set_result(replied.reply)
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(CrewFailed(self._obituary()))
+        try:
+            while (replied := await read_replied(self._process.stdout)) is not None:
+                future = self._waiting.pop(replied.number)
+                if not future.done():
+                    future.set_result(replied.reply)
+        finally:
+            # However it ended: whoever still waits would wait for ever.
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(CrewFailed(self._obituary()))
 
     def _obituary(self) -> str:
         self._errors.seek(0)

@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import traceback
+from typing import Any
 
 from loadtest.asks import (
     AnyAsk,
@@ -95,6 +96,7 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     # Ctrl-C reaches the whole group of a terminal; the play decides, and closes the pipe.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
+    loop.set_exception_handler(_fault)
     asks = asyncio.StreamReader(limit=2**20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(asks), sys.stdin.buffer)
     station, under_way = Station(), set[asyncio.Task[None]]()
@@ -109,6 +111,18 @@ async def serve() -> None:
         task.add_done_callback(under_way.discard)
     for task in under_way:
         task.cancel()
+
+
+def _fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say what a callback raised, and end if it is a fault of ours.
+
+    A viewer that is left half-way would be missing an answer, and the server be blamed for it.
+    """
+    loop.default_exception_handler(context)
+    error = context.get("exception")
+    if error is not None and not isinstance(error, OSError):
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def _write(data: bytes) -> None:
