@@ -112,6 +112,9 @@ def run(
         mix(network)
     except (rules.ThresholdError, NetworkUnknown) as error:
         raise typer.BadParameter(str(error)) from error
+    for path in (out, report, history):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {path.parent} for {path.name}")
     manner = Manner(
         seed=secrets.randbelow(SEEDS) if seed is None else seed,
         processes=processes,
@@ -132,15 +135,19 @@ def run(
     played = start(play())
     result = played.result
     result.limits = rules.judge(result, limits)
-    if history is not None:
-        _keep(history, played)
-    _write(result, out, report)
     if as_json:
         sys.stdout.write(encode(result).decode() + "\n")
     else:
         from loadtest.summary import show
 
         show(console, result)
+    try:
+        if history is not None:
+            _keep(history, played)
+        _write(result, out, report)
+    except OSError as error:
+        typer.echo(f"livecart-loadtest: not written: {error}", err=True)
+        raise typer.Exit(2) from error
     raise typer.Exit(EXIT[result.verdict])
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from loadtest.asks import Beat, Seen, Tell
 from loadtest.audit import audit, audit_deliveries
@@ -34,6 +34,8 @@ from loadtest.timings import Timer
 #: Refusals that a sale of scarce units owes its viewers; any other code is a failure.
 DUE: Final = frozenset({"sold_out", "limit_reached"})
 BEAT_TIMEOUT_S: Final = 30.0
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class Play:
         self._spoilt = Spoilt()
         self._silences = 0  # beats that a process of the crowd did not answer
         self._shares: dict[str, list[float]] = {}  # processor share of each client, a beat each
+        self._beside: set[asyncio.Task[Any]] = set()
 
     # --- what a story is told with -----------------------------------------------------------
 
@@ -111,6 +114,12 @@ class Play:
         self.figure("connects_per_s", viewers / max(took_s, 1e-9))
         self.moment("everybody is welcome")
         return crowd
+
+    def beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Have something go on beside the story; it ends with it, however that ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        return task
 
     @property
     def stream(self) -> str:
@@ -153,7 +162,9 @@ class Play:
 
     async def run(self) -> Result:
         """Tell the story; CrewFailed, ApiError or OSError when it could not be told to its end."""
-        processes = self.manner.processes or processes_for(self._scenario.viewers)
+        viewers = self._scenario.viewers
+        # One without viewers would wait for ever for the last of them.
+        processes = min(self.manner.processes or processes_for(viewers), viewers)
         self.result.configuration = {
             **self._scenario.options(),
             "processes": processes,
@@ -169,13 +180,7 @@ class Play:
         before = cpu_by_part(self.target.pids)
         async with gathered(processes) as crew:
             self.crew = crew
-            beating = asyncio.create_task(self._beat_on())
-            try:
-                await self._scenario.play(self)
-            finally:
-                beating.cancel()
-                with suppress(asyncio.CancelledError):
-                    await beating
+            await self._tell()
             await self._beat()
             await self._told(crew)
         for part, used_s in cpu_by_part(self.target.pids).items():
@@ -183,6 +188,18 @@ class Play:
                 self.figure(f"cpu_s.{part}", used_s - before.get(part, 0.0))
         self._draw_up()
         return self.result
+
+    async def _tell(self) -> None:
+        """Tell the story with a beat beside it, to the end of either: a beat ends by failing."""
+        story, beating = self.beside(self._scenario.play(self)), self.beside(self._beat_on())
+        try:
+            await asyncio.wait({story, beating}, return_when=asyncio.FIRST_COMPLETED)
+            await (story if story.done() else beating)
+        finally:
+            for task in self._beside:
+                task.cancel()
+            # What those beside it failed with, they failed with because of what ended it.
+            await asyncio.gather(*self._beside, return_exceptions=True)
 
     async def _beat_on(self) -> None:
         beat = 1

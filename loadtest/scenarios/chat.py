@@ -35,7 +35,7 @@ class Chat(Scenario):
 
         play.moment("the room begins to talk")
         talking = [
-            asyncio.ensure_future(crowd.speak(what, per_s, self.seconds))
+            play.beside(crowd.speak(what, per_s, self.seconds))
             for what, per_s in (
                 ("chat", self.chats_per_s),
                 ("react", self.reacts_per_s),

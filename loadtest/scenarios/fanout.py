@@ -31,7 +31,7 @@ class Fanout(Scenario):
 
         play.moment("the first pin")
         for number in range(self.pins):
-            pinning = asyncio.ensure_future(show.pin(products[number % len(products)]))
+            pinning = play.beside(show.pin(products[number % len(products)]))
             await asyncio.sleep(self.every_s)
             await pinning
         await crowd.calm()

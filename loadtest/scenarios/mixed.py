@@ -26,6 +26,7 @@ class Mixed(Scenario):
 
     name = "mixed"
     title = "an evening"
+    shares = frozenset({"leavers"})
 
     viewers: int = 2_000
     seconds: float = 300.0
@@ -43,7 +44,7 @@ class Mixed(Scenario):
         crowd = await play.crowd(show, self.viewers, buys=self.buys * DROPS, ramp_s=ramp_s)
         third_s = (self.seconds - ramp_s) / DROPS
         talking = [
-            asyncio.ensure_future(crowd.speak(what, per_s, third_s * DROPS))
+            play.beside(crowd.speak(what, per_s, third_s * DROPS))
             for what, per_s in (("chat", self.chats_per_s), ("react", self.reacts_per_s))
             if per_s
         ]
@@ -68,7 +69,7 @@ class Mixed(Scenario):
             await show.pin(await show.product(title))
             await asyncio.sleep(third_s / 2 / self.pins)
         play.moment(f"drop {number + 1} opens: {self.units:,} of {title}")
-        opened = asyncio.ensure_future(asyncio.sleep(third_s / 2))
+        opened = play.beside(asyncio.sleep(third_s / 2))
         await drop.open()
         await crowd.buy(drop, over_s=third_s / 6, think_s=third_s / 60)
         await crowd.answered(drop)

@@ -6,6 +6,7 @@ how it is played, measured and judged is the play's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -26,6 +27,9 @@ class Scenario:
     title: ClassVar[str]
     #: Thresholds that hold unless the user's own say otherwise; as in a thresholds file.
     limits: ClassVar[Mapping[str, str]] = {}
+    #: Parameters without which there is no story, and those that are a part of one.
+    above_zero: ClassVar[frozenset[str]] = frozenset({"viewers"})
+    shares: ClassVar[frozenset[str]] = frozenset()
 
     viewers: int
 
@@ -50,6 +54,16 @@ class Scenario:
             except ValueError as error:
                 wanted = known[name].__name__
                 raise ParameterUnknown(f"{name}: {value!r} is no {wanted}") from error
-            if isinstance(changed[name], int | float) and changed[name] < 0:
-                raise ParameterUnknown(f"{name}: {value!r} is below 0")
+            if (why := self._wrong(name, changed[name])) is not None:
+                raise ParameterUnknown(f"{name}: {value!r} is {why}")
         return replace(self, **changed)
+
+    def _wrong(self, name: str, value: Any) -> str | None:
+        """Why a parameter cannot have a value."""
+        if not isinstance(value, int | float):
+            return None
+        if not math.isfinite(value):
+            return "no finite number"
+        if value < 0 or (not value and name in self.above_zero):
+            return "not above 0" if name in self.above_zero else "below 0"
+        return "above 1" if name in self.shares and value > 1 else None

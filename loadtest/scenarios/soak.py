@@ -24,6 +24,7 @@ class Soak(Scenario):
 
     name = "soak"
     title = "drop after drop"
+    above_zero = Scenario.above_zero | {"every_s"}
 
     viewers: int = 1_000
     seconds: float = 600.0
@@ -38,7 +39,7 @@ class Soak(Scenario):
         crowd = await play.crowd(
             show, self.viewers, buys=self.buys * drops, ramp_s=min(10.0, self.seconds / 20)
         )
-        talking = asyncio.ensure_future(crowd.speak("chat", self.chats_per_s, self.seconds))
+        talking = play.beside(crowd.speak("chat", self.chats_per_s, self.seconds))
         began_s = time.monotonic()
         for number in range(1, drops + 1):
             await self._sell(play, show, crowd, number, drops)

@@ -17,6 +17,7 @@ class Storm(Scenario):
 
     name = "storm"
     title = "everybody reconnects"
+    shares = frozenset({"share"})
 
     viewers: int = 5_000
     storms: int = 3
