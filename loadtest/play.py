@@ -191,22 +191,29 @@ class Play:
 
     async def _tell(self) -> None:
         """Tell the story with a beat beside it, to the end of either: a beat ends by failing."""
-        story, beating = self.beside(self._scenario.play(self)), self.beside(self._beat_on())
+        over = asyncio.Event()
+        story, beating = self.beside(self._scenario.play(self)), self.beside(self._beat_on(over))
         try:
             await asyncio.wait({story, beating}, return_when=asyncio.FIRST_COMPLETED)
-            await (story if story.done() else beating)
+            if story.done():
+                await story
+                over.set()
+            await beating
         finally:
             for task in self._beside:
                 task.cancel()
             # What those beside it failed with, they failed with because of what ended it.
             await asyncio.gather(*self._beside, return_exceptions=True)
 
-    async def _beat_on(self) -> None:
-        beat = 1
+    async def _beat_on(self, over: asyncio.Event) -> None:
+        """Beat until it is over, the last one to its end: what the crowd told is told but once."""
         while True:
-            await asyncio.sleep(max(0.0, beat * self.manner.step_s - self._now_s()))
+            due_s = (int(self._now_s() / self.manner.step_s) + 1) * self.manner.step_s
+            with suppress(TimeoutError):
+                async with asyncio.timeout(due_s - self._now_s()):
+                    await over.wait()
+                return
             await self._beat()
-            beat = int(self._now_s() / self.manner.step_s) + 1
 
     async def _beat(self) -> None:
         """Gather one step of everybody."""
