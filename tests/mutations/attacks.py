@@ -31,6 +31,7 @@ from loadtest.frames import Heard
 from loadtest.history import WAITLISTED, History
 from loadtest.httpcrowd import HttpCrowd
 from loadtest.judge import Finding
+from loadtest.judge_deliveries import TOLD_MS
 from loadtest.verdicts import shown
 from loadtest.viewer import READY
 from loadtest.web import ApiError, make_token
@@ -252,25 +253,63 @@ async def lined_up(sale: Attacked) -> None:
     await sale.ended()
 
 
+async def untold(sale: Attacked) -> None:
+    """A hub dies between the COMMIT of a pin and its event, and nothing else happens after that."""
+    await sale.sell()
+    await sale.ended()
+    host, stage = sale.stage.host, sale.stage
+    product = (await host.call("GET", f"/v1/offers/{stage.offer}"))["product"]["id"]
+    sale.tree.lay("publish.read=kill@1")
+    await host.call("POST", f"/v1/streams/{stage.stream}/pins", {"product": product})
+    await sale.tree.well()
+    sale.tree.clear()
+    await asyncio.sleep(TOLD_MS / 1000 + 1)
+
+
+async def outranked(sale: Attacked) -> None:
+    """Redis is emptied while some wait for more than is free, and then a newcomer buys."""
+    await sale.sell()
+    history = sale.history
+    having = {history.owner(n) for n, order in enumerate(history.order) if order}
+    idle = [n for n in range(sale.plan.viewers) if history.viewers[n] not in having]
+    await sale.wait_in_line(idle[:30], 2)
+    await sale.strike("flushall")
+    await sale.restock(1, "one")
+    await sale.buy_the_rest()
+
+
 #: Attack by name: what is done, and in which sales, one for each play.
 ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
     "rush": (rush, {"copies": 2, "react_s": 1.7, "pay": 0.3}),
     "calm": (rush, {"qty_max": 1, "pay": 0.0, "cancel": 0.0, "per_viewer": 2}),
     "emptied": (emptied, {"strikes": (Strike("flushall", 0, 0.3), Strike("flushall", 1, 0.3))}),
-    "stale": (stale, {"hold_s": 600, "cancel": 0.3, "units": 500}),
+    "stale": (
+        stale,
+        {
+            "hold_s": 600, "units": 700, "cancel": 0.3, "bursts": ((0.0, 3), (0.3, 2), (0.6, 2)),
+            "strikes": (Strike("stale-aof", 0, 0.2, seconds=0.3),),
+        },
+    ),
     "killed": (
         overtaken,
         {
             "hold_s": 600, "units": 700, "leavers": 0.3,
-            "strikes": (Strike("hold.replied=kill@1"), Strike("admit.committed=kill@2"),
-                        Strike("flushall", 1, 0.5)),
+            "strikes": (Strike("hold.replied=kill@1"), Strike("admit.committed=kill@2")),
+        },
+    ),
+    "fenced": (
+        overtaken,
+        {
+            "hold_s": 600, "units": 700, "qty_max": 1, "pay": 0.0, "cancel": 0.0,
+            "strikes": (Strike("admit.due=stop@1", seconds=4.5),
+                        Strike("fence.read=sleep:1500@1"), Strike("fence.read=sleep:1500@2")),
         },
     ),
     "stopped": (
         overtaken,
         {
-            "hold_s": 600, "units": 300, "qty_max": 1,
-            "strikes": (Strike("admit.due=stop@1", seconds=4.0),),
+            "hold_s": 600, "units": 700, "qty_max": 1, "leavers": 0.6,
+            "strikes": (Strike("admit.due=stop@1", seconds=4.5),),
         },
     ),
     "outlived": (
@@ -322,8 +361,8 @@ ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
     "spread-lowered": (
         overtaken,
         {
-            "buckets": 4, "lower": (0.02, 330), "qty_max": 1, "units": 400, "hold_s": 600,
-            "pay": 0.0, "cancel": 0.0,
+            "buckets": 4, "lower": (0.25, 200), "qty_max": 1, "units": 400, "hold_s": 600,
+            "pay": 0.0, "cancel": 0.0, "bursts": ((0.0, 1), (0.5, 2)),
             "strikes": (Strike("gate.due=sleep:600@1"), Strike("gate.due=sleep:600@2")),
         },
     ),
@@ -338,6 +377,11 @@ ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
     "spread-line": (
         lined_up,
         {"units": 100, "buckets": 4, "per_viewer": 2, "qty_max": 1, "cancel": 0.5, "pay": 0.1},
+    ),
+    "untold": (untold, {"pay": 0.0, "cancel": 0.0, "hold_s": 1}),
+    "line-emptied": (
+        outranked,
+        {"units": 60, "per_viewer": 2, "qty_max": 1, "payment": "none", "pay": 0.0, "cancel": 0.0},
     ),
     "bundled-lowered": (
         overtaken,
