@@ -361,8 +361,8 @@ ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
     "spread-lowered": (
         overtaken,
         {
-            "buckets": 4, "lower": (0.25, 200), "qty_max": 1, "units": 400, "hold_s": 600,
-            "pay": 0.0, "cancel": 0.0, "bursts": ((0.0, 1), (0.5, 2)),
+            "buckets": 16, "lower": (0.25, 256), "qty_max": 1, "units": 400, "hold_s": 600,
+            "pay": 0.0, "cancel": 0.0, "bursts": ((0.0, 1), (0.5, 1)),
             "strikes": (Strike("gate.due=sleep:600@1"), Strike("gate.due=sleep:600@2")),
         },
     ),
