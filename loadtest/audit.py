@@ -39,7 +39,7 @@ from loadtest.judge_bundles import judge_bundles
 from loadtest.judge_endings import judge_acts, judge_endings, judge_releases
 from loadtest.parts import Part, judge_parts, parts_of
 from loadtest.postgres import OVERDUE_S, POLL_S
-from loadtest.waiting import judge_waitlist
+from loadtest.waiting import FITS_SOMEWHERE_SQL, judge_waitlist
 from loadtest.web import Api, ApiError
 
 NO_REDIS = "not judged: no Redis address"
@@ -208,6 +208,8 @@ async def _differences(
             if told != row.quantity - row.live:
                 what = f"HTTP says left {told}, Postgres {row.quantity - row.live}"
                 wrong["I4"] = [Breach(what)]
+    if parts and (waiting := await postgres.breaches(connection, FITS_SOMEWHERE_SQL, offer)):
+        wrong["R12"] = waiting
     overdue = await postgres.breaches(connection, postgres.OVERDUE_SQL, offer, OVERDUE_S)
     if overdue:
         wrong["I8"] = overdue
@@ -273,6 +275,9 @@ def _rest_findings(
             agreed if with_redis else f"{agreed}, without Redis",
         ),
     ]
+    if "R12" in wrong:
+        claim = "at rest nobody who fits waits beside free units of another bucket"
+        judged.append(finding("R12", claim, wrong["R12"], began_ms))
     if not with_redis:
         return [*judged, Finding("I11", "no hold is without a row", None, NO_REDIS)]
     held = finding("I11", "no hold is without a row", wrong.get("I11", []), began_ms, agreed)

@@ -31,6 +31,21 @@ where w.offer = $1 and w.left_at is null and w.qty <= o.quantity - o.taken
                   and s.banned)
 order by w.rank
 """
+#: The same over all buckets of a spread offer, which the keeper brings units between: at rest.
+FITS_SOMEWHERE_SQL = f"""
+select '' as id, w.key, w.viewer, {_JOINED},
+       'waits for ' || w.qty || ' of ' || f.free || ' free in all buckets'
+from waitlist w join offers o on o.id = w.offer
+join (select to_jsonb(p) ->> 'parent' as offer, sum(p.quantity - p.taken) as free
+      from offers p where to_jsonb(p) ->> 'parent' = $1 group by 1) f on f.offer = o.id
+where w.offer = $1 and w.left_at is null and w.qty <= f.free
+  and o.status in ('open', 'sold_out') and (o.closes_at is null or o.closes_at > now())
+  and w.qty + coalesce((select sum(r.qty) from orders r where r.offer = w.offer
+                        and r.viewer = w.viewer and r.status in {_LIVE}), 0) <= o.per_viewer
+  and not exists (select 1 from standings s where s.stream = o.stream and s.viewer = w.viewer
+                  and s.banned)
+order by w.rank
+"""
 #: The offer's own figures beside its entries.
 COUNT_SQL = """
 select o.status,

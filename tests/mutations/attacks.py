@@ -95,10 +95,13 @@ class Attacked(Sale):
                 self.swarm.send(viewer, self.history.of_viewer(viewer.number))
         await self._quiet()
 
-    async def buy_the_rest(self, qty: int = 1) -> None:
-        """Newcomers buy what is left, and then some; what they are told is judged with the rest."""
+    async def buy_the_rest(self, names: Sequence[str] = ()) -> None:
+        """Newcomers buy what is left, and then some, or these viewers do, one unit each.
+
+        What they are told is judged with the rest.
+        """
         tag = f"rest-{secrets.token_hex(3)}"
-        history = History([f"{tag}-{n}" for n in range(PROBES_MAX)], 1, qty, tag)
+        history = History(list(names) or [f"{tag}-{n}" for n in range(PROBES_MAX)], 1, 1, tag)
         tokens = [make_token(self.target.secret, viewer, "viewer") for viewer in history.viewers]
         crowd = HttpCrowd(self.target.http, tokens, history, 16, PATIENCE)
         crowd.build(self.stage.offer)
@@ -241,16 +244,22 @@ async def churned(sale: Attacked) -> None:
     await sale.buy_the_rest()
 
 
-async def lined_up(sale: Attacked) -> None:
-    """Viewers wait for what others cancel and let lapse, some with all that they may have."""
-    sale.swarm.copies = 1
-    selling = asyncio.ensure_future(sale.sell())
-    await asyncio.sleep(0.9)
-    numbers = list(range(sale.plan.viewers))
-    await sale.wait_in_line(numbers[:60])
-    await selling
-    await sale.ended()
-    await sale.wait_in_line(numbers[60:90], 2)
+def without_orders(sale: Attacked) -> list[int]:
+    """Number the viewers whom no buy of theirs got anything."""
+    history = sale.history
+    having = {history.owner(n) for n, order in enumerate(history.order) if order}
+    return [n for n in range(sale.plan.viewers) if history.viewers[n] not in having]
+
+
+async def in_turn(sale: Attacked) -> None:
+    """Some wait for two units each; the first of them buys a single one; then two come, and two."""
+    await sale.sell()
+    idle = without_orders(sale)[:12]
+    await sale.wait_in_line(idle, 2)
+    await sale.restock(1, "one")
+    await sale.buy_the_rest(names=[sale.history.viewers[idle[0]]])
+    for turn in range(3):
+        await sale.restock(2, f"two-{turn}")
     await sale.ended()
 
 
@@ -272,15 +281,13 @@ async def untold(sale: Attacked) -> None:
 async def outranked(sale: Attacked) -> None:
     """Redis is emptied while some wait for more than is free, and then a newcomer buys."""
     await sale.sell()
-    history = sale.history
-    having = {history.owner(n) for n, order in enumerate(history.order) if order}
-    idle = [n for n in range(sale.plan.viewers) if history.viewers[n] not in having]
-    await sale.wait_in_line(idle[:30], 2)
+    await sale.wait_in_line(without_orders(sale)[:30], 2)
     await sale.strike("flushall")
     await sale.restock(1, "one")
     await sale.buy_the_rest()
 
 
+NO_END = {"pay": 0.0, "cancel": 0.0}
 #: Attack by name: what is done, and in which sales, one for each play.
 ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
     "rush": (rush, {"copies": 2, "react_s": 1.7, "pay": 0.3}),
@@ -376,10 +383,10 @@ ATTACKS: dict[str, tuple[Attack, dict[str, Any]]] = {
             "strikes": (Strike("admit.due=sleep:1500@1"), Strike("flushall", 0, 0.1)),
         },
     ),
-    "line": (lined_up, {"units": 100, "per_viewer": 2, "qty_max": 1, "cancel": 0.4, "pay": 0.1}),
+    "line": (in_turn, {"units": 60, "per_viewer": 2, "qty_max": 1, "hold_s": 600, **NO_END}),
     "spread-line": (
-        lined_up,
-        {"units": 100, "buckets": 4, "per_viewer": 2, "qty_max": 1, "cancel": 0.5, "pay": 0.1},
+        in_turn,
+        {"units": 60, "per_viewer": 2, "qty_max": 1, "hold_s": 600, "buckets": 4, **NO_END},
     ),
     "untold": (untold, {"pay": 0.0, "cancel": 0.0, "hold_s": 1}),
     "line-emptied": (

@@ -8,7 +8,14 @@ import pytest
 
 from tests.mutations import audited
 from tests.mutations.attacks import ATTACKS, plan_of
-from tests.mutations.audited import PROVOKED_BY, UNMENDED, UNSEEN, table, write
+from tests.mutations.audited import (
+    PROVOKED_BY,
+    SECOND_LINE,
+    UNMENDED,
+    UNSEEN,
+    table,
+    write,
+)
 from tests.mutations.patches import mutations
 from tests.mutations.run import NOTHING
 
@@ -20,6 +27,7 @@ def test_every_bug_is_provoked_or_has_a_reason() -> None:
     names = {mutation.name for mutation in mutations()}
     assert PROVOKED_BY.keys() | UNSEEN.keys() == names
     assert not PROVOKED_BY.keys() & UNSEEN.keys()
+    assert SECOND_LINE.keys() <= PROVOKED_BY.keys()
     assert {attack for attacks in PROVOKED_BY.values() for attack in attacks} <= ATTACKS.keys()
     assert audited.attacks_on(NOTHING) == ()
     for attack, changes in ATTACKS.values():
