@@ -89,7 +89,7 @@ UNSEEN: dict[str, str] = {
     "batch-not-bisected": "no line that poisons a batch gets past the door, whoever sends it",
 }
 
-#: Bugs that are played, and whose harm another line keeps from the outside: seen or not, no failure.
+#: Bugs that are played, and whose harm another line keeps inside: not seen is no failure.
 SECOND_LINE: dict[str, str] = {
     "install-over-newer": "the next look at the gate makes it anew",
     "key-bound-before-row": "the row is read before the yes: `retry` until the hold is given back",
