@@ -72,7 +72,8 @@ class Breach:
     @property
     def text(self) -> str:
         """All of it in one line."""
-        buyer = f"{self.key} of {self.viewer}" if self.key else self.viewer
+        both = self.key and self.viewer
+        buyer = f"{self.key} of {self.viewer}" if both else self.key or self.viewer
         who = f"{self.order} ({buyer})" if self.order and buyer else self.order or buyer
         when = f"at {moment(self.at_ms, self.since_ms)}" if self.at_ms else ""
         head = " ".join(part for part in (who, self.number, when) if part)

@@ -91,11 +91,13 @@ UNSEEN: dict[str, str] = {
 
 #: Bugs that are played, and whose harm another line keeps inside: not seen is no failure.
 SECOND_LINE: dict[str, str] = {
+    "facts-not-published": "what is told of the stream next brings it up; seen where nothing is",
     "install-over-newer": "the next look at the gate makes it anew",
     "key-bound-before-row": "the row is read before the yes: `retry` until the hold is given back",
     "lend-to-anyone": "units go to and fro, which costs time alone",
     "limit-not-summed": "the gate has refused it before, unless it forgot",
     "quantity-unlocked": "the table's CHECK refuses what the lock would have",
+    "rebuild-forgets-ended": "Postgres knows the key, and answers with its order",
     "run-id-not-checked": "the keeper makes the gate anew; until then Postgres refuses the rest",
     "stock-not-checked": "Postgres refuses what the gate lets through, and the gate takes it back",
 }
