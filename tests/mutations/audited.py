@@ -99,7 +99,7 @@ SECOND_LINE: dict[str, str] = {
     "quantity-unlocked": "the table's CHECK refuses what the lock would have",
     "rebuild-forgets-ended": "Postgres knows the key, and answers with its order",
     "run-id-not-checked": "the keeper makes the gate anew; until then Postgres refuses the rest",
-    "transfer-not-fenced": "a bucket's row lets go only of what is free in it, and its gate follows",
+    "transfer-not-fenced": "a bucket lets go only of what its row has free, and its gate follows",
     "stock-not-checked": "Postgres refuses what the gate lets through, and the gate takes it back",
 }
 #: In every copy, the one without a bug too.
