@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from livecart.embedded import Running
 from loadtest import cli_audit
+from loadtest.audit import audit
 from loadtest.cli import app
 from loadtest.deliveries import Deliveries
 from loadtest.endings import now_ms
@@ -293,6 +294,28 @@ async def test_who_joined_first_is_served_first(books: Books) -> None:
     assert "v5 (w) waits at rank 5" in breach.what
     await books.database.execute("update waitlist set qty = 2")
     assert await passed_over() == []
+
+
+async def test_units_of_another_bucket_come_to_who_waits(books: Books) -> None:
+    """R12: at rest nobody waits in one bucket for what another has free."""
+    await books.database.execute(
+        "alter table offers add column if not exists parent text,"
+        "  add column if not exists bucket int;"
+        "alter table orders add column if not exists bucket int;"
+        "alter table waitlist add column if not exists bucket int;"
+        "update offers set quantity = 5; update orders set bucket = 1;"
+        "insert into offers"
+        "  (id, quantity, taken, per_viewer, epoch, status, parent, bucket, waiting)"
+        "  values ('of_1~1', 3, 3, 2, 1, 'open', 'of_1', 1, 1),"
+        "         ('of_1~2', 2, 0, 2, 1, 'open', 'of_1', 2, 0);"
+        "insert into waitlist (viewer, key, qty, rank, bucket) values ('v5', 'w', 2, 5, 1)"
+    )
+    found = await audit(books.database_url, OFFER, rest_wait_s=0)
+    (broken,) = [one for one in found.findings if one.passed is False]
+    assert (broken.name, broken.breaches[0].viewer) == ("R12", "v5")
+    assert "waits for 2 of 2 free in all buckets" in broken.breaches[0].what
+    await books.database.execute("update waitlist set qty = 3")
+    assert (await audit(books.database_url, OFFER, rest_wait_s=0)).passed
 
 
 def test_each_invariant_has_a_verdict() -> None:
