@@ -20,7 +20,7 @@ VIEWERS_MAX: Final = 1_000
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """One unit cost: the median of the rounds, the least and the most of them."""
+    """One unit cost, of the medians of all rounds; the least and the most that one round gave."""
 
     value: float
     unit: str
@@ -51,6 +51,7 @@ COSTS: Final = {
     "hub_base_bytes": "hub, memory of a process without viewers",
     "hub_idle_share": "hub, of a core, while nothing is said",
     "hub_event_s": "hub, one main event, whoever is there",
+    "hub_chat_event_s": "hub, one chat message, whoever is there",
     "hub_delivery_s": "hub, one event on its own to one viewer",
     "hub_chat_delivery_s": "hub, one of 20 chat messages within a moment, to one viewer",
     "delivery_s": "elapsed, from one viewer to the next of a fan-out",
@@ -72,7 +73,8 @@ COSTS: Final = {
     "redis_sent_byte_s": "Redis, one byte published to one more hub",
     "redis_note_bytes": "Redis, news of one order to one more hub",
     "redis_lease_s": "Redis, one hub's lease on the count of viewers, each time it is added up",
-    "redis_idle_share": "Redis, of a core, for one hub while nothing is said",
+    "redis_idle_share": "Redis, of a core, while nothing is said, with no hub's part",
+    "redis_hub_idle_share": "Redis, of a core, for each hub while nothing is said",
     "postgres_order_s": "Postgres, one order",
     "postgres_call_s": "Postgres, one admission, however many orders",
     "postgres_sale_s": "Postgres, a sale of nothing",
@@ -85,11 +87,9 @@ COSTS: Final = {
     "client_order_s": "the load generator, one order",
     "client_refusal_s": "the load generator, one refusal",
     "elapsed_sale_s": "elapsed on this machine, client and all: a sale of nothing",
-    "elapsed_viewer_s": "elapsed, one viewer more",
-    "elapsed_order_s": "elapsed, one order more",
-    "elapsed_refusal_s": "elapsed, one refusal more",
-    "elapsed_again_s": "elapsed, one more question",
-    "elapsed_order_tail_s": "elapsed, from the last order to the last answer, one refusal",
+    "elapsed_work_times": "elapsed, for what hub and Redis use, which take turns",
+    "elapsed_order_s": "elapsed, an order besides",
+    "others_share": "of a core, what others used on this machine during the sales",
     "again_tail_count": "buys that ask again because the last units are held and not written",
     "lone_buy_p50_s": "elapsed, a lone buy, median",
     "lone_buy_p99_s": "elapsed, a lone buy, 99 of 100",

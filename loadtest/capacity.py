@@ -89,6 +89,7 @@ class CapacityPlan(msgspec.Struct, frozen=True, kw_only=True):
     network: dict[str, float]  # bytes a second, by the way that they go
     to_last_delivery_s: float
     to_last_order_s: float
+    news_late_s: float  # how far the stream's node lags behind its orders at the most
     lone_buy_s: float
     limits: list[Limit]
     breaks_first: str
@@ -136,7 +137,7 @@ class Model:
 
     def hub_fixed_share(self) -> float:
         """Return what a hub's core has to do however few its viewers are."""
-        chat = self.wish.chat_per_s * self.core_s("hub_event_s")
+        chat = self.wish.chat_per_s * self.core_s("hub_chat_event_s")
         notes = self.orders / self.wish.window_s * self.assumed.note_decode_s / self.assumed.speed
         return self.core_s("hub_idle_share") + chat + notes
 
@@ -193,18 +194,40 @@ class Model:
 
     # --- the log of the stream: one node, whatever is added ---
 
-    def log_share(self, hubs: int) -> float:
-        """Return what the node of the stream's log does for so many hubs, of its one core."""
+    def news_s(self, hubs: int) -> float:
+        """Return the seconds of that node's core for the news of all orders to so many hubs."""
+        told = self.orders * self.costs["redis_note_bytes"] * hubs
+        return told * self.core_s("redis_sent_byte_s")
+
+    def log_steady_share(self, hubs: int) -> float:
+        """Return what that node does for so many hubs without any order, of its one core."""
         events = self.wish.chat_per_s * self.core_s("redis_event_s")
-        notes = self.orders_per_s * self.costs["redis_note_bytes"]
-        told = notes * self.core_s("redis_sent_byte_s")
         counting = LEASES_SUMMED_PER_S * hubs * self.core_s("redis_lease_s")
-        return hubs * (self.core_s("redis_idle_share") + events + told + counting)
+        each = self.core_s("redis_hub_idle_share") + events + counting
+        return self.core_s("redis_idle_share") + hubs * each
+
+    def log_share(self, hubs: int) -> float:
+        """Return the whole, orders told over the time in which the crowd taps."""
+        over_s = max(self.wish.window_s, self.selling_s)
+        return self.log_steady_share(hubs) + self.news_s(hubs) / over_s
 
     def log_out_bytes_per_s(self, hubs: int) -> float:
-        """Return what that node sends to so many hubs."""
-        events = self.wish.chat_per_s * self.costs["redis_event_bytes"]
-        return hubs * (events + self.orders_per_s * self.costs["redis_note_bytes"])
+        """Return what that node sends to so many hubs, over the same time."""
+        over_s = max(self.wish.window_s, self.selling_s)
+        notes = self.orders * self.costs["redis_note_bytes"] / over_s
+        return hubs * (self.wish.chat_per_s * self.costs["redis_event_bytes"] + notes)
+
+    def news_late_s(self, hubs: int) -> float:
+        """Return how late everything is that this node says once the last order is made.
+
+        The news of orders are said as orders are made; chat, pins and stock wait behind them.
+        """
+        room = 1.0 - self.log_steady_share(hubs)
+        if room <= 0:
+            return math.inf
+        core = self.news_s(hubs) / room
+        sent = self.orders * self.costs["redis_note_bytes"] * hubs
+        return max(0.0, max(core, sent / self.assumed.link_bytes_per_s) - self.selling_s)
 
     # --- times ---
 
@@ -213,7 +236,7 @@ class Model:
         told = self.hubs() * self.core_s("redis_event_s")
         each = self.viewers_per_hub()[0]
         viewers = min(each, self.wish.viewers) * self.costs["delivery_s"] / self.assumed.speed
-        return told + self.core_s("hub_event_s") + viewers
+        return told + self.core_s("hub_chat_event_s") + viewers
 
     def to_last_order_s(self) -> float:
         """Return the seconds from the first tap to the last order, taps spread evenly."""
@@ -284,6 +307,7 @@ def plan(costs: Calibration, wish: Wish, assumed: Assumed | None = None) -> Capa
         network=_network(model, hubs),
         to_last_delivery_s=model.to_last_delivery_s(),
         to_last_order_s=model.to_last_order_s(),
+        news_late_s=model.news_late_s(hubs),
         lone_buy_s=costs["lone_buy_p50_s"],
         limits=limits,
         breaks_first=first.name,

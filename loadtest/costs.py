@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from loadtest.calibration import COSTS, VIEWERS_MAX, Calibration, Cost, machine
-from loadtest.fitting import fit, spread
-from loadtest.meters import metered
-from loadtest.probes import SETTINGS, Hubs, LoneBuys, Stage, overheard, show
+from loadtest.fitting import fit, middle
+from loadtest.meters import Reading, metered
+from loadtest.probes import SETTINGS, SETTLE_S, Hubs, LoneBuys, Stage, overheard, show
 from loadtest.server import Target, spawned
 from loadtest.trial import Sale, Trial, play
 
 #: Ethernet, IPv4, TCP with time stamps; a segment on a network has these beside its payload.
 SEGMENT_BYTES: Final = 14 + 20 + 32
 ROUNDS: Final = 5
+HUBS: Final = 3  # of the server that tells what a hub more costs Redis at rest
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,6 +40,8 @@ class Plan:
     leases: int = 4_000
     idle_s: float = 2.0
     commits: int = 50
+    settle_s: float = SETTLE_S  # of a crowd, after its coming
+    audited: bool = True  # a server that sells wrongly has no costs
     sales: tuple[Sale, ...] = ()  # of a round; those of `viewers` when there are none
 
     def __post_init__(self) -> None:
@@ -85,31 +87,54 @@ class Samples:
     commits_s: Sequence[float]
     trials: Sequence[Trial]
     note_bytes: float  # of one order, to one more hub
+    three_idle: Reading  # of a server of three hubs, while nothing is said
 
 
 async def calibrate(plan: Plan, announce: Callable[[str], None]) -> Calibration:
     """Measure every cost so many times; refuses a server that sells wrongly."""
-    found: dict[str, list[float]] = defaultdict(list)
+    rounds = []
     for number in range(1, plan.rounds + 1):
         announce(f"round {number} of {plan.rounds}")
+        three = await idle_of(HUBS, plan)
         async with spawned(settings=SETTINGS) as target:
-            samples = await measure(target, plan, announce)
-        for name, value in costs_of(samples).items():
-            found[name].append(value)
+            rounds.append(await measure(target, plan, three, announce))
+    return calibration_of(rounds, plan)
+
+
+def calibration_of(rounds: Sequence[Samples], plan: Plan) -> Calibration:
+    """Make unit costs of the medians of all rounds, with their spread over the rounds."""
+    each = [costs_of(samples) for samples in rounds]
     return Calibration(
         machine=machine(),
         when_ms=time.time_ns() // 1_000_000,
-        rounds=plan.rounds,
+        rounds=len(rounds),
         viewers_max=plan.viewers,
-        costs={name: _cost(name, values) for name, values in found.items()},
+        costs={
+            name: _cost(name, value, [one[name] for one in each])
+            for name, value in costs_of(middle(rounds)).items()
+        },
     )
 
 
+async def idle_of(hubs: int, plan: Plan) -> Reading:
+    """Return what a server of so many hubs uses while nothing is said, some viewers on each."""
+    async with (
+        spawned(hubs, settings=SETTINGS) as target,
+        metered(target) as meters,
+        show(target, meters, plan.settle_s) as one,
+    ):
+        await one.grow(10 * hubs)
+        return await one.be_still(plan.idle_s)
+
+
 async def measure(
-    target: Target, plan: Plan, announce: Callable[[str], None] = lambda line: None
+    target: Target,
+    plan: Plan,
+    three_idle: Reading,
+    announce: Callable[[str], None] = lambda line: None,
 ) -> Samples:
     """Take one round's samples from a server that was spawned for it."""
-    async with metered(target) as meters, show(target, meters) as one:
+    async with metered(target) as meters, show(target, meters, plan.settle_s) as one:
         await one.grow(10)  # what is made once is made
         base = (await meters.read()).hub_rss_bytes
         stages = []
@@ -121,16 +146,17 @@ async def measure(
         commits = await meters.commit_s(plan.commits)
         one.crowd.close()
         hubs = await one.hubs(plan.listeners, 40, plan.leases, plan.idle_s)
-    await play(target, Sale(viewers=plan.viewers // 10, units=plan.viewers // 5))  # warms up
+    warming = Sale(viewers=max(1, plan.viewers // 10), units=plan.viewers // 5, settle_s=0.0)
+    await play(target, warming, audited=False)
     trials = []
     for sale in plan.all_sales:
         announce(f"  {sale.viewers:,} viewers, {sale.units:,} units, {sale.buys} buys each")
-        trials.append(await play(target, sale))
+        trials.append(await play(target, sale, audited=plan.audited))
     async with overheard(target.redis_url) as notes:
-        sale = Sale(viewers=plan.crowds[0], units=plan.crowds[0] * 5, per_viewer=5)
-        listened = await play(target, sale)
+        few = plan.crowds[0]
+        listened = await play(target, Sale(viewers=few, units=few * 5, per_viewer=5, settle_s=0.0))
     note_bytes = notes.bytes / listened.orders
-    return Samples(base, stages, lone, hubs, commits, trials, note_bytes)
+    return Samples(base, stages, lone, hubs, commits, trials, note_bytes, three_idle)
 
 
 def costs_of(samples: Samples) -> dict[str, float]:
@@ -138,7 +164,7 @@ def costs_of(samples: Samples) -> dict[str, float]:
     return {
         **_crowd_costs(samples),
         **_lone_costs(samples.lone),
-        **_hubs_costs(samples.hubs),
+        **_hubs_costs(samples.hubs, samples.three_idle),
         **_sale_costs(samples.trials),
         "redis_note_bytes": samples.note_bytes,
         "commit_s": statistics.median(samples.commits_s),
@@ -174,6 +200,7 @@ def _crowd_costs(samples: Samples) -> dict[str, float]:
         "hub_base_bytes": rss["base"],
         "hub_idle_share": still.hub_cpu_s / still.at_s,
         "hub_event_s": pin["event"],
+        "hub_chat_event_s": chat["event"],
         "hub_delivery_s": pin["delivery"],
         "hub_chat_delivery_s": chat["delivery"],
         "delivery_s": skew["viewer"],
@@ -193,12 +220,14 @@ def _lone_costs(lone: LoneBuys) -> dict[str, float]:
     }
 
 
-def _hubs_costs(hubs: Hubs) -> dict[str, float]:
+def _hubs_costs(hubs: Hubs, three: Reading) -> dict[str, float]:
     heard = hubs.listeners * hubs.events
     sent = hubs.published_bytes * hubs.listeners
     with_, without = hubs.events_with, hubs.events_without
     summed = hubs.leases * hubs.sums_per_s * hubs.idle_with_leases.at_s
     idle = hubs.idle.redis_cpu_s / hubs.idle.at_s * hubs.idle_with_leases.at_s
+    alone = hubs.idle.redis_cpu_s / hubs.idle.at_s
+    more = max(0.0, three.redis_cpu_s / three.at_s - alone) / (HUBS - 1)
     return {
         "redis_event_s": max(0.0, with_.redis_cpu_s - without.redis_cpu_s) / heard,
         "redis_event_bytes": (with_.redis_out_bytes - without.redis_out_bytes) / heard,
@@ -207,7 +236,8 @@ def _hubs_costs(hubs: Hubs) -> dict[str, float]:
         )
         / sent,
         "redis_lease_s": max(0.0, hubs.idle_with_leases.redis_cpu_s - idle) / max(summed, 1.0),
-        "redis_idle_share": hubs.idle.redis_cpu_s / hubs.idle.at_s,
+        "redis_idle_share": max(0.0, alone - more),
+        "redis_hub_idle_share": more,
     }
 
 
@@ -215,12 +245,29 @@ def _sale_costs(trials: Sequence[Trial]) -> dict[str, float]:
     def columns(*names: str) -> list[dict[str, float]]:
         return [{name: _COLUMNS[name](trial) for name in names} for trial in trials]
 
-    hub = fit(columns("viewer", "order", "refusal", "again"), [trial.hub_cpu_s for trial in trials])
-    redis = fit(columns("order", "refusal", "again"), [trial.redis_cpu_s for trial in trials])
-    postgres = fit(columns("sale", "order", "call"), [trial.postgres_cpu_s for trial in trials])
+    hub = fit(
+        columns("viewer", "order", "refusal", "again"),
+        [trial.hub_cpu_s for trial in trials],
+        small="again",
+    )
+    redis = fit(
+        columns("order", "refusal", "again"),
+        [trial.redis_cpu_s for trial in trials],
+        small="again",
+    )
+    postgres = fit(
+        columns("sale", "order", "call"),
+        [trial.postgres_cpu_s for trial in trials],
+        small="call",
+    )
     client = fit(columns("viewer", "order", "refusal"), [trial.client_cpu_s for trial in trials])
+    # A hub waits for its gate, and the gate for the hub: their times add up, not overlap. Orders
+    # wait for Postgres besides, and everything for a core that something else has.
     elapsed = fit(
-        columns("sale", "viewer", "order", "refusal", "again"),
+        [
+            {"sale": 1.0, "work": one.hub_cpu_s + one.redis_cpu_s, "order": one.orders}
+            for one in trials
+        ],
         [trial.elapsed_s for trial in trials],
     )
     wal = fit(columns("sale", "order"), [trial.wal_bytes for trial in trials])
@@ -230,20 +277,17 @@ def _sale_costs(trials: Sequence[Trial]) -> dict[str, float]:
         [trial.redis_in_bytes + trial.redis_out_bytes for trial in trials],
     )
     memory = fit(columns("sale", "order"), [max(0.0, t.redis_memory_bytes) for t in trials])
-    tail = [
-        (trial.elapsed_s - trial.to_last_order_s) / trial.refusals
-        for trial in trials
-        if trial.refusals and trial.orders > 1
-    ]
     late = [trial.again - own_again(trial.sale) for trial in trials if trial.refusals]
     return {
         **{f"hub_{name}_s": value for name, value in hub.items()},
         **{f"redis_{name}_s": value for name, value in redis.items()},
         **{f"postgres_{name}_s": value for name, value in postgres.items()},
         **{f"client_{name}_s": value for name, value in client.items()},
-        **{f"elapsed_{name}_s": value for name, value in elapsed.items()},
-        "elapsed_order_tail_s": statistics.median(tail),
+        "elapsed_sale_s": elapsed["sale"],
+        "elapsed_order_s": elapsed["order"],
+        "elapsed_work_times": elapsed["work"],
         "again_tail_count": max(0.0, statistics.median(late)),
+        "others_share": statistics.median(trial.others_share for trial in trials),
         "wal_order_bytes": wal["order"],
         "wal_sale_bytes": wal["sale"],
         "disk_order_bytes": disk["order"],
@@ -273,8 +317,7 @@ def own_again(sale: Sale) -> int:
     return (sale.orders // each) * (sale.buys - each)
 
 
-def _cost(name: str, values: Sequence[float]) -> Cost:
-    middle, least, most = spread(values)
+def _cost(name: str, value: float, values: Sequence[float]) -> Cost:
     what = COSTS[name]
     unit = next(
         unit
@@ -282,8 +325,9 @@ def _cost(name: str, values: Sequence[float]) -> Cost:
             ("_bytes", "bytes"),
             ("_share", "of a core"),
             ("_count", "buys"),
+            ("_times", "times"),
             ("_s", "s"),
         )
         if name.endswith(end)
     )
-    return Cost(value=middle, unit=unit, least=least, most=most, how=what)
+    return Cost(value=value, unit=unit, least=min(values), most=max(values), how=what)

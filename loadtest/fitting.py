@@ -9,22 +9,34 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import TypeVar, cast
+
+import msgspec
 
 Row = Mapping[str, float]
+T = TypeVar("T")
 
 
-def fit(rows: Sequence[Row], used: Sequence[float]) -> dict[str, float]:
+def fit(rows: Sequence[Row], used: Sequence[float], small: str = "") -> dict[str, float]:
     """Return the coefficient of each name, so that their sum over a row is near what it used.
 
     Least squares of nearly relative errors. What would be negative is left out (0), the most
-    negative first: a cost is none. ValueError when the sizes cannot tell the names apart.
+    negative first: a cost is none. `small` is 0 where it cannot be told from the others, as in
+    crowds that are tiny; ValueError when others cannot be told apart.
     """
     names = sorted({name for row in rows for name in row})
     average = statistics.fmean(map(abs, used)) or 1.0
     weights = [1.0 / (abs(value) + average / 4) for value in used]
     kept = list(names)
     while kept:
-        found = _solve(rows, used, weights, kept)
+        try:
+            found = _solve(rows, used, weights, kept)
+        except ValueError:
+            if small not in kept:
+                raise
+            kept.remove(small)
+            continue
         worst = min(kept, key=lambda name: found[name])
         if found[worst] >= 0:
             return {name: found.get(name, 0.0) for name in names}
@@ -61,6 +73,29 @@ def _solve(
     return {name: table[at][size] / table[at][at] / scale[at] for at, name in enumerate(names)}
 
 
-def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return median, least and most."""
-    return statistics.median(values), min(values), max(values)
+def middle(records: Sequence[T]) -> T:
+    """Return one record with the median of each number in these, which are made alike.
+
+    A cost is made of such medians, not as the median of costs: within one round an error in what an
+    order costs is made up for by one in what a refusal does, and their medians need not be.
+    """
+    first = records[0]
+    if isinstance(first, bool | str):
+        return first
+    if isinstance(first, int):  # of an even number the lower one: there are no half viewers
+        return cast("T", statistics.median_low(cast("Sequence[int]", records)))
+    if isinstance(first, float):
+        return cast("T", statistics.median(cast("Sequence[float]", records)))
+    if isinstance(first, list | tuple):
+        columns = zip(*cast("Sequence[Sequence[object]]", records), strict=True)
+        return cast("T", [middle(column) for column in columns])
+    if isinstance(first, msgspec.Struct):
+        names = first.__struct_fields__
+        changes = {name: middle([getattr(one, name) for one in records]) for name in names}
+        return cast("T", msgspec.structs.replace(first, **changes))
+    assert is_dataclass(first)
+    assert not isinstance(first, type)
+    changes = {
+        one.name: middle([getattr(record, one.name) for record in records]) for one in fields(first)
+    }
+    return cast("T", replace(first, **changes))

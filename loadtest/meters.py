@@ -46,6 +46,7 @@ class Reading:
     postgres_cpu_s: float = 0.0
     keeper_cpu_s: float = 0.0
     client_cpu_s: float = 0.0
+    machine_cpu_s: float = 0.0  # of all cores, whoever used them
     hub_rss_bytes: float = 0.0
     redis_memory_bytes: float = 0.0
     redis_in_bytes: float = 0.0
@@ -55,6 +56,12 @@ class Reading:
     asks: float = 0.0  # buys put to the gate, those that asked again counted again
     hold_calls: float = 0.0
     admissions: float = 0.0
+
+    @property
+    def others_share(self) -> float:
+        """Return what others used of a core meanwhile: a calibration among them is of them, too."""
+        ours = self.hub_cpu_s + self.redis_cpu_s + self.postgres_cpu_s + self.keeper_cpu_s
+        return max(0.0, self.machine_cpu_s - ours - self.client_cpu_s) / max(self.at_s, 1e-9)
 
     def since(self, before: Reading) -> Reading:
         """What happened between an earlier reading and this one."""
@@ -93,6 +100,7 @@ class Meters:
             "postgres_cpu_s": cpu.get("postgres", 0.0),
             "keeper_cpu_s": cpu.get("keeper", 0.0),
             "client_cpu_s": time.process_time(),
+            "machine_cpu_s": machine_cpu_s(),
         }
 
     async def _counted(self) -> dict[str, float]:
@@ -135,6 +143,16 @@ async def metered(target: Target) -> AsyncIterator[Meters]:
     finally:
         await redis.aclose()
         await database.close()
+
+
+def machine_cpu_s() -> float:
+    """Return the processor time that the whole machine has used; 0 where /proc does not say."""
+    try:
+        first = Path("/proc/stat").read_text().partition("\n")[0].split()
+    except OSError:
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal = map(int, first[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def parse_metrics(text: bytes) -> dict[str, float]:

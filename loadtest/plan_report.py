@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,9 @@ from rich.table import Table
 from loadtest.calibration import Calibration
 from loadtest.capacity import CapacityPlan
 from loadtest.prediction import ERROR_MAX, Held, Prediction
+
+#: Of a core; more than that of others' work and elapsed times say little.
+OTHERS_MAX: Final = 0.1
 
 
 def amount(value: float, unit: str) -> str:
@@ -48,6 +52,11 @@ def show_calibration(console: Console, calibration: Calibration) -> None:
         table.add_row(cost.how, amount(cost.value, cost.unit), span)
     console.print(table)
     console.print(", ".join(f"{name} {value}" for name, value in calibration.machine.items()))
+    if calibration["others_share"] > OTHERS_MAX:
+        console.print(
+            f"[yellow]others used {calibration['others_share']:.0%} of a core meanwhile: elapsed"
+            " times are too long by what they took[/]"
+        )
 
 
 def show_plan(console: Console, plan: CapacityPlan) -> None:
@@ -78,6 +87,10 @@ def show_plan(console: Console, plan: CapacityPlan) -> None:
     console.print(
         f"first tap to last order {amount(plan.to_last_order_s, 's')}; the offer to the last viewer"
         f" {amount(plan.to_last_delivery_s, 's')}; a lone buy {amount(plan.lone_buy_s, 's')}"
+    )
+    console.print(
+        "after the last order chat, pins and stock are"
+        f" {amount(plan.news_late_s, 's')} late: they wait for the news of orders to all hubs"
     )
     network = Table(title="network, all together", title_justify="left", show_header=False)
     for name, rate in plan.network.items():

@@ -90,12 +90,21 @@ class Hubs:
 class Show:
     """A live stream on a spawned server, with its host and a crowd that grows."""
 
-    def __init__(self, target: Target, meters: Meters, host: Client, stream: str, product: str):
+    def __init__(
+        self,
+        target: Target,
+        meters: Meters,
+        host: Client,
+        stream: str,
+        product: str,
+        settle_s: float = SETTLE_S,
+    ) -> None:
         self.target = target
         self.meters = meters
         self.host = host
         self.stream = stream
         self.product = product
+        self.settle_s = settle_s
         self._api = Api(target.http, target.host_token)
         self._shake = handshake(f"{target.ws}/v1/streams/{stream}/ws", JSON)
         self.crowd = Onlookers(self._shake)
@@ -113,7 +122,7 @@ class Show:
         before = await self.meters.read()
         await asyncio.to_thread(self.crowd.connect, hellos, WELCOME, TIMEOUT_S)
         used = await self.meters.used_since(before)
-        await asyncio.sleep(SETTLE_S)  # what follows a crowd's coming is no part of the rest
+        await asyncio.sleep(self.settle_s)  # what follows a crowd's coming is no part of the rest
         return more, used
 
     async def pins(self, times: int) -> tuple[Reading, Traffic, float]:
@@ -208,13 +217,13 @@ class Show:
         async with _listening(redis, tails, listeners):
             with_ = await self._speak(events)
             published = await self._publish(listeners)
-        idle = await self._be_still(idle_s)
+        idle = await self.be_still(idle_s)
         present = [key async for key in redis.scan_iter(match="*:present", count=1000)]
         fakes = {f"loadtest-{n}": "0:9999999999999" for n in range(leases)}
         for key in present:
             await redis.hset(key, mapping=fakes)
         try:
-            crowded = await self._be_still(idle_s)
+            crowded = await self.be_still(idle_s)
         finally:
             for key in present:
                 await redis.hdel(key, *fakes)
@@ -249,7 +258,8 @@ class Show:
             await asyncio.gather(*readers)
             return await self.meters.used_since(before)
 
-    async def _be_still(self, seconds: float) -> Reading:
+    async def be_still(self, seconds: float) -> Reading:
+        """Return what is used while nothing is said."""
         before = await self.meters.read()
         await asyncio.sleep(seconds)
         return await self.meters.used_since(before)
@@ -264,7 +274,7 @@ class Show:
 
 
 @asynccontextmanager
-async def show(target: Target, meters: Meters) -> AsyncIterator[Show]:
+async def show(target: Target, meters: Meters, settle_s: float = SETTLE_S) -> AsyncIterator[Show]:
     """Set a stream up, with a product and a host who is connected."""
     api = Api(target.http, target.host_token)
     stream = str((await api.call("POST", "/v1/streams", {"title": "Calibration"}))["id"])
@@ -272,7 +282,7 @@ async def show(target: Target, meters: Meters) -> AsyncIterator[Show]:
     made = await api.call("POST", "/v1/products", product | {"sku": f"C-{secrets.token_hex(4)}"})
     await api.call("POST", f"/v1/streams/{stream}/start")
     async with Client.connect(target.ws, stream, token=target.host_token) as host:
-        one = Show(target, meters, host, stream, str(made["id"]))
+        one = Show(target, meters, host, stream, str(made["id"]), settle_s)
         try:
             yield one
         finally:

@@ -43,7 +43,6 @@ class Scene:
     window_s: float = 10.0  # from seeing the offer to the tap, evenly; 0: all at once
     step_s: float = 0.02  # bin of time in which taps are counted: they come at its end
     postgres_cores: int = 16
-    note_decode_s: float = 2e-6
     one_machine: bool = False  # of two cores: a hub on one, all else and the client on the other
     seed: int = 1
 
@@ -99,6 +98,7 @@ class World:
 
     def __init__(self, costs: Calibration, scene: Scene, speed: float = 1.0) -> None:
         self.scene, self.costs, self.speed = scene, costs, speed
+        self._scaled = {name: one.value / speed for name, one in costs.costs.items()}
         self.env = simpy.Environment()
         self.random = random.Random(scene.seed)
         self.seen = Seen()
@@ -106,12 +106,14 @@ class World:
         other = Core()
         self.other = other if scene.one_machine else None
         self.log = other if scene.one_machine else Core()
-        self.gate = [other if scene.one_machine else Core() for _ in range(scene.gate_nodes)]
+        # Each batch is spread over all nodes alike, so that one of them is as busy as any.
+        self.gate = other if scene.one_machine else Core()
         self.locks = [Core() for _ in range(scene.buckets)]
         self.postgres = [other if scene.one_machine else Core() for _ in range(self._servers())]
         self.relays: list[Core] = []
         self.root_children = 0
         self.hubs = [Hub(self.env, count) for count in shared_out(scene.viewers, scene.hubs)]
+        self.written = 0  # orders
         self._next_lock = 0
         self.step_s = scene.step_s
 
@@ -120,7 +122,7 @@ class World:
 
     def cost(self, name: str) -> float:
         """Return a processor's cost on the simulated cores."""
-        return self.costs[name] / self.speed
+        return self._scaled[name]
 
     def run(self) -> Seen:
         """Open the offer at 0, and go on until everybody has an answer."""
@@ -149,7 +151,7 @@ class World:
                     self.relays.append(Core())
                 relay, used = self.relays[used], used + 1
                 # A relay reads an event as a hub does, and writes it to hubs as to viewers.
-                relay.take(at, self.cost("hub_event_s"))
+                relay.take(at, self.cost("hub_chat_event_s"))
                 following += [relay.take(at, child_s) + self._hop_s() for _ in range(count)]
             times, level = following, size
         return times
@@ -159,9 +161,11 @@ class World:
 
     def _announce(self, hub: Hub, told_at: float) -> Steps:
         yield self.env.timeout(told_at)
-        ready = hub.core.take(self.env.now, self.cost("hub_event_s"))
+        ready = hub.core.take(self.env.now, self.cost("hub_chat_event_s"))
         # The hub's processor is free again only when the last viewer has it, as with its loop.
-        done = hub.core.take(ready, hub.viewers * self.costs["delivery_s"] / self.speed)
+        # What a sale on one machine is measured to cost a viewer has this fan-out in it already.
+        each_s = 0.0 if self.scene.one_machine else self.cost("delivery_s")
+        done = hub.core.take(ready, hub.viewers * each_s)
         self.seen.announced.append((ready, done, hub.viewers))
         self.seen.impossible += ready < told_at
         if hub.viewers:
@@ -173,7 +177,7 @@ class World:
     def _tap(self, hub: Hub, first: float, last: float) -> Steps:
         """Have the viewers of a hub tap, each some time after he saw the offer."""
         left, mass = round(hub.viewers * self.scene.buys), 1.0
-        total, at, before = left, first + self.random.random() * self.step_s, 0.0
+        at, before = first + self.random.random() * self.step_s, 0.0
         window = self.scene.window_s
         while left:
             after = share_before(at - first, last - first, window)
@@ -185,15 +189,9 @@ class World:
                 self.seen.taps += count
                 self.seen.tapped_from = min(self.seen.tapped_from, self.env.now)
                 hub.taps.append((self.env.now, count))
-                if self.other is not None:  # the client writes its frames
-                    share_of_viewers = count / max(total, 1) * hub.viewers
-                    self.other.take(self.env.now, share_of_viewers * self._client_s("viewer"))
                 self._wake(hub)
             left, mass, before = left - count, max(1e-12, 1.0 - after), after
             at += self.step_s
-
-    def _client_s(self, name: str) -> float:
-        return self.cost(f"client_{name}_s")
 
     # --- a hub's two loops: asking the gate, and writing orders ---
 
@@ -219,14 +217,11 @@ class World:
             batch = taken(hub.taps, min(room, BATCH * len(self.locks)))
             count = sum(n for _, n in batch)
             waiting -= count
-            yield self._work(hub.core, self._reading_s(hub, count))
+            read_at = hub.core.take(self.env.now, self._reading_s(hub, count))
             granted = min(self.left, math.ceil(count * self.scene.sold_share))
             again = count - granted if self.left else 0
             self.left -= granted
-            if self.left == 0 and self.seen.sold_out_at is None:
-                self.seen.sold_out_at = self.env.now
-                self.env.process(self._end())
-            yield self.env.timeout(self._asked_at(count, granted, again) - self.env.now)
+            yield self.env.timeout(self._asked_at(read_at, count, granted, again) - self.env.now)
             gone, kept = split(batch, granted)
             hub.held.extend(gone)
             hub.unwritten += granted
@@ -235,22 +230,23 @@ class World:
             if kept:
                 refused = sum(n for _, n in kept)
                 after_s = (1 - READ_SHARE) * refused * self.cost("hub_refusal_s")
-                yield self._work(hub.core, after_s + again * self.cost("hub_again_s"))
-                self._answered(kept, "refusal")
+                told_at = hub.core.take(self.env.now, after_s + again * self.cost("hub_again_s"))
+                if hub.taps:  # what came meanwhile is looked at when these are answered
+                    yield self.env.timeout(told_at - self.env.now)
+                self._answered(told_at, kept, "refusal")
 
     def _reading_s(self, hub: Hub, count: int) -> float:
         each = self.cost("hub_viewer_s") / max(self.scene.buys, 1e-9)
         return count * (each + READ_SHARE * self.cost("hub_refusal_s"))
 
-    def _asked_at(self, count: int, granted: int, again: int) -> float:
-        """Ask every node for its share of a batch; return when the last has answered."""
+    def _asked_at(self, at: float, count: int, granted: int, again: int) -> float:
+        """Ask every node for its share of a batch; return when they have answered."""
         work_s = (
             (count - granted) * self.cost("redis_refusal_s")
             + granted * self.cost("redis_order_s")
             + again * self.cost("redis_again_s")
-        ) / len(self.gate)
-        now = self.env.now
-        return max(node.take(now, work_s) for node in self.gate) + 2 * self._hop_s()
+        ) / self.scene.gate_nodes
+        return self.gate.take(at, work_s) + 2 * self._hop_s()
 
     def _admit(self, hub: Hub) -> Steps:
         """Write held orders in batches, each under the lock of a bucket."""
@@ -261,10 +257,15 @@ class World:
             lines = taken(hub.held, BATCH)
             count = sum(n for _, n in lines)
             yield self.env.timeout(self._written_at(count) - self.env.now)
-            yield self._work(hub.core, self._telling_s(count))
+            told_at = hub.core.take(self.env.now, self._telling_s(count))
+            yield self.env.timeout(told_at - self.env.now)
             hub.unwritten -= count
             self._tell_order(count)
-            self._answered(lines, "order")
+            self._answered(told_at, lines, "order")
+            self.written += count
+            if self.written == self.scene.units:
+                self.seen.sold_out_at = self.env.now
+                self.env.process(self._end())
             self._wake(hub)
 
     def _written_at(self, count: int) -> float:
@@ -290,15 +291,13 @@ class World:
         each_s = self.costs["redis_note_bytes"] * self.cost("redis_sent_byte_s")
         self.log.take(self.env.now, count * each_s * self.root_children)
 
-    def _work(self, core: Core, work_s: float) -> simpy.Timeout:
-        return self.env.timeout(core.take(self.env.now, work_s) - self.env.now)
-
-    def _answered(self, lines: list[tuple[float, int]], what: str) -> None:
+    def _answered(self, at: float, lines: list[tuple[float, int]], what: str) -> None:
         """Note answers; on one machine the client has read them only when it had its turn."""
         count = sum(n for _, n in lines)
-        at = self.env.now
         if self.other is not None:
-            at = self.other.take(at, count * self._client_s(what))
+            each_s = self.cost(f"client_{what}_s")
+            each_s += self.cost("client_viewer_s") / max(self.scene.buys, 1e-9)
+            at = self.other.take(at, count * each_s)
         at += self._hop_s()
         (self.seen.sold if what == "order" else self.seen.refused).append((at, count))
         for since, n in lines:
@@ -310,7 +309,7 @@ class World:
         yield self.env.timeout(0)
         for hub, at in zip(self.hubs, self._tell(self.env.now), strict=True):
             # What its fan-out costs a hub is within its viewers' part in a sale.
-            last_s = hub.viewers * self.costs["delivery_s"] / self.speed
+            last_s = hub.viewers * self.cost("delivery_s")
             self.seen.ended.append(at + last_s)
 
 
@@ -346,9 +345,9 @@ def drawn(rng: random.Random, count: int, share: float) -> int:
     """Draw how many of a count it is, each with this chance: exactly, or by the normal law."""
     if share >= 1.0:
         return count
-    if share <= 0.0 or count == 0:
-        return 0
     middle = count * share
+    if middle < 1e-9:
+        return 0
     if min(middle, count - middle) > 30:
         found = round(rng.gauss(middle, math.sqrt(middle * (1 - share))))
         return min(count, max(0, found))
