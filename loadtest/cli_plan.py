@@ -175,19 +175,22 @@ def _simulate(
     as_json: bool,
 ) -> None:
     try:
-        from loadtest import simulation_report, simulation_runs
+        from loadtest.simulation_report import show
+        from loadtest.simulation_runs import table
     except ImportError as error:
         typer.echo(
-            f"livecart-loadtest: {error.name} is needed: pip install 'livecart[loadtest]'", err=True
+            "livecart-loadtest: the simulation needs simpy and hdrhistogram:"
+            " pip install 'livecart[loadtest]'",
+            err=True,
         )
         raise typer.Exit(2) from error
-    found = simulation_runs.table(costs, wish, assumed, seed, console.print)
+    found = table(costs, wish, assumed, seed, console.print)
     if curves is not None:
         curves.write_bytes(msgspec.json.encode(found))
     if as_json:
         _write_json(found)
     else:
-        simulation_report.show(console, found)
+        show(console, found)
 
 
 def _write_json(document: Any) -> None:
