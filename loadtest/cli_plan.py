@@ -7,6 +7,7 @@ than a fifth, `plan` when the wish does not fit, 2 when a file cannot be read. C
 from __future__ import annotations
 
 import asyncio
+import statistics
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -110,7 +111,7 @@ def plan(
     if predict is not None:
         buys = round(buys_per_viewer or 5)
         sale = Sale(viewers=viewers, units=drop, per_viewer=per_viewer, buys=max(1, buys))
-        foretold = prediction.predict(costs, sale)
+        foretold = prediction.predict(costs, sale, _simulated_s(costs, sale, seed))
         prediction.write(predict, foretold)
         if as_json:
             _write_json(foretold)
@@ -141,6 +142,15 @@ def plan(
     raise typer.Exit(0 if found.feasible else 1)
 
 
+def _simulated_s(costs: Any, sale: Any, seed: int) -> float | None:
+    """Return what the simulation says of a sale on this machine; None without its libraries."""
+    try:
+        from loadtest.simulation_runs import one_machine
+    except ImportError:
+        return None
+    return one_machine(costs, sale, seed)
+
+
 def _verify(path: Path, runs: int, console: Console, as_json: bool) -> int:
     """Play what was foretold; return the exit status."""
     from loadtest import plan_report, prediction
@@ -162,6 +172,8 @@ def _verify(path: Path, runs: int, console: Console, as_json: bool) -> int:
         _write_json({"prediction": foretold, "held": lines, "trials": trials})
     else:
         plan_report.show_held(console, foretold, held)
+        others = statistics.median(trial.others_share for trial in trials)
+        console.print(f"others used {others:.0%} of a core meanwhile")
     return 0 if all(one.passed for one in held) else 1
 
 

@@ -41,6 +41,7 @@ class Plan:
     idle_s: float = 2.0
     commits: int = 50
     settle_s: float = SETTLE_S  # of a crowd, after its coming
+    warmed: bool = True  # by a sale that does not count
     audited: bool = True  # a server that sells wrongly has no costs
     sales: tuple[Sale, ...] = ()  # of a round; those of `viewers` when there are none
 
@@ -146,8 +147,9 @@ async def measure(
         commits = await meters.commit_s(plan.commits)
         one.crowd.close()
         hubs = await one.hubs(plan.listeners, 40, plan.leases, plan.idle_s)
-    warming = Sale(viewers=max(1, plan.viewers // 10), units=plan.viewers // 5, settle_s=0.0)
-    await play(target, warming, audited=False)
+    if plan.warmed:
+        warming = Sale(viewers=plan.viewers // 10, units=plan.viewers // 5, settle_s=0.0)
+        await play(target, warming, audited=False)
     trials = []
     for sale in plan.all_sales:
         announce(f"  {sale.viewers:,} viewers, {sale.units:,} units, {sale.buys} buys each")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 import asyncpg
 from redis.asyncio import Redis
 
-from loadtest.server import Target, cpu_by_part, tree
+from loadtest.server import Target, cpu_by_part, families, tree
 from loadtest.web import Address
 
 METRICS_TIMEOUT_S = 5.0
@@ -110,7 +110,7 @@ class Meters:
         assert sizes is not None
         memory, stats = await self.redis.info("memory"), await self.redis.info("stats")
         return {
-            "hub_rss_bytes": sum(rss_bytes(pid) for pid in pids.workers),
+            "hub_rss_bytes": rss_bytes(pids.workers),
             "redis_memory_bytes": float(memory["used_memory"]),
             "redis_in_bytes": float(stats["total_net_input_bytes"]),
             "redis_out_bytes": float(stats["total_net_output_bytes"]),
@@ -165,10 +165,10 @@ def parse_metrics(text: bytes) -> dict[str, float]:
     return found
 
 
-def rss_bytes(pid: int) -> float:
-    """Return the resident memory of a process and its descendants."""
-    total = 0
-    for member in tree(pid):
+def rss_bytes(pids: Sequence[int]) -> float:
+    """Return the resident memory of processes and their descendants."""
+    children, total = families(), 0
+    for member in {member for pid in pids for member in tree(pid, children)}:
         try:
             total += int(Path(f"/proc/{member}/statm").read_text().split()[1])
         except (OSError, IndexError):

@@ -73,14 +73,20 @@ class PredictionUnreadable(Exception):
     """A file is no prediction; the message says which and why."""
 
 
-def predict(costs: Calibration, sale: Sale) -> Prediction:
-    """Foretell a sale of any size on the machine of the calibration."""
+def predict(costs: Calibration, sale: Sale, simulated_s: float | None = None) -> Prediction:
+    """Foretell a sale of any size on the machine of the calibration.
+
+    `simulated_s`: what its simulation says of the time to the last answer, to be held, too.
+    """
     if costs.viewers_max > VIEWERS_MAX:
         raise ValueError(f"calibrated with more than {VIEWERS_MAX} viewers: no prediction")
     figures = {
         name: Figure(value=value, unit=unit, what=what)
         for name, (value, unit, what) in _foretold(costs, sale).items()
     }
+    if simulated_s is not None:
+        what = "first buy to last answer, simulated"
+        figures["simulated_s"] = Figure(value=simulated_s, unit="s", what=what)
     return Prediction(
         when_ms=time.time_ns() // 1_000_000,
         sale=sale,
@@ -164,6 +170,7 @@ def measured(trials: Sequence[Trial], stage: Stage) -> dict[str, list[float]]:
     n = stage.viewers
     return {
         "elapsed_s": [one.elapsed_s for one in trials],
+        "simulated_s": [one.elapsed_s for one in trials],
         "orders_per_s": [one.orders_per_s for one in trials],
         "hub_cpu_s": [one.hub_cpu_s for one in trials],
         "redis_cpu_s": [one.redis_cpu_s for one in trials],

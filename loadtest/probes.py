@@ -38,7 +38,7 @@ TIMEOUT_S: Final = 30.0
 SETTLE_S: Final = 0.5
 BURST: Final = 20
 TEXT: Final = "x" * 60
-PUBLISHED: Final = 100
+PUBLISHED: Final = 60
 PUBLISHED_BYTES: Final = 32 * 1024
 TAGS: Final = 64  # that streams share
 
