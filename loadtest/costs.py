@@ -33,7 +33,7 @@ class Plan:
 
     viewers: int = VIEWERS_MAX
     rounds: int = ROUNDS
-    pins: int = 12
+    pins: int = 20
     bursts: int = 3
     lone_buys: int = 60
     listeners: int = 24
@@ -66,11 +66,11 @@ class Plan:
         return (
             Sale(viewers=few, units=1),
             Sale(viewers=n, units=1),
+            Sale(viewers=n, units=1, buys=10),
             Sale(viewers=n, units=1, buys=20),
             Sale(viewers=few, units=few * 5, per_viewer=5),
             Sale(viewers=more, units=more * 5, per_viewer=5),
             Sale(viewers=few, units=few * 12, per_viewer=12, buys=12),
-            Sale(viewers=n // 2, units=n * 3 // 2),
             Sale(viewers=n, units=n * 3 // 2),
             Sale(viewers=n, units=n * 3),
             Sale(viewers=n, units=n * 3 // 2, buys=20),
