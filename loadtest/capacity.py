@@ -14,6 +14,7 @@ import msgspec
 
 from loadtest.assumptions import Assumption, assumptions
 from loadtest.calibration import Calibration
+from loadtest.tiers import Tier, network, tiers
 
 BATCH: Final = 500  # buys of one call of Redis, and orders of one of Postgres, at the most
 BUCKETS_MAX: Final = 64
@@ -45,17 +46,6 @@ class Assumed(msgspec.Struct, frozen=True, kw_only=True):
     wal_bytes_per_s: float = 200e6  # that the disk under Postgres writes and syncs
     link_bytes_per_s: float = 1.25e9  # 10 Gbit/s, of each machine
     note_decode_s: float = 2e-6  # a hub's, of another hub's order
-
-
-class Tier(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of machine or process."""
-
-    name: str
-    count: int
-    share: float  # of a core, of each, while the crowd taps
-    memory_bytes: float  # of each
-    out_bytes_per_s: float  # of each
-    of_what: str
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,8 +293,8 @@ def plan(costs: Calibration, wish: Wish, assumed: Assumed | None = None) -> Capa
         wal_bytes_per_s=model.wal_bytes_per_s(),
         wal_bytes=model.orders * costs["wal_order_bytes"],
         disk_bytes=model.orders * costs["disk_order_bytes"],
-        tiers=_tiers(model, hubs, each),
-        network=_network(model, hubs),
+        tiers=tiers(model, hubs, each),
+        network=network(model, hubs, CHAT_WRITES_PER_S),
         to_last_delivery_s=model.to_last_delivery_s(),
         to_last_order_s=model.to_last_order_s(),
         news_late_s=model.news_late_s(hubs),
@@ -336,68 +326,3 @@ def breaks_at(model: Model, name: str) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if share(middle) < 1.0 else (low, middle)
     return model.wish.viewers * high
-
-
-def _tiers(model: Model, hubs: int, each: int) -> list[Tier]:
-    costs, wish = model.costs, model.wish
-    nodes, orders = model.gate_nodes(), model.orders
-    to_viewers = (
-        wish.chat_per_s * costs["chat_payload_bytes"]
-        + wish.buys_per_viewer / wish.window_s * costs["buy_down_bytes"]
-    )
-    return [
-        Tier(
-            name="hubs",
-            count=hubs,
-            share=each * model.viewer_share() + model.hub_fixed_share(),
-            memory_bytes=costs["hub_base_bytes"] + each * costs["hub_connection_bytes"],
-            out_bytes_per_s=each * to_viewers,
-            of_what="processes, one core each",
-        ),
-        Tier(
-            name="Redis, gate",
-            count=nodes,
-            share=model.gate_share() / nodes,
-            memory_bytes=orders * costs["redis_hold_bytes"] / nodes,
-            out_bytes_per_s=model.taps_per_s * costs["redis_refusal_bytes"] / 2 / nodes,
-            of_what=f"nodes, for {model.buckets()} buckets",
-        ),
-        Tier(
-            name="Redis, log",
-            count=1,
-            share=model.log_share(hubs),
-            memory_bytes=0.0,
-            out_bytes_per_s=model.log_out_bytes_per_s(hubs),
-            of_what="node of this stream",
-        ),
-        Tier(
-            name="Postgres",
-            count=1,
-            share=model.postgres_share(),
-            memory_bytes=0.0,
-            out_bytes_per_s=model.wal_bytes_per_s(),
-            of_what="primary; the share is of one core, the network that of one replica",
-        ),
-    ]
-
-
-def _network(model: Model, hubs: int) -> dict[str, float]:
-    costs, wish = model.costs, model.wish
-    taps, orders = model.taps_per_s, model.orders_per_s
-    segment = costs["segment_bytes"]
-    return {
-        "viewers to hubs": taps * (costs["buy_up_bytes"] + segment),
-        "hubs to viewers, answers": taps * (costs["buy_down_bytes"] + segment),
-        "hubs to viewers, chat": wish.viewers
-        * (
-            wish.chat_per_s * costs["chat_payload_bytes"]
-            + min(wish.chat_per_s, CHAT_WRITES_PER_S) * segment
-        ),
-        "hubs to viewers, one announcement within its time": wish.viewers
-        * costs["delivery_wire_bytes"]
-        / wish.announce_s,
-        "hubs and gate": taps * costs["redis_refusal_bytes"]
-        + orders * max(0.0, costs["redis_order_bytes"] - costs["redis_refusal_bytes"]),
-        "log node to hubs": model.log_out_bytes_per_s(hubs),
-        "Postgres to a replica": model.wal_bytes_per_s(),
-    }

@@ -112,6 +112,7 @@ class World:
         self.postgres = [other if scene.one_machine else Core() for _ in range(self._servers())]
         self.relays: list[Core] = []
         self.root_children = 0
+        self.relay_children = 0  # of the relay that has the most
         self.hubs = [Hub(self.env, count) for count in shared_out(scene.viewers, scene.hubs)]
         self.written = 0  # orders
         self._next_lock = 0
@@ -145,6 +146,7 @@ class World:
         for below in range(1, depth):
             size = hubs if below == depth - 1 else min(hubs, level * fan)
             children = shared_out(size, len(times))
+            self.relay_children = max(self.relay_children, *children)
             following: list[float] = []
             for at, count in zip(times, children, strict=True):
                 if len(self.relays) <= used:
