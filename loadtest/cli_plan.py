@@ -6,23 +6,19 @@ than a fifth, `plan` when the wish does not fit, 2 when a file cannot be read. C
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 
 from loadtest.calibration import VIEWERS_MAX
-
-T = TypeVar("T")
+from loadtest.cli_target import AsJson, start
 
 File = Annotated[Path, typer.Option("--calibration", help="What `calibrate` wrote.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON in place of tables.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -42,13 +38,18 @@ def calibrate(
     """Measure what a viewer, a delivery, a refusal and an order cost on this machine."""
     from loadtest import calibration, costs
     from loadtest.plan_report import show_calibration
+    from loadtest.trial import TrialFailed
 
     try:
         sizes = costs.Plan(viewers=viewers, rounds=rounds)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     console = Console(stderr=as_json)
-    found = _start(costs.calibrate(sizes, console.print))
+    try:
+        found = start(costs.calibrate(sizes, console.print))
+    except TrialFailed as error:
+        typer.echo(f"livecart-loadtest: {error}", err=True)
+        raise typer.Exit(1) from error
     calibration.write(out, found)
     if as_json:
         _write_json(found)
@@ -158,7 +159,7 @@ def _verify(path: Path, runs: int, console: Console, as_json: bool) -> int:
 
     try:
         foretold = prediction.read(path)
-        held, trials = _start(prediction.verify(foretold, runs, console.print))
+        held, trials = start(prediction.verify(foretold, runs, console.print))
     except prediction.PredictionUnreadable as error:
         typer.echo(f"livecart-loadtest: {error}", err=True)
         return 2
@@ -207,21 +208,3 @@ def _simulate(
 
 def _write_json(document: Any) -> None:
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
-
-
-def _start(work: Coroutine[Any, Any, T]) -> T:
-    """Run it as `cli.start` does, which imports this module and so cannot be imported here."""
-    from loadtest.server import SpawnFailed
-    from loadtest.web import ApiError
-
-    try:
-        import uvloop
-    except ImportError:
-        runner = asyncio.run
-    else:
-        runner = uvloop.run
-    try:
-        return runner(work)
-    except (ApiError, SpawnFailed, OSError, TimeoutError) as error:
-        typer.echo(f"livecart-loadtest: {type(error).__name__}: {error}", err=True)
-        raise typer.Exit(2) from error
