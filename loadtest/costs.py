@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.calibration import COSTS, VIEWERS_MAX, Calibration, Cost, machine
+from loadtest.calibration import COSTS, VIEWERS_MAX, Calibration, Cost
 from loadtest.fitting import fit, middle
+from loadtest.machine import machine
 from loadtest.meters import Reading, metered
 from loadtest.probes import SETTINGS, SETTLE_S, Hubs, LoneBuys, Stage, overheard, show
 from loadtest.server import Target, spawned

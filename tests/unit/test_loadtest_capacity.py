@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.capacity import BUCKETS_MAX, Assumed, CapacityPlan, Model, Wish, plan
 from tests.unit.loadtest_costs import FIGURES, calibration
 
+unhurried = settings(max_examples=30, deadline=None)
 COSTS = calibration()
 VIEWERS = st.integers(1, 20_000_000)
 UNITS = st.integers(1, 200_000)
 MILLIONS = Wish(viewers=2_000_000, units=50_000)
 
 
+@unhurried
 @given(VIEWERS, VIEWERS, UNITS)
 def test_more_viewers_never_need_fewer_hubs(one: int, other: int, units: int) -> None:
     """Where both crowds fit at all, the larger has at least as many hubs, nodes and buckets."""
@@ -30,6 +32,7 @@ def test_more_viewers_never_need_fewer_hubs(one: int, other: int, units: int) ->
     assert small.taps_per_s <= large.taps_per_s
 
 
+@unhurried
 @given(VIEWERS, UNITS, UNITS)
 def test_more_units_never_write_less(viewers: int, one: int, other: int) -> None:
     """WAL, locks and the log node are used at least as much by a larger drop."""
@@ -43,6 +46,7 @@ def test_more_units_never_write_less(viewers: int, one: int, other: int) -> None
     assert few.to_last_order_s() <= many.to_last_order_s() + 1e-9
 
 
+@unhurried
 @given(VIEWERS, st.floats(0.05, 0.95), st.floats(0.05, 0.95))
 def test_more_headroom_never_needs_fewer_hubs(viewers: int, one: float, other: float) -> None:
     """Less of each core to be used means at least as many cores."""
@@ -53,6 +57,7 @@ def test_more_headroom_never_needs_fewer_hubs(viewers: int, one: float, other: f
     assert not spare or full <= spare
 
 
+@unhurried
 @given(st.sampled_from(sorted(name for name in FIGURES if name.startswith("hub_"))))
 def test_a_dearer_hub_never_needs_fewer(name: str) -> None:
     """No cost of a hub has a formula that gains from it."""
@@ -60,6 +65,7 @@ def test_a_dearer_hub_never_needs_fewer(name: str) -> None:
     assert plan(dear, MILLIONS).hubs >= plan(COSTS, MILLIONS).hubs
 
 
+@unhurried
 @given(VIEWERS, UNITS)
 def test_no_hub_is_given_more_than_it_takes(viewers: int, units: int) -> None:
     """Each hub's core stays within the headroom, its viewers within bounds and announcement."""
@@ -73,6 +79,7 @@ def test_no_hub_is_given_more_than_it_takes(viewers: int, units: int) -> None:
     assert found.tiers[0].share <= found.wish.headroom + 1e-6
 
 
+@unhurried
 @given(VIEWERS, UNITS)
 def test_orders_are_no_more_than_units_or_buys(viewers: int, units: int) -> None:
     """Nothing is sold that nobody wants, or that is not there; buckets are 1 to 64."""

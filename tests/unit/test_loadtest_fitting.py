@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.fitting import fit, middle
 from loadtest.meters import Reading, parse_metrics
 from loadtest.trial import Sale
 
+unhurried = settings(max_examples=30, deadline=None)
 SIZES = [
     {"sale": 1.0, "order": orders, "refusal": refusals}
     for orders, refusals in ((0.0, 1_250.0), (1_250.0, 0.0), (3_000.0, 0.0), (1_500.0, 3_500.0))
@@ -17,6 +18,7 @@ SIZES = [
 COST = st.floats(1e-6, 1e-3)
 
 
+@unhurried
 @given(st.floats(1e-3, 0.1), COST, COST)
 def test_what_was_put_in_comes_out(sale: float, order: float, refusal: float) -> None:
     """Sums of three costs over several sizes give the three costs back."""

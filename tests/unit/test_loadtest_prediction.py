@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest import calibration as files
@@ -16,6 +16,7 @@ from loadtest.prediction import Held, calls_of, hold, predict
 from loadtest.trial import Sale
 from tests.unit.loadtest_costs import calibration
 
+unhurried = settings(max_examples=30, deadline=None)
 COSTS = calibration()
 SALE = Sale(viewers=8_000, units=10_000)
 
@@ -50,6 +51,7 @@ def test_no_sale_of_a_calibration_has_more_viewers_than_said() -> None:
     assert max(sale.viewers for sale in Plan(viewers=400).all_sales) == 400
 
 
+@unhurried
 @given(st.integers(1, 500), st.integers(1, 3_000), st.integers(1, 8), st.integers(1, 8))
 def test_each_buy_is_sold_or_refused(viewers: int, units: int, most: int, buys: int) -> None:
     """Orders and refusals are all buys; no more ask again than are refused."""
@@ -59,6 +61,7 @@ def test_each_buy_is_sold_or_refused(viewers: int, units: int, most: int, buys: 
     assert calls_of(sale) > 0
 
 
+@unhurried
 @given(st.integers(1, 10_000), st.integers(1, 10_000))
 def test_a_larger_sale_takes_longer(one: int, other: int) -> None:
     """More viewers for the same units take no less of anything."""

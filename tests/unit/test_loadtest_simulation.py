@@ -34,6 +34,7 @@ from loadtest.simulation_runs import (
 from loadtest.trial import Sale
 from tests.unit.loadtest_costs import calibration
 
+unhurried = settings(max_examples=30, deadline=None)
 COSTS = calibration()
 SCENE = Scene(viewers=20_000, units=3_000, hubs=7, depth=2, buckets=4, gate_nodes=2, window_s=2.0)
 
@@ -42,7 +43,7 @@ def run(scene: Scene) -> Seen:
     return World(COSTS, scene).run()
 
 
-@settings(max_examples=25, deadline=None)
+@unhurried
 @given(
     st.integers(1, 3_000),
     st.integers(1, 3_000),
@@ -146,6 +147,7 @@ def test_a_sale_on_one_machine_takes_at_least_what_its_hub_does() -> None:
     assert least < one_machine(COSTS, sale, 1) < 10 * least
 
 
+@unhurried
 @given(st.integers(0, 10**6), st.integers(1, 2_000))
 def test_parts_sum_up(total: int, parts: int) -> None:
     """A number shared out is the number, in parts that differ by one at the most."""
@@ -154,6 +156,7 @@ def test_parts_sum_up(total: int, parts: int) -> None:
     assert max(found) - min(found) <= 1
 
 
+@unhurried
 @given(st.integers(0, 10**6), st.floats(0, 1), st.integers(0, 99))
 def test_what_is_drawn_is_part_of_it(count: int, share: float, seed: int) -> None:
     """Between none and all, and about its share of it."""
@@ -163,6 +166,7 @@ def test_what_is_drawn_is_part_of_it(count: int, share: float, seed: int) -> Non
     assert abs(found - middle) <= 7 * width + 7
 
 
+@unhurried
 @given(st.floats(0, 5), st.floats(0, 5), st.floats(-1, 11), st.floats(-1, 11))
 def test_the_share_of_taps_only_grows(
     spread_s: float, window_s: float, one: float, other: float
