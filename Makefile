@@ -16,7 +16,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup loadtest up test model proofs faults soak deliveries mutations bench bench-core bench-hub lint format demo coverage clean
+.PHONY: help setup loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -88,6 +88,9 @@ deliveries: $(DEV_STAMP) ## 1,000,000 events to viewers who come and go while hu
 
 mutations: $(DEV_STAMP) ## plant each known bug in a copy, and see what of the suite finds it
 	$(BIN)/python -m tests.mutations.run $(ARGS)
+
+audited: $(DEV_STAMP) ## plant each known bug, attack a sale of that copy, and see what the audit alone finds
+	$(BIN)/python -m tests.mutations.audited $(ARGS)
 
 # `make bench ARGS="--socketify-python /path/to/python"` has uWebSockets in it, too.
 bench: $(LOAD_STAMP) ## fan-out, orders, reservations, connects and memory beside peers; writes docs/benchmarks.md
