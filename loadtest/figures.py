@@ -11,6 +11,7 @@ from itertools import groupby
 from statistics import median
 from typing import Final
 
+from loadtest.arrivals import GRAIN_NS
 from loadtest.asks import Seen
 from loadtest.history import History
 from loadtest.hosting import Act
@@ -53,19 +54,26 @@ def reach_of(
 ) -> dict[str, float]:
     """Measure from the host's asking until the last viewer knew; adds the timing `reach`.
 
-    The nth event of a type is of the nth act of that type: one host acts, one after the other. An
-    act whose event is not among those seen is left out.
+    Events of a type are those of its acts, in their order: one host acts, one after the other. Acts
+    whose events nobody saw are left out, most often those before the crowd came: matched from the
+    end, an event is of the last act that is left and came before it.
     """
     by_kind: dict[str, list[Act]] = {}
     for act in acts:
         by_kind.setdefault(act.kind, []).append(act)
     skews_ms, rates = [], []
     for kind, of_kind in groupby(sorted(seen), key=lambda key: key[0]):
-        for key, act in zip(of_kind, by_kind.get(kind, ()), strict=False):
+        left = by_kind.get(kind, [])
+        for key in reversed(list(of_kind)):
             parts = [one for one in seen[key] if one.count]
             if not parts:
                 continue
             first_ns, last_ns = min(p.first_ns for p in parts), max(p.last_ns for p in parts)
+            while left and left[-1].due_ns > first_ns + GRAIN_NS:
+                left.pop()
+            if not left:
+                break
+            act = left.pop()
             count = sum(part.count for part in parts)
             skew_ms = (last_ns - first_ns) / 1e6
             skews_ms.append(skew_ms)
