@@ -16,12 +16,14 @@ import msgspec
 import pytest
 
 from loadtest import thresholds
+from loadtest.cli_audit import Place, judge
 from loadtest.crew import CrewFailed
 from loadtest.history_file import Kept, read_file, write_file
 from loadtest.play import Manner, Play
 from loadtest.result import EXIT, Result, encode, read, write
 from loadtest.scenarios import SCENARIOS, Scenario
 from loadtest.server import Ready, Target, state_of
+from loadtest.verdicts import verdicts
 from tests.integration.up_rig import Up
 
 MANNER = Manner(seed=5, step_s=0.4, connect_s=20.0, answer_s=20.0, rest_s=20.0)
@@ -93,14 +95,11 @@ async def test_a_flash_sale_of_two_processes_sells_what_there_is(
 
 
 async def audited(target: Target, history: Path) -> str:
-    """Verdict of the command `audit --history` over what was written down."""
-    arguments = ["audit", "--json", "--history", str(history), "--database-url"]
-    arguments += [target.database_url, "--gate-url", target.gate_url, "--url", target.http]
-    run = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "loadtest.cli", *arguments), stdout=asyncio.subprocess.PIPE
-    )
-    told, _ = await run.communicate()
-    return str(msgspec.json.decode(told)["verdict"])
+    """Verdict of `audit --history` over what was written down."""
+    place = Place(target.database_url, target.gate_url, target.http, MANNER.rest_s)
+    found = verdicts((await judge(place, [], "", history)).found)
+    assert {one.word for one in found} >= {"holds"}
+    return "broken" if any(one.word == "BROKEN" for one in found) else "holds"
 
 
 async def test_everybody_comes_back_from_a_storm(target: Target) -> None:
@@ -258,3 +257,37 @@ async def test_a_crowd_that_dies_ends_the_play(target: Target) -> None:
             await play.run()
     assert faults == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_the_command_writes_all_that_it_is_asked_for(target: Target, tmp_path: Path) -> None:
+    """One line of JSON, a result, a report and a history; a limit that is broken is status 1.
+
+    None of it holds a secret.
+    """
+    limits = tmp_path / "limits.toml"
+    limits.write_text('[limits]\n"outcomes.sold_out" = ">= 1000"\n"missing" = "== 0"\n')
+    files = {name: tmp_path / f"run.{name}" for name in ("out", "report", "history")}
+    options = [f"--{name}={path}" for name, path in files.items()]
+    options += ["--viewers=5", "--units=6", "--set", "buys=2", "--seed=11", "--json"]
+    options += [f"--thresholds={limits}", "--target", target.http]
+    secrets = {"LIVECART_SECRET": target.secret, "LIVECART_DATABASE_URL": target.database_url}
+    run = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "loadtest.cli", "run", "flash", *options),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **secrets, "LIVECART_REDIS_URL": target.gate_url},
+    )
+    out, errors = await run.communicate()
+    assert run.returncode == 1, errors.decode()
+    assert out.count(b"\n") == 1
+    result = msgspec.json.decode(out, type=Result)
+    assert result == read(files["out"])
+    assert msgspec.json.decode(out)["verdict"] == "failed"
+    assert [limit.passed for limit in result.limits] == [False, True]
+    sound(msgspec.structs.replace(result, limits=[]))
+    assert (result.seed, result.outcomes) == (11, {"order.reserved": 6, "sold_out": 4})
+    assert files["report"].read_text().startswith("<!doctype html>")
+    assert await audited(target, files["history"]) == "holds"
+    for told in (out, errors, *(path.read_bytes() for path in files.values())):
+        assert target.secret.encode() not in told
+        assert b"Traceback" not in told
