@@ -31,6 +31,7 @@ from loadtest.web import make_token
 
 POLL_S: Final = 0.02
 CLOCK_PINGS: Final = 5
+CLOCK_TIMEOUT_S: Final = 5.0
 CLOCK_GRAIN_NS: Final = 2_000_000  # the protocol's clocks are of milliseconds
 #: Buys sent before answers are read, and the loop's timers have their turn.
 VIEWERS_A_TURN: Final = 200
@@ -124,9 +125,19 @@ class Audience:
             return None
         for _ in range(CLOCK_PINGS):
             heard: asyncio.Future[Heard | None] = asyncio.get_running_loop().create_future()
+
+            def done(pong: Heard | None, heard: asyncio.Future[Heard | None] = heard) -> None:
+                if not heard.done():
+                    heard.set_result(pong)
+
             sent_ns = time.time_ns()
-            self.swarm.ask(speaker, {"type": "ping", "t0": 0}, heard.set_result)
-            pong = await heard
+            self.swarm.ask(speaker, {"type": "ping", "t0": 0}, done)
+            try:
+                async with asyncio.timeout(CLOCK_TIMEOUT_S):
+                    pong = await heard
+            except TimeoutError:
+                self._missing["ping"] += 1
+                return None
             trip_ns = time.time_ns() - sent_ns
             if pong is None or not pong.now:
                 return None
