@@ -21,9 +21,11 @@ from loadtest.arrivals import GRAIN_NS
 from loadtest.asks import Buy, Collect, Cut, Gather, Quiet, Reply, Seen, Settle, Speak
 from loadtest.frames import DIALECTS, Heard
 from loadtest.history import History
+from loadtest.history_file import part_of
 from loadtest.network import Between, Network, mix
 from loadtest.patience import Patience
 from loadtest.pulse import LAG, Pulse
+from loadtest.speaking import Spoken
 from loadtest.swarm import Swarm
 from loadtest.timings import Timer
 from loadtest.viewer import READY, Viewer
@@ -35,13 +37,6 @@ CLOCK_TIMEOUT_S: Final = 5.0
 CLOCK_GRAIN_NS: Final = 2_000_000  # the protocol's clocks are of milliseconds
 #: Buys sent before answers are read, and the loop's timers have their turn.
 VIEWERS_A_TURN: Final = 200
-_WORDS: Final = ("好美", "+1", "還有嗎", "love it", "請問尺寸", "wow", "สวยมาก", "đẹp quá")
-#: Of a history, what each buy has.
-_COLUMNS: Final = (
-    "keys", "sent_ns", "written_ns", "asked_ns", "final_ns", "outcome", "order", "rank",
-    "expires_ms", "attempts",
-)  # fmt: skip
-_KINDS: Final = ("like", "love", "laugh", "wow", "clap")
 
 
 class Audience:
@@ -297,7 +292,7 @@ class Audience:
         """Chat, react or ping at random moments; answered ones are timed from when due."""
         self._stretches += 1
         chance = self._chance_of(f"{ask.what} {self._stretches}")
-        asked = _Spoken(self, ask, chance)
+        asked = Spoken(self, ask, chance)
         ends_ns = perf_counter_ns() + int(ask.seconds * 1e9)
         at_ns = perf_counter_ns()
         while (at_ns := at_ns + int(chance.expovariate(ask.per_s) * 1e9)) < ends_ns:
@@ -383,70 +378,3 @@ class Audience:
     def answered(self, what: str, code: str) -> None:
         """Count an answer to what was said."""
         self._answered[f"{what} {code}"] += 1
-
-
-def part_of(history: History, first: int, buys: int) -> History:
-    """Return the history of each viewer's buys from `first` on, which are all of one offer."""
-    each = history.buys_each
-    numbers = [
-        viewer * each + first + n for viewer in range(len(history.viewers)) for n in range(buys)
-    ]
-    part = History(history.viewers, buys, [history.qtys[n] for n in numbers], "")
-    for name in _COLUMNS:
-        column = getattr(history, name)
-        setattr(part, name, [column[n] for n in numbers])
-    new = {old: number for number, old in enumerate(numbers)}
-    part.answers = [
-        (new[buy], at_ns, what, order, rank)
-        for buy, at_ns, what, order, rank in history.answers
-        if buy in new
-    ]
-    part.tally = Counter(what for what in part.outcome if what)
-    orders = {answer[3] for answer in part.answers}
-    part.endings.news = [news for news in history.endings.news if news.order in orders]
-    return part
-
-
-class _Spoken:
-    """What was said in one stretch, and what of it is not answered yet."""
-
-    def __init__(self, audience: Audience, ask: Speak, chance: random.Random) -> None:
-        self._audience = audience
-        self._chance = chance
-        self._ask = ask
-        self.said = 0
-        self.waiting = 0
-        self.idle = asyncio.Event()
-        self.idle.set()
-        self.codes: Counter[str] = Counter()
-
-    def say(self, viewer: Viewer, due_ns: int) -> None:
-        """One word of one viewer; who is not here just now says nothing."""
-        if viewer.phase != READY:
-            self.codes["away"] += 1
-            return
-        self.said += 1
-        match self._ask.what:
-            case "react":
-                kind, times = self._chance.choice(_KINDS), 1 + self._chance.randrange(5)
-                self._audience.swarm.tell(viewer, {"type": "react", "kind": kind, "n": times})
-                return
-            case "ping":
-                command = {"type": "ping", "t0": due_ns // 1_000_000}
-            case _:
-                key = f"c{due_ns:x}.{viewer.number}"
-                command = {"type": "chat", "text": self._chance.choice(_WORDS), "key": key}
-        self.waiting += 1
-        self.idle.clear()
-
-        def done(heard: Heard | None) -> None:
-            self.waiting -= 1
-            if not self.waiting:
-                self.idle.set()
-            code = "lost" if heard is None else heard.code or heard.type
-            self.codes[code] += 1
-            self._audience.answered(self._ask.what, code)
-            if heard is not None:
-                self._audience.note(self._ask.what, (perf_counter_ns() - due_ns) / 1000)
-
-        self._audience.swarm.ask(viewer, command, done)

@@ -169,6 +169,28 @@ def join(histories: Sequence[History]) -> History:
     return whole
 
 
+def part_of(history: History, first: int, buys: int) -> History:
+    """Return the history of each viewer's buys from `first` on, which are all of one offer."""
+    each = history.buys_each
+    numbers = [
+        viewer * each + first + n for viewer in range(len(history.viewers)) for n in range(buys)
+    ]
+    part = History(history.viewers, buys, 1, "")
+    for name in COLUMNS:
+        column = getattr(history, name)
+        setattr(part, name, [column[n] for n in numbers])
+    new = {old: number for number, old in enumerate(numbers)}
+    part.answers = [
+        (new[buy], at_ns, what, order, rank)
+        for buy, at_ns, what, order, rank in history.answers
+        if buy in new
+    ]
+    part.tally = Counter(what for what in part.outcome if what)
+    orders = {answer[3] for answer in part.answers}
+    part.endings.news = [news for news in history.endings.news if news.order in orders]
+    return part
+
+
 def _join_columns(whole: History, one: History, first: int, clocks: list[Clock]) -> None:
     """Put a history's columns and answers behind the others', on their clock."""
     moves = []  # by how much the moments of each of its clocks are moved

@@ -23,7 +23,7 @@ SMALL = ("--viewers", "200", "--units", "600", "--per-viewer", "4", "--buys", "5
 def sale(*options: str, server: tuple[str, ...] = ("--spawn",)) -> dict[str, Any]:
     """Run a flash sale, on a server of its own, to its end; return what the harness reports."""
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.cli", "run", "flash", *server, "--json", *SMALL,
+        [sys.executable, "-m", "loadtest.cli", "sale", *server, "--json", *SMALL,
          *options],
         capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=100, check=False,
     )  # fmt: skip
