@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -295,11 +296,32 @@ async def test_the_same_seed_draws_the_same_networks_and_taps(network: str) -> N
         async with served() as (url, _), crowd(url, seed=seed, network=network) as found:
             if talks:  # draws in between change nothing
                 await found.speak(Speak(what="react", per_s=1_000, seconds=0.02))
+                found.leave(0.1)
             await found.buy(Buy(first=0, buys=3, over_s=1_000.0, think_s=5.0, at_ns=1 << 62))
             due = sorted((buy, due_ns) for due_ns, _, _, buy in found._agenda._heap)
             plans.append(([one.name for one in found._networks], due, found._thinks_s))
     assert plans[0] == plans[1]
     assert plans[0][1:] != plans[2][1:]
+
+
+def stand_still(for_s: float) -> None:
+    """Do nothing at all, as a busy client does for its viewers."""
+    time.sleep(for_s)
+
+
+async def test_a_late_client_measures_from_when_things_were_due() -> None:
+    """Whatever the client was late by is in every latency: none is measured from the sending."""
+    async with served() as (url, _), crowd(url, buys_each=1) as found:
+        await found.buy(Buy(first=0, buys=1, over_s=0.001))
+        stand_still(0.15)
+        assert (await found.settle(Settle(first=0, buys=1, deadline_s=ENDS_S))).n == 0
+        speaking = asyncio.ensure_future(found.speak(Speak(what="ping", per_s=200, seconds=0.3)))
+        await asyncio.sleep(0)
+        stand_still(0.15)
+        await speaking
+        timings = pulse(found.beat(1.0)).timings
+        assert Timer(timings["order"]).percentile_ms(0) >= 140
+        assert timings["ping"].percentiles_ms["max"] >= 100
 
 
 async def test_a_part_of_a_history_is_the_buys_of_one_offer() -> None:

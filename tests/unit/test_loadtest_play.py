@@ -21,7 +21,9 @@ from loadtest.crew import CrewFailed
 from loadtest.history_file import Kept, read_file, write_file
 from loadtest.play import Manner, Play
 from loadtest.result import EXIT, Result, encode, read, write
+from loadtest.sampling import Sampler
 from loadtest.scenarios import SCENARIOS, Scenario
+from loadtest.scenarios.fanout import Fanout
 from loadtest.server import Ready, Target, state_of
 from loadtest.verdicts import verdicts
 from tests.integration.up_rig import Up
@@ -122,7 +124,7 @@ async def test_a_room_on_bad_networks_talks_and_buys(target: Target) -> None:
         "chats_per_s": 10.0,
         "reacts_per_s": 10.0,
     }
-    play = await played(target, "chat", manner, seconds=2.0, pings_per_s=10.0, **options)
+    play = await played(target, "chat", manner, seconds=1.5, pings_per_s=10.0, **options)
     sound(play.result)
     assert play.result.outcomes == {"order.reserved": 10, "sold_out": 10}
     assert play.result.timings["ping"].count > 0
@@ -133,7 +135,7 @@ async def test_a_room_on_bad_networks_talks_and_buys(target: Target) -> None:
 async def test_an_evening_ends_with_its_stream(target: Target) -> None:
     """Three drops, leavers and a goodbye: each drop is audited, and each sells what it had."""
     options: dict[str, Any] = {"viewers": 20, "units": 8, "pins": 1, "leavers": 0.2}
-    play = await played(target, "mixed", seconds=4.0, per_viewer=1, buys=1, **options)
+    play = await played(target, "mixed", seconds=3.0, per_viewer=1, buys=1, **options)
     sound(play.result)
     assert play.result.outcomes["order.reserved"] == 24
     assert len([audit for audit in play.result.audits if audit.rows == 8]) == 3
@@ -160,6 +162,30 @@ async def test_no_process_is_gathered_without_viewers(target: Target) -> None:
     sound(play.result)
     assert play.result.configuration["processes"] == 2
     assert play.result.timings["reach"].count == 2
+
+
+async def test_what_the_crowd_tells_in_the_last_beat_is_kept(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A story that ends in the middle of a beat loses none of its latencies."""
+    beats = asyncio.Event()
+
+    async def sample(sampler: Sampler) -> dict[str, float]:
+        beats.set()
+        await asyncio.sleep(0.05)  # the story ends here; the crowd has told already
+        return {}
+
+    class Ending(Fanout):
+        async def play(self, play: Play) -> None:
+            crowd = await play.crowd(await play.show("Ending"), self.viewers)
+            play.figure("said", await crowd.speak("ping", 100.0, 0.6))
+            beats.clear()
+            await beats.wait()
+
+    monkeypatch.setattr(Sampler, "sample", sample)
+    result = await Play(Ending(viewers=5), target, MANNER).run()
+    sound(result)
+    assert result.timings["ping"].count == result.figures["said"] > 20
 
 
 async def stopped(pid: int, for_s: float) -> None:
