@@ -87,11 +87,12 @@ class Crowd:
         await self._crew.all(Prepare(offer=drop.offer, first=self._taken, buys=buys))
         self._taken += buys
 
-    async def buy_at_once(self, drop: Drop) -> None:
-        """Have everybody send all his buys at one moment."""
+    async def buy_at_once(self, drop: Drop) -> float:
+        """Have everybody send all his buys at one moment; returns the seconds that it took."""
         first, buys = self._of[drop.offer]
         at_ns = time.perf_counter_ns() + int(LEAD_S * 1e9)
         await self._crew.all(Buy(first=first, buys=buys, at_ns=at_ns))
+        return max(0.0, (time.perf_counter_ns() - at_ns) / 1e9)
 
     async def buy(self, drop: Drop, over_s: float, think_s: float = 0.0) -> None:
         """Have everybody tap within a time, most of them early; each thinks between his buys."""

@@ -35,7 +35,7 @@ class Flash(Scenario):
 
         play.moment("the offer opens")
         await drop.open()
-        await crowd.buy_at_once(drop)
+        play.figure("sent_within_s", await crowd.buy_at_once(drop))
         await crowd.answered(drop)
         play.moment("the last answer")
 
