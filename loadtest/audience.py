@@ -26,7 +26,7 @@ from loadtest.network import Between, Network, mix
 from loadtest.patience import Patience
 from loadtest.pulse import LAG, Pulse
 from loadtest.speaking import Spoken
-from loadtest.swarm import Swarm
+from loadtest.swarm import LEFT, Swarm
 from loadtest.timings import Timer
 from loadtest.viewer import READY, Viewer
 from loadtest.web import make_token
@@ -59,6 +59,7 @@ class Audience:
             Patience(**gather.patience),
         )
         self.swarm.on_final = self._final
+        self.swarm.place, self.swarm.of = gather.first, gather.of
         # What is drawn for one thing must not depend on when another was: each has its own.
         self._chance = self._chance_of("crowd")
         self._weather = self._chance_of("network")
@@ -100,14 +101,22 @@ class Audience:
             step_s = ask.ramp_s / ask.of
             places = range(ask.first, ask.first + ask.viewers)
             delays_s = [(place + self._chance.random()) * step_s for place in places]
-        await self.swarm.connect(ask.deadline_s, delays_s)
+        try:
+            await self.swarm.connect(ask.deadline_s, delays_s)
+        except TimeoutError as error:
+            here = sum(viewer.phase == READY for viewer in self.swarm.viewers)
+            raise TimeoutError(
+                f"{here} of {ask.viewers} viewers were welcome within {ask.deadline_s:g} s"
+            ) from error
+        took_s = time.perf_counter() - began
         if (ahead_ns := await self._clock_ahead_ns()) is not None:
             self.swarm.arrivals.set_clock(ahead_ns)
         # What is here now stays; a full pass over it in the hot phase costs tens of ms.
         gc.collect()
         gc.freeze()
         gc.set_threshold(200_000, 50, 1_000)
-        return Reply(n=self.swarm.ready, seconds=time.perf_counter() - began)
+        here = sum(viewer.phase == READY for viewer in self.swarm.viewers)
+        return Reply(n=here, seconds=took_s)
 
     async def _clock_ahead_ns(self) -> int | None:
         """Estimate how far the server's clock is ahead, by the quickest of some pings.
@@ -161,7 +170,10 @@ class Audience:
             away = [viewer for viewer in away if viewer.phase != READY and not viewer.gone]
             if not away:
                 break
-        return Reply(n=len(cut), seconds=time.perf_counter() - began, tally={"away": len(away)})
+        seconds = time.perf_counter() - began
+        # Who was turned away for good is not back either.
+        lost = sum(viewer.phase != READY and viewer.gone != LEFT for viewer in cut)
+        return Reply(n=len(cut), seconds=seconds, tally={"away": lost})
 
     async def quiet(self, ask: Quiet) -> Reply:
         """Wait until nothing has come for a while."""
@@ -209,6 +221,7 @@ class Audience:
                 continue
             self._due_ns[buys.start : buys.stop] = [due_ns] * ask.buys
             self.swarm.send(viewer, buys)
+            self.lags.note_us((perf_counter_ns() - due_ns) / 1000)
             if number % VIEWERS_A_TURN == VIEWERS_A_TURN - 1:
                 await asyncio.sleep(0)
         return Reply(n=len(self.swarm.viewers) * ask.buys)
@@ -267,9 +280,15 @@ class Audience:
                 break
             await asyncio.sleep(POLL_S)
         left = [buy for buy in waiting if not self._is_settled(buy)]
-        unsent = [buy for buy in left if not self.history.sent_ns[buy]]
-        self._skipped.update(unsent)  # the story goes on: to buy now would be to come too late
-        return Reply(n=len(left) - len(unsent))
+        # The story goes on: to buy now would be to come too late. What was to be bought and was
+        # not is missing like an answer.
+        self._skipped.update(buy for buy in left if not self.history.sent_ns[buy])
+        given_up = sum(
+            self.history.final_ns[buy] < 0 and viewer.gone != LEFT
+            for viewer in self.swarm.viewers
+            for buy in self._of(viewer.number, ask.first, ask.buys)
+        )
+        return Reply(n=len(left) + given_up)
 
     def _is_settled(self, buy: int) -> bool:
         """Whether there is nothing more to wait for."""
@@ -366,12 +385,15 @@ class Audience:
         ]
         missing = {f"{what} without an answer": n for what, n in self._missing.items() if n}
         answered = dict(self._answered)
+        away = Counter(viewer.gone for viewer in self.swarm.viewers if viewer.gone)
+        away.pop(LEFT, None)
+        turned_away = {f"turned_away {why}": n for why, n in away.items()}
         for viewer in self.swarm.viewers:
             self.swarm.deliveries.place(viewer.number, viewer.seq, viewer.cseq)
         return Reply(
             seen=seen,
             faults=self.swarm.faults,
-            tally={**missing, **answered},
+            tally={**missing, **answered, **turned_away},
             deliveries=self.swarm.deliveries.written(),
         )
 

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loadtest import postgres
 from loadtest.cli_target import (
     AsJson,
     DatabaseUrl,
@@ -130,6 +131,8 @@ def run(
         async with target_of(
             url, spawn, workers, host_token, secret, database_url, redis_url, gate_url
         ) as target:
+            if target.database_url:  # not to be found out after the run
+                await (await postgres.connect(target.database_url)).close()
             return await _played(Play, story, target, manner, console)
 
     played = start(play())

@@ -15,7 +15,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import asyncpg
 import typer
+from redis.exceptions import RedisError
 
 from loadtest.server import SpawnFailed, Target, spawned
 from loadtest.web import ApiError
@@ -102,7 +104,10 @@ def start(work: Coroutine[Any, Any, T]) -> T:
         runner = uvloop.run
     try:
         return runner(work)
-    except (ApiError, SpawnFailed, OSError, TimeoutError) as error:
+    except (
+        *(ApiError, SpawnFailed, OSError, TimeoutError),
+        *(asyncpg.PostgresError, asyncpg.InterfaceError, RedisError),
+    ) as error:
         typer.echo(f"livecart-loadtest: {type(error).__name__}: {error}", err=True)
         raise typer.Exit(2) from error
     except asyncio.CancelledError as error:

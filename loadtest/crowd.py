@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from loadtest.asks import Buy, Collect, Cut, Gather, Leave, Prepare, Quiet, Settle, Speak
 from loadtest.crew import Crew
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: From the word to the first buy, so that every process begins at the same moment.
 LEAD_S = 0.02
+#: A think time is drawn; one in 150 viewers thinks for longer than this many means.
+THINKS = 5.0
 
 
 class Crowd:
@@ -38,7 +41,9 @@ class Crowd:
     ) -> None:
         self.viewers = viewers
         self.gathered = False
-        self.missing = 0  # buys without a final answer
+        self.welcome = 0  # viewers, once they were gathered
+        self.missing = 0  # buys without a final answer, and those that were never sent
+        self.restless = 0  # times that a process was still told something after ten seconds of it
         self._crew = crew
         self._target = target
         self._manner = manner
@@ -46,10 +51,13 @@ class Crowd:
         self._buys = buys
         self._qty = qty
         self._tag = secrets.token_hex(3)
+        self._planned_s: dict[str, float] = {}  # by offer: how long its buys may be thought about
         self._taken = 0  # of each viewer's buys
         self._of: dict[str, tuple[int, int]] = {}  # by offer: first buy, and how many
 
-    async def connect(self, ramp_s: float = 0.0) -> float:
+    async def connect(
+        self, ramp_s: float = 0.0, patience: Mapping[str, Any] | None = None
+    ) -> float:
         """Bring everybody; returns the seconds until the last one was welcome."""
         shares = self._crew.shares(self.viewers)
         manner = self._manner
@@ -70,11 +78,12 @@ class Crowd:
                 ramp_s=ramp_s,
                 seed=manner.seed,
                 deadline_s=ramp_s + manner.connect_s,
-                patience=manner.patience,
+                patience=dict(patience or {}),
             )
 
+        self.gathered = True  # a beat tells of those who are coming
         replies = await self._crew.each(gather)
-        self.gathered = True
+        self.welcome = sum(reply.n for reply in replies)
         return max(reply.seconds for reply in replies)
 
     # --- buying ------------------------------------------------------------------------------
@@ -97,12 +106,18 @@ class Crowd:
     async def buy(self, drop: Drop, over_s: float, think_s: float = 0.0) -> None:
         """Have everybody tap within a time, most of them early; each thinks between his buys."""
         first, buys = self._of[drop.offer]
+        self._planned_s[drop.offer] = over_s + THINKS * think_s * (buys - 1)
         await self._crew.all(Buy(first=first, buys=buys, over_s=over_s, think_s=think_s))
 
     async def answered(self, drop: Drop, within_s: float = 0.0) -> None:
-        """Wait for every final answer; those that are still missing are counted."""
+        """Wait for every final answer; those that are still missing are counted.
+
+        `within_s`: from now; else as long as the buying was planned to take, and the time for an
+        answer.
+        """
         first, buys = self._of[drop.offer]
-        deadline_s = within_s or self._manner.answer_s
+        planned_s = self._planned_s.get(drop.offer, 0.0)
+        deadline_s = within_s or planned_s + self._manner.answer_s
         replies = await self._crew.all(Settle(first=first, buys=buys, deadline_s=deadline_s))
         self.missing += sum(reply.n for reply in replies)
 
@@ -137,7 +152,8 @@ class Crowd:
 
     async def calm(self) -> None:
         """Wait until what was under way has come to everybody."""
-        await self._crew.all(Quiet())
+        replies = await self._crew.all(Quiet())
+        self.restless += sum(not reply.n for reply in replies)
 
     async def leave(self, share: float) -> int:
         """Have some go for good; returns how many."""

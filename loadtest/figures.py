@@ -30,7 +30,9 @@ LAG_SHARE_MAX: Final = 0.25
 #: A run is spoilt when more than this share of what it measured lies in such steps.
 SPOILT_SHARE_MAX: Final = 0.1
 #: Kinds that are measured from a due moment to an answer, or an arrival.
-JUDGED: Final = ("order", "refusal", "chat", "ping", "delivery")
+JUDGED: Final = (
+    *("order", "refusal", "chat", "ping", "delivery", "chat delivery", "connect", "reconnect"),
+)
 
 
 def figures_of(histories: Mapping[str, History]) -> dict[str, float]:
@@ -43,7 +45,6 @@ def figures_of(histories: Mapping[str, History]) -> dict[str, float]:
         "to_last_answer_s": max(sale.to_last_answer_s for sale in sales),
         "orders_per_s": min(sale.orders_per_s for sale in sales),
         "answers_per_s": min(sale.answers_per_s for sale in sales),
-        "units": float(sum(sale.units for sale in sales)),
     }
 
 

@@ -8,6 +8,7 @@ Postgres would sell: one UPDATE and one INSERT for each order.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sys
 import time
@@ -45,6 +46,10 @@ class HotRow:
     orders_per_s: float
 
 
+#: Where the process that stands in for pgbench is told of the server: never on a command line.
+ADDRESS = "LIVECART_HOT_ROW_URL"
+
+
 async def hot_row(database_url: str, duration_s: int = DURATION_S) -> HotRow:
     """Run the peer for `duration_s` against the server of `database_url`."""
     schema = f"hotrow_{secrets.token_hex(4)}"
@@ -78,7 +83,8 @@ async def _pgbench(program: Path, database_url: str, schema: str, duration_s: in
 
 async def _asyncpg(database_url: str, schema: str, duration_s: int) -> HotRow:
     output = await run_program(
-        *(sys.executable, "-m", "loadtest.hotrow", database_url, schema, str(duration_s))
+        *(sys.executable, "-m", "loadtest.hotrow", schema, str(duration_s)),
+        environment={**os.environ, ADDRESS: database_url},
     )
     return HotRow("asyncpg, one process", CLIENTS, duration_s, float(output))
 
@@ -111,7 +117,7 @@ def main() -> None:
     """Entry of the process that stands in for pgbench."""
     import uvloop
 
-    rate = uvloop.run(_sell(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+    rate = uvloop.run(_sell(os.environ[ADDRESS], sys.argv[1], float(sys.argv[2])))
     sys.stdout.write(f"{rate}\n")
 
 

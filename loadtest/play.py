@@ -33,6 +33,11 @@ from loadtest.timings import Timer
 
 #: Refusals that a sale of scarce units owes its viewers; any other code is a failure.
 DUE: Final = frozenset({"sold_out", "limit_reached"})
+#: What is said, and answers that it may have: the bounds of a server are its own affair, and who
+#: loses his connection has no answer.
+SPOKEN: Final = frozenset({"chat", "ping"})
+SPOKEN_DUE: Final = frozenset({"ok", "pong", "rate_limited", "lost"})
+TURNED_AWAY: Final = "turned_away"
 BEAT_TIMEOUT_S: Final = 30.0
 
 T = TypeVar("T")
@@ -110,9 +115,10 @@ class Play:
         crowd = Crowd(self.crew, self.target, self.manner, show, viewers, buys, qty)
         self._crowds.append(crowd)
         self.moment(f"{viewers:,} viewers come")
-        took_s = await crowd.connect(ramp_s)
+        patience = {**self._scenario.patience, **self.manner.patience}
+        took_s = await crowd.connect(ramp_s, patience)
         self.figure("connects_per_s", viewers / max(took_s, 1e-9))
-        self.moment("everybody is welcome")
+        self.moment(f"{crowd.welcome:,} are welcome")
         return crowd
 
     def beside(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -135,6 +141,10 @@ class Play:
     def figure(self, name: str, value: float) -> None:
         """Note a headline number of this scenario; its name ends in its unit."""
         self.result.figures[name] = round(value, 4)
+
+    def count(self, name: str, times: int) -> None:
+        """Count something of this scenario; a limit on a count is judged in any case."""
+        self.result.counts[name] = self.result.counts.get(name, 0) + times
 
     async def audit(self, drop: Drop, crowd: Crowd | None = None) -> None:
         """Judge an offer, with what its crowd saw; not without a database address."""
@@ -307,8 +317,22 @@ class Play:
             for code, n in result.outcomes.items()
             if not code.startswith("order.") and code not in DUE
         }
+        for what, n in result.counts.items():
+            kind, _, code = what.partition(" ")
+            if (kind in SPOKEN and code not in SPOKEN_DUE) or kind == TURNED_AWAY:
+                result.unexpected[what] = n
         for name, value in figures_of(self.histories).items():
             self.figure(name, value)
+        self._note()
+
+    def _note(self) -> None:
+        """Say what else must be known of this run."""
+        notes = self.result.notes
+        if not self.target.database_url:
+            notes.append("nothing was audited: no address of the database was given")
+        notes += self._sampler.troubles
+        if restless := sum(crowd.restless for crowd in self._crowds):
+            notes.append(f"it was not quiet when it should have been, {restless} times")
 
     def _now_s(self) -> float:
         return time.perf_counter() - self._began_s

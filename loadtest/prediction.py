@@ -6,6 +6,7 @@ before its run and read again for it; nothing is corrected in between. Called by
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +62,9 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def error(self) -> float:
         """Return by how much the prediction is off, as a share of what was measured."""
-        return self.predicted / self.measured - 1.0 if self.measured else 0.0
+        if not self.measured:
+            return math.inf if self.predicted else 0.0
+        return self.predicted / self.measured - 1.0
 
     @property
     def passed(self) -> bool:

@@ -89,6 +89,7 @@ class Result(msgspec.Struct, kw_only=True):
     faults: list[str] = []  # where the server broke the protocol
     unexpected: dict[str, int] = {}  # refusals with a code that was not due
     limits: list[Limit] = []
+    notes: list[str] = []  # what else must be known: nothing was audited, a metric was not there
 
     @property
     def verdict(self) -> Verdict:

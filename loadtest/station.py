@@ -60,6 +60,8 @@ class Station:
             self._audience = Audience(ask)
             return await self._audience.connect()
         audience = self._audience
+        if audience is None and isinstance(ask, Beat):
+            return Reply()  # it is just being made
         if audience is None:
             raise ValueError("nobody is gathered yet")
         match ask:

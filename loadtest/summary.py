@@ -43,6 +43,8 @@ def show(console: Console, result: Result) -> None:
         else:
             show_audit(console, audit)
     console.print(_client(result), style="dim")
+    for note in result.notes:
+        console.print(words(note, "yellow"))
     style = STYLES[result.verdict]
     console.print(words(VERDICTS[result.verdict], style))
     found = reasons(result)

@@ -27,6 +27,7 @@ from loadtest.viewer import READY, Viewer
 
 HELLO_ID: Final = 0  # buys are numbered from 1 on, other commands from behind the last buy
 SWEEP_S: Final = 0.25
+LEFT: Final = "left"  # why a viewer is gone who went by himself
 FAULTS_KEPT_MAX: Final = 20
 
 
@@ -66,6 +67,8 @@ class Swarm:
         self.deliveries = Deliveries(history.viewers)
         self.received = 0  # messages, of any kind
         self.sent = 0  # commands
+        self.place = 0  # of the first viewer in the whole crowd,
+        self.of = len(self.viewers)  # which has so many
         self.welcomes: list[tuple[bool, int]] = []  # (for the first time, ns that it took)
         self._asked: dict[int, tuple[Viewer, Callable[[Heard | None], None]]] = {}
         self._next_id = len(history) + 1
@@ -137,6 +140,9 @@ class Swarm:
 
     async def _dial(self, viewer: Viewer, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
+        if viewer.gone:
+            viewer.dialling = False
+            return
         loop = asyncio.get_running_loop()
         shake = self.handshake
         async with self._gate:
@@ -146,7 +152,7 @@ class Swarm:
             try:
                 async with asyncio.timeout(self.patience.handshake_timeout_s):
                     if self._pump is not None:
-                        source = source_of(self._address, viewer.number, len(self.viewers))
+                        source = source_of(self._address, self.place + viewer.number, self.of)
                         await self._pump.dial(self._address, protocol, source)
                     else:
                         await loop.create_connection(
@@ -186,7 +192,7 @@ class Swarm:
         """Have these viewers vanish for good, whatever they are waiting for."""
         for number in viewers:
             viewer = self.viewers[number]
-            viewer.gone = viewer.gone or "left"
+            viewer.gone = viewer.gone or LEFT
             if viewer.transport is None:
                 self._give_up(viewer)
             else:

@@ -18,7 +18,7 @@ import jwt
 import msgspec
 
 HEAD_BYTES_MAX = 16 * 1024
-TOKEN_TTL_S = 3 * 3600
+TOKEN_TTL_S = 7 * 24 * 3600  # a soak may last for days, and comes back with its first token
 
 
 @dataclass(slots=True, frozen=True)

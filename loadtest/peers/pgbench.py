@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 CLIENTS = 16
 THREADS = 2
@@ -46,14 +48,26 @@ def find_pgbench() -> Iterator[Path]:
 
 async def run_script(program: Path, database_url: str, script: str, duration_s: int) -> Ran:
     """Have sixteen clients repeat a script for so long; its statements are prepared once."""
+    address, environment = without_password(database_url)
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
         output = await run_program(
             *(str(program), "-n", "-M", "prepared", "-c", str(CLIENTS), "-j", str(THREADS)),
-            *("-T", str(duration_s), "-f", file.name, database_url),
+            *("-T", str(duration_s), "-f", file.name, address),
+            environment=environment,
         )
     return parse(output)
+
+
+def without_password(database_url: str) -> tuple[str, dict[str, str]]:
+    """Return an address for a command line, which anybody may read, and what goes beside it."""
+    parts = urlsplit(database_url)
+    if parts.password is None:
+        return database_url, dict(os.environ)
+    netloc = parts.netloc.replace(f":{parts.password}@", "@", 1)
+    address = urlunsplit(parts._replace(netloc=netloc))
+    return address, {**os.environ, "PGPASSWORD": unquote(parts.password)}
 
 
 def parse(output: str) -> Ran:

@@ -50,6 +50,6 @@ class Chat(Scenario):
         said = await asyncio.gather(*talking)
         await crowd.answered(drop)
         play.moment("the room is quiet")
-        play.figure("said", sum(said))
+        play.count("said", sum(said))
 
         await play.audit(drop, crowd)

@@ -52,7 +52,7 @@ class Mixed(Scenario):
         for number in range(DROPS):
             drops.append(await self._third(play, show, crowd, number, third_s))
         said = await asyncio.gather(*talking)
-        play.figure("said", sum(said))
+        play.count("said", sum(said))
         play.moment("the host says goodbye")
         await show.end()
         for drop in drops:

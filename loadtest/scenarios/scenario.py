@@ -31,6 +31,9 @@ class Scenario:
     above_zero: ClassVar[frozenset[str]] = frozenset({"viewers"})
     shares: ClassVar[frozenset[str]] = frozenset()
 
+    #: How the viewers wait and come back, where it is not as protocol v1 says.
+    patience: ClassVar[Mapping[str, Any]] = {}
+
     viewers: int
 
     async def play(self, play: Play) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Soak(Scenario):
     """Every so many seconds an offer opens, is bought empty and closes; chat goes on all the time.
 
-    Each offer is audited when it is over, and all of them once more at the end.
+    Each offer is audited when it is over. What its buyers saw is kept until the end.
     """
 
     name = "soak"
@@ -45,7 +45,7 @@ class Soak(Scenario):
             await self._sell(play, show, crowd, number, drops)
             left_s = began_s + number * self.every_s - time.monotonic()
             await asyncio.sleep(max(0.0, left_s))
-        play.figure("said", await talking)
+        play.count("said", await talking)
 
     async def _sell(self, play: Play, show: Show, crowd: Crowd, number: int, drops: int) -> None:
         drop = await play.offer(show, self.units, per_viewer=self.buys)

@@ -17,6 +17,8 @@ class Storm(Scenario):
 
     name = "storm"
     title = "everybody reconnects"
+    limits = {"counts.not_back": "== 0"}
+    patience = {"dials_at_once_max": 10_000}  # nobody waits for others to be let in
     shares = frozenset({"share"})
 
     viewers: int = 5_000
@@ -31,12 +33,14 @@ class Storm(Scenario):
         crowd = await play.crowd(show, self.viewers)
         slowest_s, away = 0.0, 0
         for storm in range(1, self.storms + 1):
-            for _ in range(self.pins):
-                await show.pin(product)
             await crowd.calm()
             play.moment(f"storm {storm}: connections are lost")
-            cut, back_s, lost = await crowd.cut(self.share, self.within_s)
+            cutting = play.beside(crowd.cut(self.share, self.within_s))
+            for _ in range(self.pins):
+                await show.pin(product)
+            cut, back_s, lost = await cutting
             play.moment(f"storm {storm}: {cut - lost:,} of {cut:,} are back")
             slowest_s, away = max(slowest_s, back_s), away + lost
         play.figure("back_s", slowest_s)
-        play.figure("not_back", away)
+        play.count("not_back", away)
+        await crowd.calm()
