@@ -44,11 +44,26 @@ class Gather(Ask, kw_only=True):
     patience: dict[str, Any] = {}
 
 
-class Enter(Ask, kw_only=True):
-    """Have viewers of a gathering come who were to come later."""
+class Deed(msgspec.Struct, array_like=True):
+    """One thing that one viewer does: `enter`, `buy`, `chat`, `react`, `ping` or `leave`."""
 
-    viewers: list[int]
-    deadline_s: float = 30.0
+    ticket: int  # what comes of it is told by this number
+    viewer: int  # of this process, from 0
+    what: str
+    due_ns: int  # on the machine's monotonic clock
+    buy: int = 0  # which of the viewer's buys
+
+
+class Act(Ask, kw_only=True):
+    """Have these deeds done now; what comes of them is told to `Hear`."""
+
+    deeds: list[Deed]
+
+
+class Hear(Ask, kw_only=True):
+    """Give what came of deeds since the last time; wait for something, but no longer than this."""
+
+    within_s: float = 1.0
 
 
 class Prepare(Ask, kw_only=True):
@@ -117,10 +132,11 @@ class Beat(Ask, kw_only=True):
 
 
 class Collect(Ask, kw_only=True):
-    """Give the history of these buys."""
+    """Give the history of these buys; of those viewers alone who sent any, if `buyers_only`."""
 
     first: int
     buys: int
+    buyers_only: bool = False
 
 
 class Tell(Ask, kw_only=True):
@@ -133,7 +149,8 @@ class Close(Ask, kw_only=True):
 
 AnyAsk = (
     Gather
-    | Enter
+    | Act
+    | Hear
     | Prepare
     | Buy
     | Settle
@@ -159,6 +176,14 @@ class Seen(msgspec.Struct, array_like=True):
     count: int
 
 
+class Came(msgspec.Struct, array_like=True):
+    """What came of a deed: `order.reserved`, `sold_out`, `ok`, `pong`, `welcome`, a refusal …"""
+
+    ticket: int
+    code: str  # empty: it has no answer, and gets none any more
+    us: int  # from the moment when it was due
+
+
 class Reply(msgspec.Struct, kw_only=True):
     """What came of an ask; fields that it does not need keep their defaults."""
 
@@ -171,6 +196,7 @@ class Reply(msgspec.Struct, kw_only=True):
     faults: list[str] = []
     deliveries: WrittenDeliveries | None = None
     tally: dict[str, int] = {}
+    came: list[Came] = []
 
 
 class Asked(msgspec.Struct, array_like=True):
@@ -192,25 +218,26 @@ _DECODE_ASKED = msgspec.msgpack.Decoder(Asked).decode
 _DECODE_REPLIED = msgspec.msgpack.Decoder(Replied).decode
 
 
-def packed(message: Asked | Replied) -> bytes:
-    """Return the bytes of a message."""
+def packed(message: msgspec.Struct) -> bytes:
+    """Return the bytes of a message, behind their length."""
     body = _ENCODE(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
 async def read_asked(pipe: asyncio.StreamReader) -> Asked | None:
     """Read the next ask; None at the end of the pipe."""
-    body = await _read(pipe)
+    body = await read_message(pipe)
     return None if body is None else _DECODE_ASKED(body)
 
 
 async def read_replied(pipe: asyncio.StreamReader) -> Replied | None:
     """Read the next reply; None at the end of the pipe."""
-    body = await _read(pipe)
+    body = await read_message(pipe)
     return None if body is None else _DECODE_REPLIED(body)
 
 
-async def _read(pipe: asyncio.StreamReader) -> bytes | None:
+async def read_message(pipe: asyncio.StreamReader) -> bytes | None:
+    """Read one message of any kind; None at the end of the pipe."""
     try:
         size = int.from_bytes(await pipe.readexactly(LENGTH_BYTES), "big")
         if size > ASK_BYTES_MAX:

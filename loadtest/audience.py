@@ -63,6 +63,7 @@ class Audience:
         # What is drawn for one thing must not depend on when another was: each has its own.
         self._chance = self._chance_of("crowd")
         self._weather = self._chance_of("network")
+        self.words = self._chance_of("words")  # of single deeds
         self._networks = self._drawn_networks()
         if any(not network.perfect for network in self._networks):
             self.swarm.between = self._between
@@ -94,7 +95,7 @@ class Audience:
     # --- coming and going --------------------------------------------------------------------
 
     async def connect(self) -> Reply:
-        """Bring everybody, each when he is due."""
+        """Bring everybody, each when he is due; later, only make ready for them."""
         ask, began = self._ask, time.perf_counter()
         delays_s: list[float] = []
         if ask.ramp_s:
@@ -102,7 +103,10 @@ class Audience:
             places = range(ask.first, ask.first + ask.viewers)
             delays_s = [(place + self._chance.random()) * step_s for place in places]
         try:
-            await self.swarm.connect(ask.deadline_s, delays_s)
+            if ask.later:
+                await self.swarm.start()
+            else:
+                await self.swarm.connect(ask.deadline_s, delays_s)
         except TimeoutError as error:
             here = sum(viewer.phase == READY for viewer in self.swarm.viewers)
             raise TimeoutError(
@@ -150,11 +154,6 @@ class Audience:
         if best is None or abs(best[1]) <= best[0] // 2 + CLOCK_GRAIN_NS:
             return None
         return best[1]
-
-    async def enter(self, viewers: list[int], deadline_s: float) -> Reply:
-        """Bring some."""
-        await self.swarm.enter(viewers, deadline_s)
-        return Reply(n=len(viewers))
 
     async def cut(self, ask: Cut) -> Reply:
         """Lose connections, and wait until those viewers are welcome again."""
@@ -245,6 +244,10 @@ class Audience:
         if viewer.gone:
             self._skip(buy)
             return
+        self.tap(viewer, buy, due_ns)
+
+    def tap(self, viewer: Viewer, buy: int, due_ns: int) -> None:
+        """Send one buy, which was due at a moment."""
         self._due_ns[buy] = due_ns
         self.swarm.send(viewer, (buy,))
 
@@ -303,7 +306,14 @@ class Audience:
 
     def collect(self, ask: Collect) -> Reply:
         """Give the history of some of each viewer's buys, which were all of one offer."""
-        return Reply(history=part_of(self.history, ask.first, ask.buys).to_bytes())
+        viewers = range(len(self.history.viewers))
+        if ask.buyers_only:
+            sent_ns = self.history.sent_ns
+            wanted = (self._of(viewer, ask.first, ask.buys) for viewer in viewers)
+            kept = [n for n, of in enumerate(wanted) if any(sent_ns[of.start : of.stop])]
+        else:
+            kept = list(viewers)
+        return Reply(history=part_of(self.history, ask.first, ask.buys, kept).to_bytes())
 
     # --- speaking ----------------------------------------------------------------------------
 
@@ -311,7 +321,7 @@ class Audience:
         """Chat, react or ping at random moments; answered ones are timed from when due."""
         self._stretches += 1
         chance = self._chance_of(f"{ask.what} {self._stretches}")
-        asked = Spoken(self, ask, chance)
+        asked = Spoken(self, ask.what, chance)
         ends_ns = perf_counter_ns() + int(ask.seconds * 1e9)
         at_ns = perf_counter_ns()
         while (at_ns := at_ns + int(chance.expovariate(ask.per_s) * 1e9)) < ends_ns:
@@ -323,8 +333,12 @@ class Audience:
         with suppress(TimeoutError):  # counted, not raised
             async with asyncio.timeout(ask.deadline_s):
                 await asked.idle.wait()
-        self._missing[ask.what] += asked.waiting
+        self.missed(ask.what, asked.waiting)
         return Reply(n=asked.said, tally=dict(asked.codes))
+
+    def missed(self, what: str, times: int = 1) -> None:
+        """Count words that nobody answered."""
+        self._missing[what] += times
 
     def note(self, kind: str, microseconds: float, times: int = 1) -> None:
         """Count a latency of this step."""
@@ -397,6 +411,10 @@ class Audience:
             deliveries=self.swarm.deliveries.written(),
         )
 
-    def answered(self, what: str, code: str) -> None:
-        """Count an answer to what was said."""
+    def answered(self, what: str, heard: Heard | None, due_ns: int) -> str:
+        """Count and time an answer to what was said; returns its code, `lost` when none comes."""
+        code = "lost" if heard is None else heard.code or heard.type
         self._answered[f"{what} {code}"] += 1
+        if heard is not None:
+            self.note(what, (perf_counter_ns() - due_ns) / 1000)
+        return code

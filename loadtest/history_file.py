@@ -169,13 +169,15 @@ def join(histories: Sequence[History]) -> History:
     return whole
 
 
-def part_of(history: History, first: int, buys: int) -> History:
-    """Return the history of each viewer's buys from `first` on, which are all of one offer."""
+def part_of(
+    history: History, first: int, buys: int, viewers: Sequence[int] | None = None
+) -> History:
+    """Return each viewer's buys from `first` on, which are all of one offer; of some, if given."""
     each = history.buys_each
-    numbers = [
-        viewer * each + first + n for viewer in range(len(history.viewers)) for n in range(buys)
-    ]
-    part = History(history.viewers, buys, 1, "")
+    of = range(len(history.viewers)) if viewers is None else viewers
+    numbers = [viewer * each + first + n for viewer in of for n in range(buys)]
+    names = [history.viewers[viewer] for viewer in of]
+    part = History(names, buys, [history.qtys[n] for n in numbers], "")
     for name in COLUMNS:
         column = getattr(history, name)
         setattr(part, name, [column[n] for n in numbers])

@@ -1,7 +1,6 @@
-"""What viewers say in one stretch: chat, reactions, pings, and what of it is not answered yet.
+"""What viewers say: chats, reactions and pings, drawn at random, each with its answer or none.
 
-Owns the words and the waiting for their answers. When something is said, and by whom, is the
-audience's, which calls it and keeps what is measured.
+Owns the words, and what of one stretch of talk is still waiting. Used by the audience and by deeds.
 """
 
 from __future__ import annotations
@@ -9,27 +8,39 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from time import perf_counter_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from loadtest.asks import Speak
-from loadtest.frames import Heard
 from loadtest.viewer import READY, Viewer
 
 if TYPE_CHECKING:
     from loadtest.audience import Audience
+    from loadtest.frames import Heard
 
-_WORDS: Final = ("好美", "+1", "還有嗎", "love it", "請問尺寸", "wow", "สวยมาก", "đẹp quá")
-_KINDS: Final = ("like", "love", "laugh", "wow", "clap")
+WORDS: Final = ("好美", "+1", "還有嗎", "love it", "請問尺寸", "wow", "สวยมาก", "đẹp quá")
+KINDS: Final = ("like", "love", "laugh", "wow", "clap")
+#: What the server has nothing to say to.
+UNANSWERED: Final = frozenset({"react"})
+
+
+def command_of(what: str, viewer: int, due_ns: int, chance: random.Random) -> dict[str, Any]:
+    """Return a `chat`, a `react` or a `ping`; ValueError for anything else."""
+    match what:
+        case "react":
+            return {"type": what, "kind": chance.choice(KINDS), "n": 1 + chance.randrange(5)}
+        case "ping":
+            return {"type": what, "t0": due_ns // 1_000_000}
+        case "chat":
+            return {"type": what, "text": chance.choice(WORDS), "key": f"c{due_ns:x}.{viewer}"}
+    raise ValueError(f"nobody can {what!r}")
 
 
 class Spoken:
     """What was said in one stretch, and what of it is not answered yet."""
 
-    def __init__(self, audience: Audience, ask: Speak, chance: random.Random) -> None:
+    def __init__(self, audience: Audience, what: str, chance: random.Random) -> None:
         self._audience = audience
         self._chance = chance
-        self._ask = ask
+        self._what = what
         self.said = 0
         self.waiting = 0
         self.idle = asyncio.Event()
@@ -42,16 +53,10 @@ class Spoken:
             self.codes["away"] += 1
             return
         self.said += 1
-        match self._ask.what:
-            case "react":
-                kind, times = self._chance.choice(_KINDS), 1 + self._chance.randrange(5)
-                self._audience.swarm.tell(viewer, {"type": "react", "kind": kind, "n": times})
-                return
-            case "ping":
-                command = {"type": "ping", "t0": due_ns // 1_000_000}
-            case _:
-                key = f"c{due_ns:x}.{viewer.number}"
-                command = {"type": "chat", "text": self._chance.choice(_WORDS), "key": key}
+        command = command_of(self._what, viewer.number, due_ns, self._chance)
+        if self._what in UNANSWERED:
+            self._audience.swarm.tell(viewer, command)
+            return
         self.waiting += 1
         self.idle.clear()
 
@@ -59,10 +64,6 @@ class Spoken:
             self.waiting -= 1
             if not self.waiting:
                 self.idle.set()
-            code = "lost" if heard is None else heard.code or heard.type
-            self.codes[code] += 1
-            self._audience.answered(self._ask.what, code)
-            if heard is not None:
-                self._audience.note(self._ask.what, (perf_counter_ns() - due_ns) / 1000)
+            self.codes[self._audience.answered(self._what, heard, due_ns)] += 1
 
         self._audience.swarm.ask(viewer, command, done)

@@ -16,6 +16,7 @@ import traceback
 from typing import Any
 
 from loadtest.asks import (
+    Act,
     AnyAsk,
     Asked,
     Beat,
@@ -23,8 +24,8 @@ from loadtest.asks import (
     Close,
     Collect,
     Cut,
-    Enter,
     Gather,
+    Hear,
     Leave,
     Prepare,
     Quiet,
@@ -37,6 +38,7 @@ from loadtest.asks import (
     read_asked,
 )
 from loadtest.audience import Audience
+from loadtest.deeds import Deeds
 
 
 class Station:
@@ -44,6 +46,7 @@ class Station:
 
     def __init__(self) -> None:
         self._audience: Audience | None = None
+        self._deeds: Deeds | None = None  # once viewers are asked for single ones
 
     async def do(self, ask: AnyAsk) -> Reply:
         """Carry one ask out; what goes wrong in it is what it replies."""
@@ -65,8 +68,10 @@ class Station:
         if audience is None:
             raise ValueError("nobody is gathered yet")
         match ask:
-            case Enter():
-                return await audience.enter(ask.viewers, ask.deadline_s)
+            case Act():
+                return self._doing(audience).act(ask)
+            case Hear():
+                return await self._doing(audience).hear(ask)
             case Prepare():
                 audience.swarm.build(ask.offer, ask.first, ask.buys)
                 return Reply()
@@ -91,6 +96,11 @@ class Station:
             case Close():
                 await audience.close()
                 return Reply()
+
+    def _doing(self, audience: Audience) -> Deeds:
+        if self._deeds is None:
+            self._deeds = Deeds(audience)
+        return self._deeds
 
 
 async def serve() -> None:

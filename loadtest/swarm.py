@@ -61,6 +61,8 @@ class Swarm:
         self.on_order: Callable[[int, OrderHeard], None] = lambda buy, order: None
         #: Called with a buy and its moment when a buy has its final answer.
         self.on_final: Callable[[int, int], None] = lambda buy, at_ns: None
+        #: Called with a viewer who is welcome for the first time, or gone without ever being so.
+        self.on_settled: Callable[[Viewer], None] = lambda viewer: None
         #: What a viewer's connection is made of, where something stands between.
         self.between: Callable[[Viewer], asyncio.Protocol] = lambda viewer: viewer
         self.arrivals = Arrivals()
@@ -106,14 +108,10 @@ class Swarm:
             self._pump = Pump()
             self._address = await resolved(self.handshake.host, self.handshake.port)
 
-    async def enter(self, numbers: Iterable[int], deadline_s: float) -> None:
-        """Dial some, after `start`; TimeoutError when one is not welcome by then."""
-        dialled = [self.viewers[number] for number in numbers]
-        for viewer in dialled:
-            self._dial_later(viewer, 0.0)
-        async with asyncio.timeout(deadline_s):
-            while any(viewer.phase != READY and not viewer.gone for viewer in dialled):
-                await asyncio.wait(self._dials, return_when=asyncio.FIRST_COMPLETED)
+    def dial(self, viewer: Viewer, due_ns: int = 0) -> None:
+        """Dial one who was due at a moment (0: now), after `start`; `on_settled` says the rest."""
+        viewer.left_ns = due_ns
+        self._dial_later(viewer, 0.0)
         if self._sweeper is None:
             self._sweep()
 
@@ -146,6 +144,9 @@ class Swarm:
         loop = asyncio.get_running_loop()
         shake = self.handshake
         async with self._gate:
+            if viewer.gone:  # before it came
+                viewer.dialling = False
+                return
             viewer.settled = loop.create_future()
             viewer.left_ns = viewer.left_ns or perf_counter_ns()
             protocol = self.between(viewer)
@@ -175,7 +176,7 @@ class Swarm:
         if viewer.gone:
             self._give_up(viewer)
             if not viewer.epoch:
-                self._settled_one()
+                self._settled_one(viewer)
             return
         self.tally["reconnects"] += 1
         self._dial_later(viewer, self.patience.back_off_s(viewer.failures))
@@ -209,8 +210,9 @@ class Swarm:
             command["since"] = {"epoch": viewer.epoch, "seq": viewer.seq, "cseq": viewer.cseq}
         return masked(self.dialect.opcode, self.dialect.encode(command))
 
-    def _settled_one(self) -> None:
+    def _settled_one(self, viewer: Viewer) -> None:
         self.ready += 1
+        self.on_settled(viewer)
         if self.ready >= len(self.viewers):
             self.all_settled.set()
 
@@ -306,7 +308,7 @@ class Swarm:
         viewer.failures = 0
         viewer.settle(True)
         if first:
-            self._settled_one()
+            self._settled_one(viewer)
         if viewer.number in self.deaf and viewer.transport is not None:
             viewer.transport.pause_reading()
             self.tally["deaf"] += 1
