@@ -25,14 +25,12 @@ from loadtest.hosting import Drop, Show, host_api
 from loadtest.judge import Audit
 from loadtest.machine import machine
 from loadtest.pulse import LAG, Pulse, Trace, add
-from loadtest.result import Moment, Result
+from loadtest.result import DUE, Moment, Result
 from loadtest.sampling import Sampler
 from loadtest.scenarios.scenario import Scenario
 from loadtest.server import Target, cpu_by_part
 from loadtest.timings import Timer
 
-#: Refusals that a sale of scarce units owes its viewers; any other code is a failure.
-DUE: Final = frozenset({"sold_out", "limit_reached"})
 #: What is said, and answers that it may have: the bounds of a server are its own affair, and who
 #: loses his connection has no answer.
 SPOKEN: Final = frozenset({"chat", "ping"})

@@ -19,6 +19,9 @@ FORMAT = 1
 #: Exit statuses of `run`: 2 is for a run that could not be played at all.
 EXIT = {"passed": 0, "failed": 1, "overloaded": 3}
 
+#: Refusals that a sale of scarce units owes its viewers; any other code is a failure.
+DUE = frozenset({"sold_out", "limit_reached"})
+
 Verdict = Literal["passed", "failed", "overloaded"]
 
 
@@ -86,6 +89,7 @@ class Result(msgspec.Struct, kw_only=True):
     client: Client = msgspec.field(default_factory=Client)
     audits: list[Audit] = []
     missing: int = 0  # commands without a final answer
+    lost: list[str] = []  # processes of the crowd that took what they saw with them
     faults: list[str] = []  # where the server broke the protocol
     unexpected: dict[str, int] = {}  # refusals with a code that was not due
     limits: list[Limit] = []
@@ -98,7 +102,7 @@ class Result(msgspec.Struct, kw_only=True):
         `failed` whenever something is wrong in what was sold or sent, however busy the client was;
         `overloaded` when all else is right, but the client's own limits spoilt the figures.
         """
-        wrong = self.missing or self.faults or self.unexpected
+        wrong = self.missing or self.lost or self.faults or self.unexpected
         broken = any(not audit.passed for audit in self.audits)
         if wrong or broken or any(limit.passed is False for limit in self.limits):
             return "failed"

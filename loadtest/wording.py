@@ -95,4 +95,5 @@ def reasons_of_sale(result: Result) -> list[str]:
         for fault, times in Counter(result.faults).items()
     ]
     codes = [f"{n:,} times {code}, which was not due" for code, n in result.unexpected.items()]
-    return missing + broken + faults + codes
+    lost = [f"lost with what it saw: {who}" for who in result.lost]
+    return missing + lost + broken + faults + codes
