@@ -15,10 +15,11 @@ from typing import Any, Final, cast
 import gevent  # type: ignore[import-untyped]
 import msgspec
 from gevent.event import AsyncResult, Event  # type: ignore[import-untyped]
+from gevent.lock import RLock  # type: ignore[import-untyped]
 from locust import argument_parser
 from locust.env import Environment
 from locust.exception import StopUser
-from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
+from locust.runners import STATE_CLEANUP, STATE_MISSING, MasterRunner, WorkerRunner
 from rich.console import Console
 
 from loadtest.desk_asks import Begin
@@ -79,6 +80,7 @@ class Floor:
         self._run = ""  # that this process has a stage of
         self._usher = AsyncResult()  # of that run, or of the one to come
         self._beating: Any = None
+        self._giving = RLock()  # a worker that is told to go must not go in the middle of it
         self._quits = False  # with the last buy of this run
         self._finishing = False
         self._finished = Event()
@@ -153,6 +155,8 @@ class Floor:
             self._runner.quit()
         else:
             self._runner.stop()
+            if self._is_worker:
+                self._give_share()
         for partner in (self._desk, self._station):
             if partner is not None:
                 partner.end()
@@ -285,9 +289,12 @@ class Floor:
             self._beating = None
 
     def _give_share(self) -> None:
-        """Collect what was seen, and say so if nothing can be."""
-        if not self._run:
-            return
+        """Collect what was seen, and say so if nothing can be; once, whoever asks first."""
+        with self._giving:
+            if self._run:
+                self._give()
+
+    def _give(self) -> None:
         ready, self._usher = self._usher, AsyncResult()
         run, self._run = self._run, ""
         try:
@@ -310,7 +317,8 @@ class Floor:
 
     def _heard_finish(self, **_: Any) -> None:
         """Have users finish and leave; the share goes when the last has."""
-        self._runner.stop()
+        if self._runner.state != STATE_CLEANUP:  # else it is stopping already, by Ctrl-C
+            self._runner.stop()
 
     def _told(self, what: str, code: str, ms: float) -> None:
         """Have Locust count it; a refusal that is due is an answer."""
