@@ -177,7 +177,7 @@ def part_of(
     of = range(len(history.viewers)) if viewers is None else viewers
     numbers = [viewer * each + first + n for viewer in of for n in range(buys)]
     names = [history.viewers[viewer] for viewer in of]
-    part = History(names, buys, [history.qtys[n] for n in numbers], "")
+    part = History(names, buys, 1, "")
     for name in COLUMNS:
         column = getattr(history, name)
         setattr(part, name, [column[n] for n in numbers])

@@ -354,7 +354,7 @@ async def test_a_server_that_stops_is_slow_to_all_who_were_due() -> None:
     """
     over_s, stop_s = 1.2, 0.5
     async with trivial() as url, crowd(url, viewers=200, of=200, buys_each=1) as found:
-        plan = found.chance_of("buys 0")
+        plan = found._chance_of("buys 0")
         began_ns = perf_counter_ns() + 50 * MS
         due_ns = [began_ns + int(over_s * plan.random() ** 2 * 1e9) for _ in range(200)]
         await found.buy(Buy(first=0, buys=1, over_s=over_s, at_ns=began_ns))
