@@ -138,9 +138,6 @@ class Swarm:
 
     async def _dial(self, viewer: Viewer, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
-        if viewer.gone:
-            viewer.dialling = False
-            return
         loop = asyncio.get_running_loop()
         shake = self.handshake
         async with self._gate:
