@@ -45,6 +45,7 @@ def figures_of(histories: Mapping[str, History]) -> dict[str, float]:
         "to_last_answer_s": max(sale.to_last_answer_s for sale in sales),
         "orders_per_s": min(sale.orders_per_s for sale in sales),
         "answers_per_s": min(sale.answers_per_s for sale in sales),
+        "units": float(sum(sale.units for sale in sales)),
     }
 
 

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from loadtest import crew as crew_module
-from loadtest.asks import Beat, Buy, Gather, Settle, Tell
+from loadtest.asks import Buy, Gather, Leave, Settle, Tell
 from loadtest.crew import Crew, CrewFailed, gathered, processes_for
 from loadtest.server import state_of, until
 from loadtest.trivial import Connection, Trivial
@@ -136,7 +136,7 @@ async def test_what_goes_wrong_in_an_ask_is_told() -> None:
         async with crewed(1) as crew:
             (member,) = crew.members
             with pytest.raises(CrewFailed, match="nobody is gathered yet"):
-                await member.ask(Beat(at_s=0.0))
+                await member.ask(Leave(share=1.0))
             with pytest.raises(CrewFailed, match="KeyError: 'morse'") as failed:
                 await member.ask(replace(gather(), subprotocol="morse"))
             assert "Traceback" in str(failed.value)
