@@ -395,3 +395,38 @@ async def test_the_harness_measures_itself(monkeypatch: pytest.MonkeyPatch) -> N
     ]
     assert all(cost.per_s > 0 for cost in found.costs)
     assert [cost.latency.count for cost in found.costs if cost.latency] == [150, 150]
+
+
+class Bouncer(Connection):
+    """Lets nobody buy: every second command ends the connection for good."""
+
+    commands = itertools.count(1)
+
+    def _answer(self, payload: bytes) -> bytes:
+        if b'"buy"' in payload and next(Bouncer.commands) % 2 == 0:
+            self.transport.write(b"\x88\x02" + (4403).to_bytes(2, "big"))
+            self.transport.close()
+            return b""
+        return super()._answer(payload)
+
+
+async def test_viewers_who_are_turned_away_are_missed() -> None:
+    """A server that sends buyers away for good is told on: their buys, them, and their absence."""
+    async with served(Bouncer) as (url, _), crowd(url) as found:
+        missing = await bought(found)
+        sent_away = sum(viewer.gone == "close_4403" for viewer in found.swarm.viewers)
+        assert sent_away > 0
+        assert missing > 0
+        assert found.tell().tally["turned_away close_4403"] == sent_away
+        back = await found.cut(Cut(share=1.0, deadline_s=ENDS_S))
+        assert back.n == 10 - sent_away
+
+
+async def test_a_volley_is_as_late_as_its_last_buy() -> None:
+    """What a client needs to send all its buys is its own lateness, and counted as that."""
+    async with served() as (url, _), crowd(url) as found:
+        found.beat(0.5)
+        found.lags.note_us(1.0)  # the timer since the beat
+        await found.buy(Buy(first=0, buys=3, at_ns=perf_counter_ns() - 300 * MS))
+        assert found.lags.percentile_ms(100) >= 300
+        assert (await found.settle(Settle(first=0, buys=3, deadline_s=ENDS_S))).n == 0
