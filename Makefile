@@ -59,8 +59,9 @@ up: setup ## serve on 127.0.0.1:8000 with a demo stream
 demo: setup ## play a short sale with simulated viewers
 	@exec $(BIN)/livecart demo $(ARGS)
 
+# Tests wait for servers about as long as they compute: three at a time use two cores whole.
 test: $(DEV_STAMP) ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 model: $(DEV_STAMP) ## explore the small model whole, also where it is too large for every test run
 	$(BIN)/python -m tests.model

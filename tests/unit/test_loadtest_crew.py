@@ -34,8 +34,8 @@ loadtest.station.main()
 """
 #: One that says what is no reply.
 BABBLING = """#!/bin/sh
-printf '\\377\\377\\377\\377 hello'
 echo 'out of my mind' >&2
+printf '\\377\\377\\377\\377 hello'
 exec cat
 """
 #: A play of its own that gathers a crowd and then waits to be ended.
