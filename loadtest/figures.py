@@ -96,19 +96,31 @@ class Spoilt:
     def __init__(self) -> None:
         self._counts: dict[str, list[int]] = {}  # of all, of spoilt ones
         self._worst_ms = 0.0
+        self._before_ms = 0.0  # the lag of the step before
 
     def note(self, timings: Mapping[str, Timing]) -> None:
         """Take the timings of one step, the client's lag among them."""
-        lag_ms = timings.get(LAG, Timing()).percentiles_ms.get("p99", 0.0)
+        own_ms = timings.get(LAG, Timing()).percentiles_ms.get("p99", 0.0)
+        before_ms, self._before_ms = self._before_ms, own_ms
         for kind in JUDGED:
             if (timing := timings.get(kind)) is None or not timing.count:
                 continue
             counts = self._counts.setdefault(kind, [0, 0])
             counts[0] += timing.count
             p99_ms = timing.percentiles_ms["p99"]
+            # What a lag held up may be told in the next step; it took at least as long.
+            lag_ms = max(own_ms, before_ms if before_ms <= p99_ms else 0.0)
             if lag_ms > LAG_P99_MS_MAX and lag_ms > p99_ms * LAG_SHARE_MAX:
                 counts[1] += timing.count
                 self._worst_ms = max(self._worst_ms, lag_ms)
+
+    def kinds(self) -> list[str]:
+        """Name the kinds of which too much is the client's own."""
+        return [
+            kind
+            for kind, (total, spoilt) in self._counts.items()
+            if spoilt > total * SPOILT_SHARE_MAX
+        ]
 
     def reasons(self) -> list[str]:
         """Say what of the run is the client's own, if much is."""
@@ -130,6 +142,7 @@ def client_of(
         cpu_s=round(sum(sum(of) for of in shares.values()) * step_s, 2),
         lag=lag.written(),
         overloads=spoilt.reasons(),
+        spoilt=spoilt.kinds(),
     )
     for name, of in shares.items():
         busy = max((len(list(run)) for high, run in groupby(of, _is_busy) if high), default=0)
@@ -139,6 +152,7 @@ def client_of(
                 f"{name.partition(':')[2]} used a whole core for {seconds:g} s:"
                 " give it more processes, or fewer viewers"
             )
+            client.spoilt = []  # all of them
     return client
 
 

@@ -306,6 +306,7 @@ class Play:
                 f"a process of the crowd was silent for {BEAT_TIMEOUT_S:g} s,"
                 f" {self._silences} times"
             )
+            result.client.spoilt = []  # all kinds
         result.missing = sum(crowd.missing for crowd in self._crowds)
         result.missing += sum(
             n for name, n in result.counts.items() if name.endswith("without an answer")

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from loadtest.result import Limit, Result
+from loadtest.result import Client, Limit, Result
 from loadtest.timings import Timer, Timing
 from streams.codes import Code
 
@@ -47,6 +47,14 @@ OUTCOMES: Final = (
     *("order.expired", "order.cancelled", "order.refunded"),
     *(code.value for code in Code),
 )
+#: What figures are drawn from, by how their names begin; all others are of sales.
+SOLD: Final = ("order", "refusal")
+FIGURES_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "connects": ("connect",),
+    "back": ("reconnect",),
+    "reach": ("delivery",),
+    "deliveries": ("delivery",),
+}
 SHARE: Final = re.compile(r"p(\d{1,2}(?:\.\d{1,4})?|100)")
 RULE: Final = re.compile(r"\s*([<>=!]+)\s*(\S.*?)\s*")
 
@@ -112,7 +120,7 @@ def judge(result: Result, limits: Mapping[str, str]) -> list[Limit]:
     """Hold a result against limits; ThresholdError for one that `check` refuses.
 
     What this result has no value for fails, and says what there is. Speed (`timings.…` and
-    `figures.…`) is not judged when the client was overloaded: it would be the client's.
+    `figures.…`) is not judged where the client was overloaded: it would be the client's.
     """
     return [_judged(result, name, rule) for name, rule in limits.items()]
 
@@ -124,7 +132,7 @@ def _judged(result: Result, name: str, rule: str) -> Limit:
     if isinstance(found, str):
         return Limit(name=name, rule=rule, passed=False, why=found)
     limit = Limit(name=name, rule=rule, value=found)
-    if _is_speed(name) and result.client.overloads:
+    if _is_speed(name) and _is_spoilt(name, result.client):
         limit.why = "the client was overloaded: " + "; ".join(result.client.overloads)
     else:
         limit.passed = holds(found, bound)
@@ -134,6 +142,18 @@ def _judged(result: Result, name: str, rule: str) -> Limit:
 def _is_speed(name: str) -> bool:
     """Whether the client's own speed goes into it; how many there were is no speed."""
     return name.startswith(("timings.", "figures.")) and not name.endswith(".count")
+
+
+def _is_spoilt(name: str, client: Client) -> bool:
+    """Whether what it names was measured by a client that was late itself."""
+    if not client.overloads or not client.spoilt:
+        return bool(client.overloads)
+    group, _, rest = name.partition(".")
+    if group == "timings":
+        kinds: tuple[str, ...] = (rest.partition(".")[0],)
+    else:
+        kinds = next((of for start, of in FIGURES_OF.items() if rest.startswith(start)), SOLD)
+    return any(kind in client.spoilt for kind in kinds)
 
 
 def _value(result: Result, name: str) -> float | str:

@@ -211,3 +211,23 @@ def test_the_documented_file_is_one(tmp_path: Path) -> None:
         "figures.orders_per_s": ">= 9000",
         "figures.to_last_order_s": "<= 1.5",
     }
+
+
+def test_only_what_the_client_spoilt_is_not_judged() -> None:
+    """A client that was late for deliveries may still have measured its orders; then they count."""
+    client = Client(overloads=["31% of delivery"], spoilt=["delivery"])
+    timings = {}
+    for kind, took_us in (("order", 9_000), ("delivery", 90_000)):
+        timer = Timer()
+        timer.note_us(took_us)
+        timings[kind] = timer.written()
+    result = Result(scenario="s", title="t", seed=1, client=client, timings=timings)
+    result.figures = {"to_last_order_s": 1.0, "reach_skew_ms": 5.0}
+    names = ("timings.order.p99", "timings.delivery.p99", *(f"figures.{n}" for n in result.figures))
+    judged = {limit.name: limit.passed for limit in judge(result, dict.fromkeys(names, "<= 10"))}
+    assert judged == dict(zip(names, (True, None, True, None), strict=True))
+    seen: list[str] = [result.verdict]  # no limit on speed was set: any of it counts
+    for name in ("figures.to_last_order_s", "figures.reach_skew_ms"):
+        result.limits = judge(result, {name: "<= 10"})
+        seen.append(result.verdict)
+    assert seen == ["overloaded", "passed", "overloaded"]
