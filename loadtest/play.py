@@ -245,7 +245,8 @@ class Play:
             if gauge.startswith("cpu:client"):
                 self._shares.setdefault(gauge, []).append(value)
         self._spoilt.note(pulse.timings)
-        self._last = pulse
+        if pulses:  # a crowd that was silent in this beat has still sold what it had told before
+            self._last = pulse
         self._trace.note(pulse)
         self._on_pulse(pulse)
 

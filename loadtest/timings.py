@@ -63,11 +63,6 @@ class Timer:
         ticks = max(1, -(-value // interval_us))  # of a late one, each interval less than the last
         self._sum_us += ticks * value - interval_us * ticks * (ticks - 1) / 2
 
-    def note_ns(self, nanoseconds: Iterable[int]) -> None:
-        """Count many at once."""
-        for one in nanoseconds:
-            self.note_us(one / 1000)
-
     def add(self, timing: Timing) -> None:
         """Add another process' latencies of the same kind."""
         if timing.histogram:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from loadtest.crew import Crew
 from loadtest.play import Manner, Play
 from loadtest.pulse import Pulse
 from loadtest.scenarios import SCENARIOS
@@ -40,3 +41,19 @@ def test_viewers_who_were_turned_away_fail_a_run() -> None:
 def test_a_run_without_a_database_says_that_it_was_not_audited() -> None:
     """PASSED must not be read as audited."""
     assert any("nothing was audited" in note for note in drawn_up().result.notes)
+
+
+async def test_a_silent_last_beat_leaves_what_was_told_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the crowd had sold is not forgotten when it has no answer to the last beat."""
+    play = drawn_up()
+
+    async def sample() -> dict[str, float]:
+        return {}
+
+    monkeypatch.setattr(play._sampler, "sample", sample)
+    play.crew = Crew([])
+    await play._beat()
+    play._draw_up()
+    assert play.result.outcomes == {"order.reserved": 3, "sold_out": 2}
