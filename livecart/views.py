@@ -68,6 +68,13 @@ def order(record: records.Order) -> protocol.Order:
         confirmed_at=record.confirmed_at,
         bundle=record.bundle,
         extends_left=record.extends_left,
+        captured_at=record.captured_at,
+        refunded_minor=record.refunded_minor,
+        shipped_at=record.shipped_at,
+        carrier=record.carrier,
+        tracking=record.tracking,
+        late_at=record.late_at,
+        replaces=record.replaces,
     )
 
 

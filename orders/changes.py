@@ -60,19 +60,25 @@ class Changes:
 
     # --- orders ----------------------------------------------------------------------------------
 
-    async def cancel(self, order: str, by_host: bool, reason: str | None) -> Order | Refused:
-        """End an order and give its units back; a viewer may only while it is reserved."""
-        return await self._settled(*await self._ledger.cancel(order, by_host, reason))
+    async def cancel(
+        self, order: str, by_host: bool, reason: str | None, who: str | None = None
+    ) -> Order | Refused:
+        """End an order and give its units back; a viewer may only while it is reserved.
 
-    async def pay(self, order: str) -> Order | Refused:
-        """Confirm a reserved order; a confirmed one is returned as it is."""
-        return await self._settled(*await self._ledger.pay(order))
+        Here as below, `who` is named in the order's timeline.
+        """
+        return await self.settled(*await self._ledger.cancel(order, by_host, reason, who))
 
-    async def extend(self, order: str, version: int) -> Order | Refused:
+    async def pay(self, order: str, who: str | None = None) -> Order | Refused:
+        """Note a reserved order as paid by hand; a confirmed one is returned as it is."""
+        return await self.settled(*await self._ledger.pay(order, who))
+
+    async def extend(self, order: str, version: int, who: str | None = None) -> Order | Refused:
         """Move a reserved order's deadline, once for the `version` that the caller saw."""
-        return await self._settled(*await self._ledger.extend(order, version))
+        return await self.settled(*await self._ledger.extend(order, version, who))
 
-    async def _settled(self, word: str, order: Order | None) -> Order | Refused:
+    async def settled(self, word: str, order: Order | None) -> Order | Refused:
+        """Do what follows from a change that the ledger answered with this word."""
         if word in _WHY or order is None:
             return Refused(_WHY[word])
         if word == "ok":

@@ -141,6 +141,13 @@ class Order(msgspec.Struct, kw_only=True, frozen=True):
     bundle: str | None = None  # shared by orders that were bought together
     extends_left: int | None = None  # of a reserved order, where the offer allows any
     bucket: int = 0  # of its offer, which it is in; 0: it has none
+    captured_at: int | None = None  # when its money moved
+    refunded_minor: int | None = None  # of its amount, when any was given back
+    shipped_at: int | None = None
+    carrier: str | None = None
+    tracking: str | None = None
+    late_at: int | None = None  # when it was found not shipped in time
+    replaces: str | None = None  # an order that expired before its payment came
 
     @property
     def home(self) -> str:

@@ -167,6 +167,13 @@ class Order(Shape, kw_only=True):
     confirmed_at: int | None = None
     bundle: str | None = None  # `bu_…`, the same in orders that were bought together
     extends_left: int | None = None  # of a reserved order, where the offer allows any
+    captured_at: int | None = None  # when its money moved; `confirmed` alone means authorised
+    refunded_minor: int | None = None  # when any of its amount was given back
+    shipped_at: int | None = None
+    carrier: str | None = None
+    tracking: str | None = None
+    late_at: int | None = None  # it was not shipped in time
+    replaces: str | None = None  # an order that expired before its payment came
 
 
 class Message(Shape, kw_only=True):

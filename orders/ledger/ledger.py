@@ -207,20 +207,22 @@ class Ledger:
         return cast(str, rows[0][0])
 
     async def cancel(
-        self, order: str, by_host: bool, reason: str | None
+        self, order: str, by_host: bool, reason: str | None, who: str | None = None
     ) -> tuple[str, Order | None]:
         """End one order; return the SQL function's word, and the order as it is then."""
-        sql = "select c.word, (c.now).* from cancel($1, $2, $3) c"
-        return _settled(await self.rows(sql, order, by_host, reason))
+        sql = "select c.word, (c.now).* from cancel($1, $2, $3, $4) c"
+        return settled(await self.rows(sql, order, by_host, reason, who))
 
-    async def pay(self, order: str) -> tuple[str, Order | None]:
-        """Confirm one order; return the SQL function's word, and the order as it is then."""
-        return _settled(await self.rows("select c.word, (c.now).* from pay($1) c", order))
+    async def pay(self, order: str, who: str | None = None) -> tuple[str, Order | None]:
+        """Note one order as paid by hand; return the SQL function's word, and the order then."""
+        return settled(await self.rows("select c.word, (c.now).* from pay($1, $2) c", order, who))
 
-    async def extend(self, order: str, version: int) -> tuple[str, Order | None]:
+    async def extend(
+        self, order: str, version: int, who: str | None = None
+    ) -> tuple[str, Order | None]:
         """Move one order's deadline; return the SQL function's word, and the order then."""
-        sql = "select c.word, (c.now).* from extend($1, $2) c"
-        return _settled(await self.rows(sql, order, version))
+        sql = "select c.word, (c.now).* from extend($1, $2, $3) c"
+        return settled(await self.rows(sql, order, version, who))
 
     async def expire(self, offer: str, limit: int) -> list[Order]:
         """End due orders of one offer; return them."""
@@ -390,6 +392,7 @@ def _order(row: asyncpg.Record) -> Order:
     return Order(**row)
 
 
-def _settled(rows: list[asyncpg.Record]) -> tuple[str, Order | None]:
+def settled(rows: list[asyncpg.Record]) -> tuple[str, Order | None]:
+    """Return the word of a function that changes an order, and the order as it is then."""
     word, *columns = rows[0].items()
     return word[1], None if rows[0]["id"] is None else Order(**dict(columns))

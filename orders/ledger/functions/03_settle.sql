@@ -25,12 +25,13 @@ begin
     -- In sets: ten thousand orders may fall due in a second.
     with before as (
         select b.id, b.status as was, b.qty from orders b where b.id = any (p_ids)
-           and b.status in ('reserved', 'confirmed') order by b.id for update),
+           and b.status in ('reserved', 'confirmed', 'shipped') order by b.id for update),
     ended as (
         update orders x set status = p_status, version = x.version + 1, ended_reason = p_reason
           from before where x.id = before.id
         returning x.id, x.qty, before.was)
-    select coalesce(sum(e.qty), 0), coalesce(sum(e.qty) filter (where e.was = 'confirmed'), 0),
+    select coalesce(sum(e.qty), 0),
+           coalesce(sum(e.qty) filter (where e.was in ('confirmed', 'shipped')), 0),
            coalesce(array_agg(e.id order by e.id), '{}'), array_agg(e.qty order by e.id)
       into units, paid, ids, qtys from ended e;
     o.taken := o.taken - units;
@@ -50,7 +51,7 @@ begin
     end if;
     o := sell_out(o);  -- the waitlist may have got what was free besides
     update offers set taken = o.taken, confirmed = o.confirmed, version = o.version,
-                      status = o.status, last_movement = o.last_movement
+                      status = o.status, last_movement = o.last_movement, quantity = o.quantity
         where id = o.id;
     return o;
 end $$;
@@ -86,7 +87,8 @@ end $$;
 -- cancel: end one order. p_by_host may also end a confirmed one. The word is ok, not_found or
 -- conflict; `now` is the order as it is then.
 create or replace function cancel(
-    p_order text, p_by_host boolean, p_reason text, out word text, out now order_rows
+    p_order text, p_by_host boolean, p_reason text, p_who text default null, out word text,
+    out now order_rows
 ) language plpgsql as $$
 declare
     offer_id text;
@@ -102,39 +104,45 @@ begin
     select r.status into was from orders r where r.id = p_order for update;
     word := 'conflict';
     if was = 'reserved' or (p_by_host and was = 'confirmed') then
+        perform act(p_who);
         perform give_back(o, array[p_order], 'cancelled', coalesce(p_reason, 'cancelled'));
         word := 'ok';
     end if;
     select * into now from order_rows r where r.id = p_order;
 end $$;
 
--- pay: confirm one reserved order; pay wins while the row is reserved, also past its deadline (R8).
--- The word is ok, again (it is confirmed already), not_found or conflict; `now` is the order then.
-create or replace function pay(p_order text, out word text, out now order_rows)
+-- pay: a host marks one reserved order as paid by hand: there is a payment of it then, whose money
+-- has moved. Pay wins while the row is reserved, also past its deadline (R8). The word is ok, again (it
+-- is confirmed already), not_found or conflict; `now` is the order then.
+create or replace function pay(p_order text, p_who text default null, out word text, out now order_rows)
 language plpgsql as $$
 declare
     offer_id text;
-    o offers;
     r orders;
+    by_hand text;
 begin
     select home_of(x.offer, x.bucket) into offer_id from orders x where x.id = p_order;
     if not found then
         word := 'not_found';
         return;
     end if;
-    select * into o from offers where id = offer_id for update;
+    perform 1 from offers where id = offer_id for update;
     select * into r from orders x where x.id = p_order for update;
     word := case when r.status in ('confirmed', 'shipped') then 'again'
                  when r.status <> 'reserved' then 'conflict' else 'ok' end;
     if word = 'ok' then
-        update orders set status = 'confirmed', version = version + 1, expires_at = null,
-                          confirmed_at = clock_timestamp()
-            where id = p_order;
-        -- The movement has nothing for the gate: it has the viewer told should we die here.
-        update offers set confirmed = confirmed + r.qty, version = version + 1,
-                          last_movement = move(o.id, o.last_movement, o.epoch, 'order', 0,
-                                               p_order, 'paid')
-            where id = o.id;
+        perform act(p_who, 'by hand');
+        perform confirm_order(r, true);
+        -- Nobody else can know of this payment yet: no lock of one is waited for here.
+        by_hand := 'pay_' || substr(p_order, 4);
+        insert into payments (id, shop, stream, viewer, provider, ref, amount_minor, currency, state,
+                              authorised_minor, captured_minor, settled_at)
+            select by_hand, s.shop, r.stream, r.viewer, 'manual', by_hand, live_amount(r), p.currency,
+                   'captured', live_amount(r), live_amount(r), clock_timestamp()
+              from offers o join streams s on s.id = o.stream join products p on p.id = o.product
+             where o.id = r.offer;
+        insert into payment_orders (payment, order_id, amount_minor, outcome)
+            values (by_hand, p_order, live_amount(r), 'paid');
     end if;
     select * into now from order_rows x where x.id = p_order;
 end $$;

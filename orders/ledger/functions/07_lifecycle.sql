@@ -41,7 +41,7 @@ end $$;
 -- and expire it runs under the same locks; who is due by this server's clock is theirs (I8, R8).
 -- The word is ok, again, not_found or conflict; `now` is the order as it is then.
 create or replace function extend(
-    p_order text, p_version bigint, out word text, out now order_rows
+    p_order text, p_version bigint, p_who text default null, out word text, out now order_rows
 ) language plpgsql as $$
 declare
     offer_id text;
@@ -62,6 +62,7 @@ begin
         word := 'again';
     elsif r.status = 'reserved' and r.version = p_version and r.extended < o.extends
           and r.expires_at > now_at then
+        perform act(p_who);
         update orders set extended = extended + 1, version = version + 1,
                           expires_at = now_at + make_interval(secs => o.hold_s)
             where id = p_order;

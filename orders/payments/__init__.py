@@ -1,0 +1,1 @@
+"""Payments: the port to whoever moves money, and what makes the money follow the orders."""
