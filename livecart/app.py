@@ -25,6 +25,8 @@ from livecart.auth import TokenVerifier
 from livecart.catalog.store import Catalog
 from livecart.commands import Commands
 from livecart.eligibility import Eligibility, Hook, hook_of
+from livecart.links import Links
+from livecart.providers import connected
 from livecart.rooms import Rooms
 from livecart.services import Services, Site
 from livecart.settings import Settings, SettingsError, demand
@@ -33,6 +35,7 @@ from orders.changes import Changes
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, transient
 from orders.ledger.pool import open_pool, unsafe_settings
+from orders.payments.cashier import Cashier
 from orders.rebuild import Rebuilder
 from orders.selling import Selling
 from orders.stock.cluster import ClusterClient, each_server, open_client
@@ -159,6 +162,7 @@ async def _fill(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None)
     screen = Eligibility(settings.auth.ticket_secret, clock.now_ms, hook)
     services = _compose(settings, redis, gate_redis, pool, selling_pool, clock, screen)
     await services.hub.start()
+    services.cashier.start()
     stack.push_async_callback(_end_services, services)
     stack.push_async_callback(site.changes.close)
     site.open(services)
@@ -254,6 +258,7 @@ def _compose(
     # The circle is closed here: the hub calls the handler, and is told by what the handler does.
     announcer.attach(hub)
     commands.attach(hub)
+    cashier = Cashier(ledger, changes, selling, ids, connected(settings.payments))
     return Services(
         settings=settings,
         redis=redis,
@@ -273,6 +278,8 @@ def _compose(
         bus=bus,
         commands=commands,
         hub=hub,
+        cashier=cashier,
+        links=Links(settings.auth, clock.now_ms),
     )
 
 
@@ -299,6 +306,7 @@ def _opened(site: Site, opening: asyncio.Task[None]) -> None:
 
 async def _end_services(services: Services) -> None:
     """End in the order in which nothing is left to tell anybody."""
+    await services.cashier.close()
     services.selling.close()
     await services.selling.wholes.close()
     await services.commands.close()

@@ -14,11 +14,13 @@ from livecart.announce import Announcer
 from livecart.auth import TokenVerifier
 from livecart.catalog.store import Catalog
 from livecart.commands import Commands
+from livecart.links import Links
 from livecart.rooms import Rooms
 from livecart.settings import Settings
 from orders.changes import Changes
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger
+from orders.payments.cashier import Cashier
 from orders.rebuild import Rebuilder
 from orders.selling import Selling
 from orders.stock.cluster import ClusterClient
@@ -54,6 +56,8 @@ class Services:
     bus: Bus
     commands: Commands
     hub: Hub
+    cashier: Cashier
+    links: Links
 
 
 class Site:

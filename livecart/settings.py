@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from livecart.providers import PaymentSettings
 from orders import failpoints
 from orders.keeper import KeeperLimits
 from orders.limits import SellingLimits
@@ -126,6 +127,25 @@ VARIABLES: tuple[Variable, ...] = (
              meaning="key that a shop's tickets are signed with (HS256); none by default"),
     Variable(name="LIVECART_ELIGIBILITY", kind="text", default=None,
              meaning="async function `package.module:name` that is asked who may buy"),
+    Variable(name="LIVECART_LINK_SECRET", kind="secret", default=None,
+             meaning="key that checkout links are signed with; when not set, one that is made from"
+                     " LIVECART_SECRET"),
+    Variable(name="LIVECART_PAYMENTS", kind="text", default=None,
+             meaning="through whom viewers may pay, with commas between, the usual one first:"
+                     " stripe, manual, trial; when not set, hosts mark orders as paid by hand"),
+    Variable(name="LIVECART_STRIPE_KEY", kind="secret", default=None,
+             meaning="secret key of the Stripe account"),
+    Variable(name="LIVECART_STRIPE_SIGNING_SECRETS", kind="secret", default=None,
+             meaning="secrets of the webhook endpoint at Stripe, with commas between while they"
+                     " are rolled"),
+    Variable(name="LIVECART_STRIPE_PUBLISHABLE_KEY", kind="text", default=None,
+             meaning="the key that buyers' clients begin with"),
+    Variable(name="LIVECART_STRIPE_URL", kind="url", default=None, schemes=("https", "http"),
+             meaning="where Stripe's API is, if elsewhere"),
+    Variable(name="LIVECART_MANUAL_TEXT", kind="text", default=None,
+             meaning="what a buyer who pays by hand is told, such as the account to transfer to"),
+    Variable(name="LIVECART_TRIAL_BANK", kind="text", default=None,
+             meaning="for tests alone: file of the bank that `trial` pays through"),
     Variable(name="LIVECART_REDIS_URL", kind="url", default=None,
              schemes=("redis", "rediss", "unix"),
              meaning="the Redis or Valkey server, or any node of the cluster"),
@@ -220,6 +240,7 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str | None = None
 
     ticket_secret: str | None = None
+    link_secret: str | None = None
     eligibility: str | None = None
 
     def __repr__(self) -> str:
@@ -260,6 +281,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log: LogLimits
     selling: SellingLimits
     keeper: KeeperLimits
+    payments: PaymentSettings = PaymentSettings()
     failpoints: str | None = None
 
     @property
@@ -291,6 +313,7 @@ def load(environ: Mapping[str, str]) -> Settings:
             audience=_text(found, "JWT_AUDIENCE"),
             issuer=_text(found, "JWT_ISSUER"),
             ticket_secret=_text(found, "TICKET_SECRET"),
+            link_secret=_text(found, "LINK_SECRET"),
             eligibility=_text(found, "ELIGIBILITY"),
         ),
         serve=ServeSettings(
@@ -338,8 +361,48 @@ def load(environ: Mapping[str, str]) -> Settings:
         ),
         selling=SellingLimits(waiting_max=_int(found, "BUYS_WAITING_MAX")),
         keeper=KeeperLimits(round_s=_float(found, "KEEPER_ROUND_S")),
+        payments=_payments(found),
         failpoints=_failpoints(found),
     )
+
+
+PROVIDERS = ("stripe", "manual", "trial")
+
+
+def _payments(found: Mapping[str, Value]) -> PaymentSettings:
+    """Return through whom viewers may pay; raise `SettingsError` when something is missing."""
+    names = _names(found, "PAYMENTS")
+    for name in names:
+        if name not in PROVIDERS:
+            raise SettingsError(f"LIVECART_PAYMENTS: {name!a} is none of {PROVIDERS}")
+    if "trial" in names and _text(found, "TESTING") != "yes":
+        raise SettingsError(
+            "LIVECART_PAYMENTS names `trial`, whose money is not real: it is refused unless"
+            " LIVECART_TESTING=yes"
+        )
+    needed = {
+        "stripe": ("STRIPE_KEY", "STRIPE_SIGNING_SECRETS", "STRIPE_PUBLISHABLE_KEY"),
+        "manual": ("MANUAL_TEXT",),
+        "trial": ("TRIAL_BANK",),
+    }
+    for name in names:
+        for variable in needed[name]:
+            if _text(found, variable) is None:
+                raise SettingsError(_missing(f"LIVECART_{variable}"))
+    return PaymentSettings(
+        names=names,
+        stripe_key=_text(found, "STRIPE_KEY"),
+        stripe_signing_secrets=_names(found, "STRIPE_SIGNING_SECRETS"),
+        stripe_url=_text(found, "STRIPE_URL"),
+        stripe_publishable_key=_text(found, "STRIPE_PUBLISHABLE_KEY"),
+        manual_text=_text(found, "MANUAL_TEXT"),
+        trial_bank=_text(found, "TRIAL_BANK"),
+    )
+
+
+def _names(found: Mapping[str, Value], name: str) -> tuple[str, ...]:
+    parts = (part.strip() for part in (_text(found, name) or "").split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def _failpoints(found: Mapping[str, Value]) -> str | None:

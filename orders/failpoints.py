@@ -61,6 +61,13 @@ POINTS = {
     "lend.held": "a bucket set units aside for another, and no row says so",
     "transfer.committed": "units were moved to another bucket, and no gate knows",
     "transfer.borrowed": "the gate that borrowed units has them, and the lender's does not know",
+    "payment.noted": "a payment is noted, and its provider was not asked",
+    "payment.begun": "a provider began a payment, and the ledger does not know",
+    "notice.committed": "what a notice did is committed, and nobody was told",
+    "move.claimed": "a move of money is noted, and its provider was not asked",
+    "move.done": "money moved, and the ledger does not know",
+    "move.heard": "the ledger knows of moved money, and has the move still open",
+    "replace.bought": "an order paid too late was bought anew, and is not confirmed",
     "publish.read": "facts were read that the log does not have",
     "publish.appended": "facts are in the log, and the ledger does not know",
 }

@@ -19,6 +19,7 @@ from orders.changes import Changes
 from orders.deadline import end_if_cancelled
 from orders.health import GateHealth
 from orders.ledger.ledger import Active, Ledger, LedgerAway
+from orders.ledger.money import Money
 from orders.lending import PREFIX, Lending
 from orders.rebuild import Rebuilder
 from orders.reconcile import Reconciler
@@ -43,6 +44,7 @@ class KeeperLimits(msgspec.Struct, frozen=True, kw_only=True):
     offers_at_once: int = 8
     fault_pause_s: float = 1.0  # before a duty is tried again that failed as nobody foresaw
     building_s: float = 2.0  # how long a rebuild of another process is left alone
+    late_every_s: float = 60.0  # between two looks for orders that were not shipped in time
 
 
 class Keeper:
@@ -72,13 +74,15 @@ class Keeper:
         self._rounds = Rounds(self.reconciler)
         self._health = GateHealth(gate)
         self._lending = Lending(gate, ledger, rebuilder, self._health)
+        self._money = Money(ledger)
+        self._late_looked: float | None = None  # loop time
 
     @property
     def _duties(self) -> tuple[Callable[[], Awaitable[bool]], ...]:
         """What there is to do; each tells whether there is more of it at once."""
         return (
             self.open_and_close, self.look_after_gate, self.expire, self.look_after_buckets,
-            self.publish,
+            self.publish, self.look_for_late,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -180,6 +184,18 @@ class Keeper:
         await failpoints.reach("expire.committed")
         self._listener.changed(orders)
         await self._changes.settle(offer, orders[0].stream, [order.id for order in orders])
+
+    async def look_for_late(self) -> bool:
+        """Note confirmed orders that were not shipped in the time that their offer gave."""
+        now = asyncio.get_running_loop().time()
+        if self._late_looked is not None and now - self._late_looked < self.limits.late_every_s:
+            return False
+        orders = await self._money.mark_late(self.limits.expire_max)
+        self._listener.changed(orders)
+        if len(orders) == self.limits.expire_max:
+            return True
+        self._late_looked = now
+        return False
 
     # --- buckets ---------------------------------------------------------------------------------
 

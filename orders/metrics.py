@@ -68,3 +68,6 @@ DIFFERENCES = Gauge(
     multiprocess_mode="mostrecent",
 )
 MENDED = Counter("livecart_reconcile_mended_total", "Differences that were mended as such")
+MONEY_MOVES = Counter(
+    "livecart_money_moves_total", "Captures, voids and refunds, by outcome", ["kind", "outcome"]
+)

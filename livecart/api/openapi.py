@@ -87,6 +87,8 @@ def _operation(
             "required": required,
             "content": {"application/json": {"schema": of[operation.body]}},
         }
+    elif operation.raw:
+        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": {}}}}
     token: list[dict[str, Any]] = [{"token": []}]
     made["security"] = [{}, *token] if operation.who == "anyone" else token
     if roles := ROLES[operation.who]:
@@ -99,12 +101,12 @@ def _parameters(operation: Operation, of: dict[Any, Any]) -> list[dict[str, Any]
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in _PARAMETER.findall(operation.path)
     ]
-    if operation.keyed:
+    if operation.keyed or operation.may_key:
         parameters.append(
             {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "required": True,
+                "required": operation.keyed,
                 "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,64}$"},
             }
         )
@@ -181,11 +183,11 @@ def _responses(operation: Operation, of: dict[Any, Any]) -> dict[str, Any]:
 def _refusals(operation: Operation) -> dict[int, list[Code]]:
     codes = [Code.UNAUTHENTICATED, *operation.refusals, Code.INTERNAL, Code.RETRY]
     codes.append(Code.BAD_REQUEST)  # a token can pass a limit wherever it is sent
-    if operation.body is not None:
+    if operation.body is not None or operation.raw:
         codes.append(Code.TOO_LARGE)
     if operation.who != "anyone":
         codes.append(Code.FORBIDDEN)
-    if operation.method != "GET":
+    if operation.method != "GET" and not operation.unpaced:
         codes.append(Code.RATE_LIMITED)
     by_status: dict[int, list[Code]] = {}
     for code in codes:

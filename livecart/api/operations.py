@@ -21,6 +21,7 @@ from livecart.api.calls import (
     answer_json,
     decode_body,
     decode_query,
+    header,
     identify,
     key_of,
     read_body,
@@ -62,8 +63,11 @@ class Operation:
     listed: bool = False  # the result is a page of these
     body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
+    raw: bool = False  # the handler gets the body's bytes as they came: what is signed are those
     keyed: bool = False  # needs an Idempotency-Key
+    may_key: bool = False  # takes one where it is sent
     paced: Kind | None = None  # as what a change is counted; None: it depends on the caller's role
+    unpaced: bool = False  # counted as nothing: who calls is no user
     streams: bool = False  # answered with Server-Sent Events, resumed by Last-Event-ID
     bounded: bool = False  # it bounds its own time
     replays: bool = False  # a repeated key is answered 200 where the first was 201
@@ -109,9 +113,11 @@ class Path:
             raise Refused(Code.RETRY)
         call.identity = await identify(call.services.verifier, call.headers)
         admit(operation.who, call)
-        if operation.method != "GET":
+        if operation.method != "GET" and not operation.unpaced:
             _in_time(call, operation.paced)
-        if operation.keyed:
+        if operation.keyed or (
+            operation.may_key and header(call.headers, b"idempotency-key") is not None
+        ):
             call.key = key_of(call.headers)
         if operation.query is not None:
             call.query = decode_query(operation.query, scope["query_string"])
@@ -119,6 +125,8 @@ class Path:
         if operation.body is not None:
             raw = await read_body(scope, receive, site.body_bytes_max)
             body = (decode_body(self._decoders[operation.method], raw),)
+        elif operation.raw:
+            body = (await read_body(scope, receive, site.body_bytes_max),)
         if operation.bounded:
             result = await operation.handle(call, *body)
         else:

@@ -16,6 +16,7 @@ from livecart import views
 from livecart.api.bounds import hosts, own_order
 from livecart.api.calls import Call, Page, answer_json, listing
 from livecart.api.operations import Operation
+from livecart.api.paying import PaidOrder, Paying, begun, paid_order
 from livecart.api.problems import Answer, problem
 from livecart.commands import done, refusal
 from livecart.patience import ANSWER_S, bounded
@@ -146,24 +147,29 @@ async def show(call: Call) -> Order:
 async def extend(call: Call, body: Extension) -> Order:
     """Move a reserved order's deadline: a viewer's own, or by the shop."""
     order, _ = await own_order(call)
-    return views.order(done(await call.services.changes.extend(order.id, body.version)))
+    changes = call.services.changes
+    return views.order(done(await changes.extend(order.id, body.version, call.caller.sub)))
 
 
 async def cancel(call: Call, body: Cancellation) -> Order:
     """End an order and give its units back: a viewer's own while reserved, or by the shop."""
     order, by_host = await own_order(call)
-    return views.order(
-        done(await call.services.changes.cancel(order.id, by_host, body.reason or None))
+    changed = await call.services.changes.cancel(
+        order.id, by_host, body.reason or None, call.caller.sub
     )
+    return views.order(done(changed))
 
 
-async def pay(call: Call) -> Order:
-    """Mark an order as paid by hand; a confirmed one stays so."""
+async def pay(call: Call, body: Paying) -> PaidOrder:
+    """Pay: the shop marks an order as paid by hand; its viewer begins to through a provider."""
     order, by_host = await own_order(call)
-    if not by_host:
-        what = "No payment provider is connected; the shop marks orders as paid."
-        raise Refused(Code.FORBIDDEN, what)
-    return views.order(done(await call.services.changes.pay(order.id)))
+    if by_host:
+        return paid_order(done(await call.services.changes.pay(order.id, call.caller.sub)))
+    if order.status in ("confirmed", "shipped"):  # it is paid for, or need not be
+        return paid_order(order)
+    payment = await begun(call, order.viewer, [order.id], body.provider)
+    now = (await call.services.ledger.orders([order.id]))[0]
+    return paid_order(now, payment)
 
 
 _OF_ITS_STATE = (Code.NOT_FOUND, Code.CONFLICT)
@@ -195,6 +201,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST", path="/v1/orders/{id}/pay", handle=pay, who="member",
-        summary="Mark an order as paid by hand", result=Order, refusals=_OF_ITS_STATE,
+        summary="Pay, or mark an order as paid by hand", body=Paying, result=PaidOrder,
+        refusals=_OF_ITS_STATE,
     ),
 )  # fmt: skip

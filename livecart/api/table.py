@@ -17,9 +17,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from livecart.api import (
+    aftersale,
     bundles,
+    checkouts,
     draws,
     events,
+    hooks,
     offers,
     openapi,
     ops,
@@ -46,6 +49,9 @@ OPERATIONS: tuple[Operation, ...] = (
     *events.OPERATIONS,
     *speech.OPERATIONS,
     *products.OPERATIONS,
+    *checkouts.OPERATIONS,
+    *aftersale.OPERATIONS,
+    *hooks.OPERATIONS,
 )
 
 

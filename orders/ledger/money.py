@@ -126,6 +126,10 @@ class Money:
         rows = await self._ledger.rows(sql, payment, provider, viewer, list(orders))
         return Beginning(*rows[0])
 
+    async def give_up(self, payment: str) -> None:
+        """Note that the provider will not begin a payment: the next try is another one."""
+        await self._ledger.rows(SQL["give_up"], payment)
+
     async def hear(
         self, provider: str, seen: Seen, event: str | None = None, kind: str | None = None
     ) -> Heard:

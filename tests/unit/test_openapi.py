@@ -28,6 +28,11 @@ POST /v1/offers/{id}/orders · POST /v1/streams/{id}/bundles · GET /v1/orders �
 PATCH /v1/streams/{id} · GET /v1/streams/{id}/audience
 GET /v1/streams/{id}/events · POST /v1/streams/{id}/chat · POST /v1/streams/{id}/reactions
 POST /v1/orders/{id}/extend · POST /v1/orders/{id}/cancel · POST /v1/orders/{id}/pay
+POST /v1/orders/{id}/refund · POST /v1/orders/{id}/ship · GET /v1/orders/{id}/timeline
+POST /v1/orders/{id}/returns · GET /v1/orders/{id}/returns
+POST /v1/returns/{id}/accept · POST /v1/returns/{id}/refuse
+POST /v1/checkouts · GET /v1/payments/{id} · POST /v1/orders/{id}/link
+GET /v1/checkout · POST /v1/checkout/pay · POST /v1/hooks/{provider}
 """
 
 

@@ -335,6 +335,11 @@ begin
      where z.id = p_move and z.state = 'open' returning * into v;
     if found and v.state = 'failed' and v.kind = 'capture' then
         changed := unpaid(of_payment);
+    elsif found and v.state = 'done' then  -- what people do by hand no provider tells us of
+        update payments x set refunded_minor = x.refunded_minor + case v.kind when 'refund'
+                                                                       then v.amount_minor else 0 end,
+                              state = case v.kind when 'void' then 'voided' else x.state end
+         where x.id = of_payment and x.provider = 'manual';
     end if;
     insert into payments_due (payment) values (of_payment);
     return changed;

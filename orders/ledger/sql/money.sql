@@ -1,3 +1,7 @@
+-- name: give_up
+-- A payment that the provider would not begin.
+update payments set state = 'failed' where id = $1 and state = 'new'
+
 -- name: note_event
 -- A word of a provider that concerns no payment of ours.
 insert into payment_events (provider, event, kind) values ($1, $2, $3) on conflict do nothing
