@@ -75,7 +75,8 @@ DEPTH ?= 1
 proofs: $(DEV_STAMP) ## an hour of orders of steps and histories of the core; see docs/proofs.md
 	@echo "make proofs SEED=$(SEED) DEPTH=$(DEPTH)"
 	@PROOF_SEED=$(SEED) PROOF_DEPTH=$(DEPTH) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS) \
-		tests/property/test_interleavings.py tests/property/test_core_machine.py
+		tests/property/test_interleavings.py tests/property/test_money_interleavings.py \
+		tests/property/test_core_machine.py
 
 faults: $(DEV_STAMP) ## whole sales with faults drawn from seeds: SEEDS=a..b; goes on where it stopped
 	$(BIN)/python -m tests.faults.seeded --seeds $(SEEDS) $(ARGS)

@@ -19,6 +19,7 @@ from livecart.embedded import Running
 from orders.compare import Difference
 from orders.keeper import KeeperLimits
 from orders.ledger.ledger import LedgerAway, Line
+from orders.ledger.money import Money
 from orders.reconcile import ReconcileLimits
 from orders.records import (
     Accepted,
@@ -191,6 +192,17 @@ class Actors:
             await self.fetch(sql, self.offer, viewer)
         return outcome.order.id
 
+    async def bought_of(self, offer: int, viewer: str, due: bool = False) -> str:
+        """Do the same of another offer."""
+        judge, key = self.process("judge"), f"k{offer}"
+        await self.buy(judge, viewer, 1, key, offer)
+        await until(lambda: all(c.idle for c in judge.selling._counters.values()))
+        outcome = self.told[viewer, key]
+        assert isinstance(outcome, Accepted)
+        if due:
+            await self.fetch("update orders set expires_at = now() where id = $1", outcome.order.id)
+        return outcome.order.id
+
     async def abandoned(self, viewer: str, admitted: bool) -> None:
         """Have a hold left by a hub that died before its row, or before its mark."""
         judge = self.process("judge")
@@ -246,6 +258,20 @@ class Actors:
     async def change(self, work: Awaitable[Order | Refused | Offer]) -> None:
         """Make a change and note what it was answered."""
         self.changed.append(await work)
+
+    async def refund(
+        self,
+        process: Process,
+        order: str,
+        key: str,
+        amount_minor: int | None = None,
+        restock: bool = True,
+    ) -> None:
+        """Give money of an order back, all that is left when no amount is said."""
+        word, now = await Money(process.ledger).refund(
+            order, key, amount_minor, restock and amount_minor is None, None, "host"
+        )
+        await process.changes.settled(word, now)
 
     async def restock(self, process: Process, key: str, add: int) -> None:
         """Add units, once per key however often and wherever it is sent."""

@@ -33,7 +33,7 @@ from redis.backoff import NoBackoff
 from orders import deadline
 from orders.ids import Ids
 from orders.keeper import KeeperLimits
-from orders.ledger import books, waitlist
+from orders.ledger import books, money, waitlist
 from orders.ledger.ledger import OUTBOX, SQL, Ledger, LedgerAway
 from orders.ledger.pool import open_pool
 from orders.ledger.snapshot import Snapshot, snapshot
@@ -47,8 +47,12 @@ from tests.shop import Hub
 T = TypeVar("T")
 
 #: Calls that change nothing: two of them may be swapped.
-READS = {"probe", "inspect", "scan", "snapshot", *SQL, *OUTBOX, *books.SQL, *waitlist.SQL} - {
-    "gate_told", "mark_published",
+READS = {
+    "probe", "inspect", "scan", "snapshot", "look",
+    *SQL, *OUTBOX, *books.SQL, *waitlist.SQL, *money.SQL,
+} - {
+    "gate_told", "mark_published", "note_event", "give_up", "ask_return", "decide_return",
+    "keep_contact", "erase_contact",
 }  # fmt: skip
 
 #: Sessions: a rebuild keeps one for its snapshot, everybody else's calls go one at a time.
@@ -61,7 +65,9 @@ CLOCKS_OFF_MS = (0, 3_600_000, -86_400_000)
 #: A parked buy looks again seldom: each look is a step.
 LIMITS = SellingLimits(poll_s=0.4, look_s=0.4)
 
-_NAMED = {text: name for name, text in (SQL | OUTBOX | books.SQL | waitlist.SQL).items()}
+_NAMED = {
+    text: name for name, text in (SQL | OUTBOX | books.SQL | waitlist.SQL | money.SQL).items()
+}
 _FUNCTION = re.compile(r"(?:from|select) (\w+)\(")
 
 
