@@ -81,13 +81,17 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     seen: Seen
     client: Mapping[str, str] = {}  # what his client needs for it; never logged, never stored
 
+    def __repr__(self) -> str:
+        return f"Begun({self.seen!r}, …)"  # so that no log gets hold of `client` by accident
+
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """A genuine word from the provider, unasked for."""
 
     event: str  # the provider's id of it: the same when it is sent again
     kind: str  # in the provider's words, for the timeline
-    seen: Seen | None  # None: nothing that concerns a payment
+    seen: Seen | None  # None: it does not say how a payment stands
+    ref: str | None = None  # the payment that it concerns; with `seen` None: `look` at that one
 
 
 class Provider(Protocol):
