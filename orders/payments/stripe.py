@@ -63,11 +63,14 @@ class Stripe:
         api_base: str = API_BASE,
         timeout_s: float = TIMEOUT_S,
         tolerance_s: float = TOLERANCE_S,
+        stand_in: bool | None = None,
     ) -> None:
         """Make a client; raise `ImportError` where the library is missing.
 
         `key`: the secret key (or a restricted one that may write PaymentIntents and refunds).
         `signing_secrets`: of the webhook endpoints, more than one while they are rolled.
+        `stand_in`: what answers is not Stripe, and refuses what it does not know, such as a
+        description or a list by date; None: whatever is not at Stripe's own address is that.
         """
         try:
             import stripe
@@ -87,9 +90,8 @@ class Stripe:
         self._signing_secrets = tuple(signing_secrets)
         self._timeout_s = timeout_s
         self._tolerance_s = tolerance_s
-        # Stand-ins for Stripe refuse what they do not know, and they know neither a description
-        # nor a list by date.
-        self._whole = urlsplit(api_base).hostname == urlsplit(API_BASE).hostname
+        elsewhere = urlsplit(api_base).hostname != urlsplit(API_BASE).hostname
+        self._stand_in = elsewhere if stand_in is None else stand_in
 
     def __repr__(self) -> str:
         return "Stripe(…)"
@@ -108,7 +110,7 @@ class Stripe:
             "metadata": _metadata(asked),
             "expand": ["latest_charge"],
         }
-        if self._whole:
+        if not self._stand_in:
             params["description"] = asked.about[:ABOUT_CHARS_MAX]
         made = await self._asked(
             self._client.v1.payment_intents.create_async(params, {"idempotency_key": asked.payment})
@@ -192,7 +194,7 @@ class Stripe:
     async def listed(self, since_ms: int) -> AsyncIterator[Seen]:
         """Go through the account's PaymentIntents, newest first, ours and others'."""
         params: PaymentIntentListParams = {"limit": PAGE, "expand": ["data.latest_charge"]}
-        if self._whole:
+        if not self._stand_in:
             params["created"] = {"gte": since_ms // 1000}
         async for fields in self._pages(self._client.v1.payment_intents.list_async(params)):
             intent = _read(words.intent_of, fields)
