@@ -103,10 +103,14 @@ class Trial:
     async def _carried_out(self, work: Callable[[], Answer]) -> Seen:
         """Do the work in a thread; wait where a command says so."""
         while True:
+            done = asyncio.ensure_future(asyncio.to_thread(work))
             try:
-                answer = await asyncio.to_thread(work)
+                answer = await asyncio.shield(done)
             except Held as held:
                 await self._wait(held.hold)
+            except asyncio.CancelledError:
+                done.add_done_callback(self._leave)  # the bank goes on without us
+                raise
             else:
                 break
         if answer.hold is not None:
@@ -114,6 +118,17 @@ class Trial:
         if answer.lost:
             raise ProviderAway("lost, as commanded")
         return answer.seen
+
+    def _leave(self, done: asyncio.Future[Answer]) -> None:
+        """Let go of what a call would wait for that nobody waits for any more."""
+        if done.cancelled():
+            return
+        error = done.exception()
+        hold = error.hold if isinstance(error, Held) else None
+        if error is None:
+            hold = done.result().hold
+        if hold is not None:
+            self._bank.leave(hold)
 
     async def _wait(self, hold: int) -> None:
         """Wait until somebody, in a process that no event of ours reaches, lets this call go on."""

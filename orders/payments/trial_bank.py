@@ -296,14 +296,14 @@ class TrialBank:
         """Take the command that a call stands under, and obey what comes before the work."""
         with self._books.open() as file:
             fault, code = books.commanded(file, verb)
-            hold = books.hold(file, verb) if fault == "hold" else None
-        if hold is not None:
-            raise Held(hold)
-        if fault == "refuse":
-            raise ProviderRefused(code, "as commanded")
-        if fault == "away":
-            raise ProviderAway("as commanded")
-        with self._books.open() as file:
+            if fault in ("hold", "refuse", "away"):
+                hold = books.hold(file, verb) if fault == "hold" else 0
+                file.execute("commit")  # the command is obeyed, and done with
+                if fault == "hold":
+                    raise Held(hold)
+                if fault == "refuse":
+                    raise ProviderRefused(code, "as commanded")
+                raise ProviderAway("as commanded")
             yield file, fault
 
     def _answer(self, file: sqlite3.Connection, ref: str, verb: Verb, fault: str) -> Answer:

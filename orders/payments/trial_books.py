@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,34 +34,36 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Books:
-    """The file; one connection a transaction, so that it may be used from any thread."""
+    """The file; threads take turns, and so do processes."""
 
     def __init__(self, path: str) -> None:
         """Open the file; make it, with a secret of its own, when it is not there."""
         self.path = path
-        with closing(self._connect()) as file:
-            file.execute("pragma journal_mode = wal")
-            file.executescript(SCHEMA.read_text("utf-8"))
-            file.execute(
-                "insert or ignore into settings values ('secret', ?)", (secrets.token_hex(32),)
-            )
-
-    def _connect(self) -> sqlite3.Connection:
-        file = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
-        file.execute("pragma synchronous = off")  # it outlives processes; it need not outlive power
-        return file
+        self._turn = threading.Lock()
+        Path(path).touch(mode=0o600)  # a secret is in it, though one of no worth
+        self._file = sqlite3.connect(
+            path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        weakref.finalize(self, self._file.close)
+        self._file.execute("pragma synchronous = off")  # it survives processes, not power cuts
+        self._file.execute("pragma journal_mode = wal")
+        self._file.executescript(SCHEMA.read_text("utf-8"))
+        self._file.execute(
+            "insert or ignore into settings values ('secret', ?)", (secrets.token_hex(32),)
+        )
 
     @contextmanager
     def open(self) -> Iterator[sqlite3.Connection]:
         """Begin a transaction that nothing else runs beside; commit it, or roll it back."""
-        with closing(self._connect()) as file:
-            file.execute("begin immediate")
+        with self._turn:
+            self._file.execute("begin immediate")
             try:
-                yield file
+                yield self._file
             except BaseException:
-                file.execute("rollback")
+                if self._file.in_transaction:
+                    self._file.execute("rollback")
                 raise
-            file.execute("commit")
+            self._file.execute("commit")
 
 
 def one(file: sqlite3.Connection, sql: str, *values: object) -> Any:

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -73,10 +73,9 @@ class AtTrial:
 class AtLocalstripe:
     """localstripe, and a buyer who uses Stripe's library too."""
 
-    def __init__(self, api_base: str) -> None:
-        self.provider: Provider = Stripe(
-            f"sk_test_{secrets.token_hex(12)}", (), api_base=api_base, timeout_s=WAIT_S
-        )
+    def __init__(self, api_base: str, signing_secrets: Sequence[str] = ()) -> None:
+        key = f"sk_test_{secrets.token_hex(12)}"
+        self.provider: Provider = Stripe(key, signing_secrets, api_base=api_base, timeout_s=WAIT_S)
         self._http = stripe.HTTPXClient(timeout=WAIT_S)
         self._buyer = stripe.StripeClient(
             f"sk_test_{secrets.token_hex(12)}",

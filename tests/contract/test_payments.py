@@ -8,12 +8,15 @@ as it is told (tests/integration/test_payments_stripe.py).
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from orders.payments.port import PaymentState, ProviderRefused, Seen
+from orders.payments.port import Notice, PaymentState, ProviderRefused, Seen
 from tests.contract.payments_rig import (
     AtLocalstripe,
     AtTrial,
@@ -24,6 +27,8 @@ from tests.contract.payments_rig import (
     every,
     localstripe,
 )
+from tests.hub_rig import until
+from tests.integration.told_server import Told, told_server
 
 #: Stripe's library hands httpx its form as `data`, which httpx would rather have as `content`.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<:DeprecationWarning")
@@ -219,3 +224,29 @@ async def test_all_are_listed(bank: Bank) -> None:
     assert listed[paid.ref] == await bank.provider.look(paid.ref)
     assert listed[ours[0].ref].payment == ours[0].payment
     assert await every(bank, at_ms + 3_600_000) == []
+
+
+async def test_a_webhook_of_localstripe(stripe_at: str) -> None:
+    """What localstripe signs and sends is genuine, and says what was captured."""
+    secret = f"whsec_{secrets.token_hex(16)}"
+    bank = AtLocalstripe(stripe_at, (secret,))
+    async with told_server() as here:
+        async with httpx.AsyncClient() as http:
+            config = {"url": here.url, "secret": secret, "events": ["payment_intent.succeeded"]}
+            made = await http.post(f"{stripe_at}/_config/webhooks/w1", json=config)
+            assert made.status_code == 200
+        here.will(*[Told()] * 100)  # those of earlier tests come too, a second late
+        paid = await captured(bank, 4_200)
+
+        def notices() -> list[Notice]:
+            heard = (bank.provider.hear(r.headers, r.body, time.time()) for r in here.requests)
+            return [notice for notice in heard if notice.ref == paid.ref]
+
+        await until(notices)
+        notice = notices()[0]
+    await bank.close()
+    assert notice.kind == "payment_intent.succeeded"
+    assert notice.seen is not None
+    assert (notice.seen.payment, moneys(notice.seen)) == (
+        paid.payment, ("captured", 0, 4_200, 0),
+    )  # fmt: skip

@@ -298,9 +298,8 @@ async def test_a_refund_that_failed_does_not_count(server: Server, stripe: Strip
 
 async def test_the_rest_of_a_part_capture_is_no_refund(server: Server, stripe: Stripe) -> None:
     """Stripe lets go of the rest by a refund of its own, which counts as nothing here."""
-    part = {"received": 20_300, "refunded": 875}
     server.will(
-        intent("succeeded", 20_675, **part),
+        intent("succeeded", 20_675, received=20_300, refunded=875),
         page(refund(2, 500, "k2"), refund(1, 375)),
     )
     seen = await stripe.look("pi_1")

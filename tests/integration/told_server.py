@@ -24,6 +24,7 @@ class Request(msgspec.Struct, frozen=True):
     query: dict[str, str]
     headers: dict[str, str]
     form: dict[str, str]
+    body: bytes
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +92,8 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     headers = {name.lower(): value for name, value in pairs}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     url = urlsplit(target)
-    return Request(
-        method, url.path, dict(parse_qsl(url.query)), headers, dict(parse_qsl(body.decode()))
-    )
+    query, form = dict(parse_qsl(url.query)), dict(parse_qsl(body.decode()))
+    return Request(method, url.path, query, headers, form, body)
 
 
 async def _answer(told: Told, writer: asyncio.StreamWriter) -> bool:
