@@ -184,6 +184,8 @@ class Stripe:
                 refunds = [done, *refunds]
         if from_stripe(done.amount, done.currency.upper()) != amount_minor:
             raise ProviderRefused("amount_differs", f"of {ref} something else was refunded")
+        if done.refunded.state == "failed":  # the money is with the shop again
+            raise ProviderRefused("refund_failed", f"{done.id} of {ref} failed")
         return words.seen_of_intent(intent, refunds)
 
     async def look(self, ref: str) -> Seen:

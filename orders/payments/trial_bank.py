@@ -220,7 +220,10 @@ class TrialBank:
                 state: Literal["pending", "done"] = "pending" if fault == "pending" else "done"
                 books.refund(file, ref, amount_minor, key, state)
                 books.tell(file, ref, "payment.refunded")
-            return self._answer(file, ref, "refund", fault)
+            answer = self._answer(file, ref, "refund", fault)
+            if any(one.key == key and one.state == "failed" for one in answer.seen.refunds):
+                raise ProviderRefused("refund_failed")
+            return answer
 
     def look(self, ref: str) -> Answer:
         """Say how it stands, with its refunds."""

@@ -296,6 +296,17 @@ async def test_a_refund_that_failed_does_not_count(server: Server, stripe: Strip
     assert [r.state for r in seen.refunds] == ["failed", "pending"]
 
 
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_refund_that_failed_is_refused(server: Server, stripe: Stripe, known: bool) -> None:
+    """A refund that failed, at once or since, gave nothing back: its key is answered with a no."""
+    failed = refund(1, 900, "k1", status="failed")
+    server.will(intent("succeeded"), page(failed) if known else page(), fields(**failed))
+    with pytest.raises(ProviderRefused) as refused:
+        await stripe.refund("pi_1", 900, "TWD", "k1")
+    assert refused.value.code == "refund_failed"
+    assert len(server.requests) == (2 if known else 3)
+
+
 async def test_the_rest_of_a_part_capture_is_no_refund(server: Server, stripe: Stripe) -> None:
     """Stripe lets go of the rest by a refund of its own, which counts as nothing here."""
     server.will(

@@ -169,6 +169,8 @@ async def test_a_refund_takes_its_time_and_fails(trial: Trial, bank: TrialBank) 
     assert (seen.refunded_minor, seen.refunds[0].state) == (1_000, "pending")
     seen = bank.settle_refund(seen.refunds[0].ref, "failed")
     assert (seen.refunded_minor, seen.refunds[0].state) == (0, "failed")
+    with pytest.raises(ProviderRefused, match="refund_failed"):
+        await trial.refund(ref, 1_000, "TWD", "r1")
     assert (await trial.refund(ref, 1_000, "TWD", "r2")).refunded_minor == 1_000
 
 
