@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from orders.payments import trial_books
 from orders.payments.port import NotGenuine, ProviderAway, ProviderRefused, Seen
 from orders.payments.trial import Trial, deliver, signed
 from orders.payments.trial_bank import Fault, TrialBank, Verb
@@ -110,12 +112,21 @@ async def test_held(trial: Trial, bank: TrialBank, what: Fault, done: int) -> No
     assert (await call).captured_minor == 1_000
 
 
-async def test_who_gives_up_waiting_is_not_counted(trial: Trial, bank: TrialBank) -> None:
+@pytest.mark.parametrize("before_it_hears", [False, True])
+async def test_who_gives_up_waiting_is_not_counted(
+    trial: Trial, bank: TrialBank, before_it_hears: bool
+) -> None:
     """A caller that stops waiting leaves nothing behind; what the bank did is done."""
     ref = await authorised(trial, bank)
     bank.will("capture", "hold_answer")
     call = asyncio.create_task(trial.capture(ref, 1_000, "TWD", "k1"))
-    await until(lambda: bank.held() == 1)
+    if before_it_hears:
+        for _ in range(3):  # the call, then its thread
+            await asyncio.sleep(0)
+        while bank.held() == 0:
+            pass  # the loop stands still, so that it learns of no answer
+    else:
+        await until(lambda: bank.held() == 1)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -123,13 +134,24 @@ async def test_who_gives_up_waiting_is_not_counted(trial: Trial, bank: TrialBank
     assert bank.audit()[0].captured_minor == 1_000
 
 
-async def test_one_key_at_the_same_time(trial: Trial, bank: TrialBank) -> None:
-    """Twelve calls at once under one key move money once, and answer alike."""
+async def test_one_key_at_the_same_time(trial: Trial, bank: TrialBank, tmp_path: Path) -> None:
+    """Twelve calls at once under one key, over as many ways in, move money once, answered alike."""
     ref = await authorised(trial, bank)
-    calls = (trial.capture(ref, 1_000, "TWD", "k1") for _ in range(12))
+    ways = [Trial(TrialBank(tmp_path / "bank.sqlite")) for _ in range(12)]
+    calls = (way.capture(ref, 1_000, "TWD", "k1") for way in ways)
     assert len(set(await asyncio.gather(*calls))) == 1
     account = bank.audit()[0]
     assert (account.captured_minor, account.captures) == (1_000, 1)
+
+
+def test_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is in the books nobody else opens them: what was read there is so until the end."""
+    monkeypatch.setattr(trial_books, "BUSY_S", 0.0)
+    one, other = (trial_books.Books(str(tmp_path / "bank.sqlite")) for _ in range(2))
+    with one.open(), pytest.raises(sqlite3.OperationalError, match="locked"), other.open():
+        raise AssertionError("both are in")
+    with other.open():
+        pass
 
 
 async def test_a_key_means_one_thing(trial: Trial, bank: TrialBank) -> None:
@@ -224,6 +246,21 @@ async def test_a_notice_that_is_not_taken_comes_again(trial: Trial, bank: TrialB
     assert taken == 3
     assert len(set(tried)) == 3
     assert len(tried) > 3
+
+
+async def test_a_shop_that_takes_nothing(trial: Trial, bank: TrialBank) -> None:
+    """Where nothing is taken each notice is tried once, and stays."""
+    for _ in range(3):
+        await authorised(trial, bank)
+    tried: list[bytes] = []
+
+    async def post(body: bytes, headers: Mapping[str, str]) -> int:
+        tried.append(body)
+        return 503
+
+    assert await deliver(bank, post) == 0
+    assert len(tried) == len(set(tried)) == 3
+    assert len(await notices(bank, trial)) == 3
 
 
 async def test_only_the_banks_notices(trial: Trial, bank: TrialBank, tmp_path: Path) -> None:
