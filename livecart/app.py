@@ -33,10 +33,12 @@ from livecart.settings import Settings, SettingsError, demand
 from orders import failpoints
 from orders.changes import Changes
 from orders.ids import Ids
+from orders.ledger.hooks import HookLedger
 from orders.ledger.ledger import Ledger, transient
 from orders.ledger.pool import open_pool, unsafe_settings
 from orders.payments.cashier import Cashier
 from orders.rebuild import Rebuilder
+from orders.sealing import Sealer
 from orders.selling import Selling
 from orders.stock.cluster import ClusterClient, each_server, open_client
 from orders.stock.gate import Gate
@@ -280,6 +282,8 @@ def _compose(
         hub=hub,
         cashier=cashier,
         links=Links(settings.auth, clock.now_ms),
+        hooks=HookLedger(ledger),
+        sealer=None if settings.data_key is None else Sealer(settings.data_key),
     )
 
 

@@ -19,9 +19,11 @@ from livecart.rooms import Rooms
 from livecart.settings import Settings
 from orders.changes import Changes
 from orders.ids import Ids
+from orders.ledger.hooks import HookLedger
 from orders.ledger.ledger import Ledger
 from orders.payments.cashier import Cashier
 from orders.rebuild import Rebuilder
+from orders.sealing import Sealer
 from orders.selling import Selling
 from orders.stock.cluster import ClusterClient
 from orders.stock.gate import Gate
@@ -58,6 +60,8 @@ class Services:
     hub: Hub
     cashier: Cashier
     links: Links
+    hooks: HookLedger
+    sealer: Sealer | None  # None: there is no LIVECART_DATA_KEY
 
 
 class Site:

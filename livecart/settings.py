@@ -15,9 +15,11 @@ from typing import Literal, TypeVar
 import msgspec
 
 from livecart.providers import PaymentSettings
+from livecart.hooks.limits import DAY_S, HookLimits
 from orders import failpoints
 from orders.keeper import KeeperLimits
 from orders.limits import SellingLimits
+from orders.sealing import Sealer
 from streams.addresses import Network, networks
 from streams.log import LogLimits
 from streams.pace import Rate, Rates
@@ -101,7 +103,7 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _HUB, _LOG, _SELLING, _KEEPER = HubLimits(), LogLimits(), SellingLimits(), KeeperLimits()
-_RATES = Rates()
+_RATES, _HOOKS = Rates(), HookLimits()
 
 
 def _paces(name: str, rate: Rate, of: str) -> tuple[Variable, Variable]:
@@ -146,6 +148,9 @@ VARIABLES: tuple[Variable, ...] = (
              meaning="what a buyer who pays by hand is told, such as the account to transfer to"),
     Variable(name="LIVECART_TRIAL_BANK", kind="text", default=None,
              meaning="for tests alone: file of the bank that `trial` pays through"),
+    Variable(name="LIVECART_DATA_KEY", kind="secret", default=None,
+             meaning="keys that webhook secrets and contacts are sealed with, each 32 bytes in"
+                     " URL-safe base64, commas between: the first seals, all open; no default"),
     Variable(name="LIVECART_REDIS_URL", kind="url", default=None,
              schemes=("redis", "rediss", "unix"),
              meaning="the Redis or Valkey server, or any node of the cluster"),
@@ -223,6 +228,21 @@ VARIABLES: tuple[Variable, ...] = (
              least=1, most=10_000_000, meaning="buys of one process that have no answer yet"),
     Variable(name="LIVECART_KEEPER_ROUND_S", kind="float", default=_KEEPER.round_s,
              least=0.02, most=60, meaning="how often the keeper looks at what is due"),
+    Variable(name="LIVECART_HOOKS_HTTP", kind="word", default="no", words=("no", "yes"),
+             meaning="yes: webhooks may be sent to http URLs beside https"),
+    Variable(name="LIVECART_HOOKS_NETWORKS", kind="text", default=None,
+             meaning="private networks, with commas between, that webhooks may be sent into;"
+                     " without them to public addresses alone"),
+    Variable(name="LIVECART_HOOKS_TIMEOUT_S", kind="float", default=_HOOKS.timeout_s,
+             least=0.1, most=120, meaning="seconds within which a webhook must be answered"),
+    Variable(name="LIVECART_HOOKS_SENDING_MAX", kind="int", default=_HOOKS.sending_max,
+             least=1, most=1_000, meaning="webhooks that are sent at once"),
+    Variable(name="LIVECART_HOOKS_LIFE_S", kind="int", default=int(_HOOKS.life_s),
+             least=60, most=30 * DAY_S,
+             meaning="how long a webhook is tried, and an endpoint may fail before it is off"),
+    Variable(name="LIVECART_HOOKS_KEPT_S", kind="int", default=int(_HOOKS.kept_s),
+             least=60, most=365 * DAY_S,
+             meaning="how long a webhook is kept, to be replayed, once it is done or given up"),
     Variable(name="LIVECART_FAILPOINTS", kind="text", default=None,
              meaning="for tests alone: faults that processes do to themselves at named points"),
     Variable(name="LIVECART_TESTING", kind="word", default="no", words=("no", "yes"),
@@ -282,6 +302,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     selling: SellingLimits
     keeper: KeeperLimits
     payments: PaymentSettings = PaymentSettings()
+    hooks: HookLimits
+    data_key: str | None = None  # see `orders.sealing`
     failpoints: str | None = None
 
     @property
@@ -362,6 +384,15 @@ def load(environ: Mapping[str, str]) -> Settings:
         selling=SellingLimits(waiting_max=_int(found, "BUYS_WAITING_MAX")),
         keeper=KeeperLimits(round_s=_float(found, "KEEPER_ROUND_S")),
         payments=_payments(found),
+        hooks=HookLimits(
+            http=_text(found, "HOOKS_HTTP") == "yes",
+            networks=_networks(found, "HOOKS_NETWORKS"),
+            timeout_s=_float(found, "HOOKS_TIMEOUT_S"),
+            sending_max=_int(found, "HOOKS_SENDING_MAX"),
+            life_s=_int(found, "HOOKS_LIFE_S"),
+            kept_s=_int(found, "HOOKS_KEPT_S"),
+        ),
+        data_key=_data_key(found),
         failpoints=_failpoints(found),
     )
 
@@ -403,6 +434,17 @@ def _payments(found: Mapping[str, Value]) -> PaymentSettings:
 def _names(found: Mapping[str, Value], name: str) -> tuple[str, ...]:
     parts = (part.strip() for part in (_text(found, name) or "").split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _data_key(found: Mapping[str, Value]) -> str | None:
+    """Return the keys that data is sealed with, once they are keys."""
+    keys = _text(found, "DATA_KEY")
+    if keys is not None:
+        try:
+            Sealer(keys)
+        except ValueError as error:
+            raise SettingsError(f"LIVECART_DATA_KEY: {error}") from error
+    return keys
 
 
 def _failpoints(found: Mapping[str, Value]) -> str | None:

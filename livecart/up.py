@@ -15,7 +15,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,10 @@ from livecart.embedded.folder import DataFolder
 from livecart.fleet import Fleet, Traces, listen, raise_open_files_max
 from livecart.settings import Settings, SettingsError, demand, load
 from orders.ledger.migrate import SchemaError, migrate
+from orders.sealing import new_key
 
 SECRET_NAME = "secret"
+DATA_KEY_NAME = "data-key"
 STATE_NAME = "up.json"
 TOKEN_TTL_S = 30 * 86_400.0  # what `up` prints is to be tried out, not handed to anyone
 CONNECT_TIMEOUT_S = 5.0
@@ -109,16 +111,25 @@ def _environ(
         "LIVECART_GATE_URL": settings.gate_url or redis_url,
         "LIVECART_DATABASE_URL": database_url,
         "LIVECART_SECRET": secret,
+        "LIVECART_DATA_KEY": settings.data_key or own_data_key(servers.folder),
     }
 
 
 def own_secret(folder: DataFolder) -> str:
     """Return the secret of the data folder, made at its first start; only its owner may read it."""
-    path = folder.path / SECRET_NAME
+    return _own(folder.path / SECRET_NAME, lambda: secrets.token_urlsafe(48))
+
+
+def own_data_key(folder: DataFolder) -> str:
+    """Return the key that data is sealed with here, made and kept in the same way."""
+    return _own(folder.path / DATA_KEY_NAME, new_key)
+
+
+def _own(path: Path, make: Callable[[], str]) -> str:
     try:
         return path.read_text().strip()
     except FileNotFoundError:
-        _write_private(path, secrets.token_urlsafe(48) + "\n")
+        _write_private(path, make() + "\n")
     return path.read_text().strip()
 
 

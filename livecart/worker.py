@@ -41,6 +41,7 @@ from livecart.app import (
 )
 from livecart.catalog.store import Catalog
 from livecart.fleet import set_mark
+from livecart.hooks.duties import telling
 from livecart.serve import loop_factory, start_log
 from livecart.settings import Settings, SettingsError, demand, load
 from orders.changes import Changes
@@ -229,8 +230,13 @@ async def run(settings: Settings, mark: Path | None) -> None:
     assert settings.database_url is not None
 
     async def work() -> None:
-        async with composed(settings) as keeper:
-            await keeper.run()
+        async with (
+            composed(settings) as keeper,
+            telling(settings) as hooks,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(hooks.run())
+            group.create_task(keeper.run())
 
     def standing() -> None:
         if mark is not None:

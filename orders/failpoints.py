@@ -2,8 +2,8 @@
 
 Owns the points, the reading of a plan and the doing of it. Off, as everywhere but in tests, a point
 is one call of an empty function a batch; `livecart` arms it, and only where settings say that the
-process is there to be tested. Called by counter, undo, bundles, changes, keeper, rebuild and the
-publisher.
+process is there to be tested. Called by counter, undo, bundles, changes, keeper, rebuild, the
+publisher and the webhooks.
 
 A plan is a list of shots, `point=action[@n]` with commas between them: the n-th time (1 without)
 that this process reaches the point it does the action, once. Or it is the absolute path of a folder
@@ -70,6 +70,10 @@ POINTS = {
     "replace.bought": "an order paid too late was bought anew, and is not confirmed",
     "publish.read": "facts were read that the log does not have",
     "publish.appended": "facts are in the log, and the ledger does not know",
+    "hooks.taken": "rows of the webhooks' outbox were read, and no delivery is made of them",
+    "hooks.made": "deliveries are made and their rows gone, and nothing was sent",
+    "hooks.claimed": "a delivery is leased, and not sent",
+    "hooks.sent": "a delivery was answered, and that is not noted",
 }
 SERVERS = ("redis", "postgres")
 SLEEP_MS_MAX = 60_000

@@ -32,6 +32,7 @@ from livecart.api import (
     speech,
     streams,
     waitlist,
+    webhooks,
 )
 from livecart.api.calls import answer_error
 from livecart.api.operations import Operation, Path
@@ -52,6 +53,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *checkouts.OPERATIONS,
     *aftersale.OPERATIONS,
     *hooks.OPERATIONS,
+    *webhooks.OPERATIONS,
 )
 
 

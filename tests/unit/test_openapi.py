@@ -27,6 +27,10 @@ GET /v1/offers/{id}/draw · GET /v1/offers/{id}/draw/entries
 POST /v1/offers/{id}/orders · POST /v1/streams/{id}/bundles · GET /v1/orders · GET /v1/orders/{id}
 PATCH /v1/streams/{id} · GET /v1/streams/{id}/audience
 GET /v1/streams/{id}/events · POST /v1/streams/{id}/chat · POST /v1/streams/{id}/reactions
+POST /v1/webhooks · GET /v1/webhooks · GET /v1/webhooks/{id} · PATCH /v1/webhooks/{id}
+DELETE /v1/webhooks/{id} · POST /v1/webhooks/{id}/rotate · POST /v1/webhooks/{id}/test
+GET /v1/webhooks/{id}/deliveries · GET /v1/webhooks/{id}/deliveries/{delivery}
+POST /v1/webhooks/{id}/replay
 POST /v1/orders/{id}/extend · POST /v1/orders/{id}/cancel · POST /v1/orders/{id}/pay
 POST /v1/orders/{id}/refund · POST /v1/orders/{id}/ship · GET /v1/orders/{id}/timeline
 POST /v1/orders/{id}/returns · GET /v1/orders/{id}/returns
@@ -84,7 +88,9 @@ def test_the_document_has_the_form_of_openapi() -> None:
     assert DOCUMENT["openapi"].startswith("3.1")
 
 
-@pytest.mark.parametrize("name", ["NewStream", "NewProduct", "NewOffer", "NewOrder", "NewPin"])
+@pytest.mark.parametrize(
+    "name", ["NewStream", "NewProduct", "NewOffer", "NewOrder", "NewPin", "NewWebhook"]
+)
 def test_bodies_say_what_is_required(name: str) -> None:
     """A body schema requires what has no default and allows null for the rest."""
     schema = DOCUMENT["components"]["schemas"][name]
