@@ -26,7 +26,8 @@ class HookLimits(msgspec.Struct, frozen=True, kw_only=True):
     endpoints_max: int = 20  # of one shop
     secrets_max: int = 4  # of one endpoint that sign at one time
     replay_max: int = 10_000  # deliveries sent again by one call
-    outbox_rows_max: int = 20  # made deliveries of in one transaction, 500 orders each at most
+    outbox_rows_max: int = 100  # looked at in one go,
+    events_max: int = 2_000  # and events made deliveries of in one transaction
     sweep_max: int = 1_000  # rows deleted in one transaction
     sweep_every_s: float = 30.0
     round_s: float = 0.25  # how often it is looked for what is due

@@ -71,9 +71,10 @@ class Maker:
 
         Raises `LedgerAway`. A row that cannot be read is put off, and no other waits for it.
         """
-        rows = await self._hooks.outbox(self._limits.outbox_rows_max)
-        if not rows:
+        found = await self._hooks.outbox(self._limits.outbox_rows_max)
+        if not found:
             return False
+        rows = self._some(found)
         try:
             await self._make(rows)
         except LedgerAway:
@@ -82,7 +83,16 @@ class Maker:
             log.exception("events could not be read: each on its own")
             for row in rows:
                 await self._make_alone(row)
-        return len(rows) == self._limits.outbox_rows_max
+        return len(rows) < len(found) or len(found) == self._limits.outbox_rows_max
+
+    def _some(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the first rows, one at the least, that make no more than a bounded transaction."""
+        events = 0
+        for place, row in enumerate(rows):
+            events += 1 if row.orders is None else len(row.orders)
+            if events > self._limits.events_max and place > 0:
+                return rows[:place]
+        return rows
 
     async def _make_alone(self, row: Row) -> None:
         try:

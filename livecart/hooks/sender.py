@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from contextlib import suppress
 from typing import Protocol
 
 from livecart.hooks import meters
@@ -23,6 +24,8 @@ from orders.ledger.hooks import Claimed, HookLedger, Target
 from orders.ledger.ledger import LedgerAway
 from orders.sealing import CannotOpen, Sealer
 from streams.tasks import Tasks
+
+END_S = 2.0  # for attempts under way when the process ends
 
 log = logging.getLogger("livecart.hooks")
 
@@ -103,5 +106,10 @@ class Sender:
                 del self._sending[key]
 
     async def close(self) -> None:
-        """Give up the attempts under way; they are due again when their leases are over."""
+        """Wait a moment for what is under way; what is given up then is due after its lease."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                while self._sending:
+                    self.freed.clear()
+                    await self.freed.wait()
         await self._tasks.close()

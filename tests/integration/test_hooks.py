@@ -133,6 +133,21 @@ async def test_every_way_into_an_order_is_told(told: Told) -> None:
     assert len({one.id for one in told.receiver.got}) == len(told.receiver.got)
 
 
+async def test_what_its_status_does_not_tell_is_told_too(told: Told) -> None:
+    """Shipped, late, a part refunded: each by its name; other changes of a row by none."""
+    await told.webhook(events=["order.shipped", "order.late", "order.refunded"])
+    offer = await told.offer(await told.stream(), payment="none")
+    order = (await told.buy(offer, "ann")).json()["id"]
+    for change in ("captured_at = now()", "late_at = now()", "refunded_minor = 1",
+                   "status = 'shipped'", "tracking = 'T1'"):  # fmt: skip
+        await told.fetch(f"update orders set version = version + 1, {change} where id = $1", order)
+    await told.settled()
+    assert {(one.id, one.type) for one in told.receiver.got} == {
+        (f"evt_{order}_3", "order.late"), (f"evt_{order}_4", "order.refunded"),
+        (f"evt_{order}_5", "order.shipped"),
+    }  # fmt: skip
+
+
 async def test_what_fails_is_tried_again_under_its_id(told: Told) -> None:
     """A refusal is logged, with status and answer, and tried later each time until it is in."""
     hook = await told.webhook(events=["stream.started"])
