@@ -24,6 +24,7 @@ from livecart.api.table import Application
 from livecart.auth import TokenVerifier
 from livecart.catalog.store import Catalog
 from livecart.commands import Commands
+from livecart.contacts import Contacts
 from livecart.eligibility import Eligibility, Hook, hook_of
 from livecart.links import Links
 from livecart.providers import connected
@@ -260,6 +261,7 @@ def _compose(
     # The circle is closed here: the hub calls the handler, and is told by what the handler does.
     announcer.attach(hub)
     commands.attach(hub)
+    sealer = None if settings.data_key is None else Sealer(settings.data_key)
     cashier = Cashier(ledger, changes, selling, ids, connected(settings.payments))
     return Services(
         settings=settings,
@@ -283,7 +285,8 @@ def _compose(
         cashier=cashier,
         links=Links(settings.auth, clock.now_ms),
         hooks=HookLedger(ledger),
-        sealer=None if settings.data_key is None else Sealer(settings.data_key),
+        sealer=sealer,
+        contacts=Contacts(cashier.money, sealer),
     )
 
 

@@ -43,13 +43,13 @@ class ServersFault(Exception):
 
 def ledger(environ: Mapping[str, str], offer: str, last: int | None, as_json: bool) -> int:
     """Print an offer's movements and whether they sum to its counters; return the status."""
-    settings = _settings(environ, "database")
+    settings = settings_of(environ, "database")
 
     async def read() -> tuple[list[Entry], Sums | None]:
         async with _books(settings) as books:
             return await books.entries(offer, last), await books.sums(offer)
 
-    entries, sums = _run(read)
+    entries, sums = run(read)
     if sums is None:
         raise ServersFault(f"there is no offer {offer!a}")
     wrong = sums.differences()
@@ -75,7 +75,7 @@ def reconcile(
     environ: Mapping[str, str], offers: Sequence[str], repair: bool, as_json: bool
 ) -> int:
     """Print offers on both sides, mend what differs if asked to; return the status."""
-    settings = _settings(environ, "redis", "database")
+    settings = settings_of(environ, "redis", "database")
 
     async def look() -> list[Outcome]:
         async with composed(settings) as keeper:
@@ -89,7 +89,7 @@ def reconcile(
             named = await reconciler.gates(offers) if offers else await reconciler.offers()
             return await asyncio.gather(*(one(offer) for offer in named))
 
-    outcomes = _run(look)
+    outcomes = run(look)
     for outcome in outcomes:
         if not outcome.figures:
             raise ServersFault(f"there is no offer {outcome.offer!a}")
@@ -125,7 +125,7 @@ async def _look(reconciler: Reconciler, offer: str, repair: bool) -> Outcome:
 # --- the servers -------------------------------------------------------------------------------
 
 
-def _settings(environ: Mapping[str, str], *needed: Any) -> Settings:
+def settings_of(environ: Mapping[str, str], *needed: Any) -> Settings:
     """Return the settings, with the addresses of a running `up` where none are set."""
     settings = load(environ)
     running = state_of(Path(settings.data_dir)) or {}
@@ -149,7 +149,7 @@ async def _books(settings: Settings) -> AsyncIterator[Books]:
         await close_pool(pool)
 
 
-def _run(work: Callable[[], Coroutine[None, None, T]]) -> T:
+def run(work: Callable[[], Coroutine[None, None, T]]) -> T:
     """Run to the end; raise `ServersFault` when a server cannot be asked."""
     away = (LedgerAway, GateAway, GateBroken, RedisError, OSError, TimeoutError,
             asyncpg.PostgresError, asyncpg.InterfaceError)  # fmt: skip

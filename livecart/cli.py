@@ -209,6 +209,20 @@ def reconcile(
     raise typer.Exit(books.reconcile(environ, offers or [], repair, as_json))
 
 
+@app.command()
+def settle(
+    days: Annotated[
+        float, typer.Option(min=0.01, max=90, help="How far back payments are looked at.")
+    ] = 2.0,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare payments with what their provider lists; status 0 when both say the same."""
+    from livecart import settle as settling
+
+    raise typer.Exit(settling.settle(environ_with(data_dir=data_dir), days, as_json))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def demo(context: typer.Context) -> None:
     """Play a short sale with simulated viewers; takes the options of `livecart-loadtest demo`."""

@@ -16,6 +16,9 @@ from streams.ports import Refused
 ANSWER_S = 1.0  # after this the answer is `retry`: Postgres hangs
 CHANGE_S = 5.0  # a change goes on behind that answer; only one that is stuck is given up
 
+PROVIDER_S = 20.0  # a payment provider asks banks: its part of a call may take so long
+PROVIDER_CHANGE_S = 60.0  # and go on for so long behind the answer
+
 T = TypeVar("T")
 
 log = logging.getLogger("livecart.patience")

@@ -5,24 +5,8 @@ Owns the building; whoever is asked is `orders.payments`. Called by `app`.
 
 from __future__ import annotations
 
-import msgspec
-
+from livecart.settings import PaymentSettings, SettingsError
 from orders.payments.port import Provider
-
-
-class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Through whom viewers may pay, and what that takes."""
-
-    names: tuple[str, ...] = ()
-    stripe_key: str | None = None
-    stripe_signing_secrets: tuple[str, ...] = ()
-    stripe_url: str | None = None
-    stripe_publishable_key: str | None = None
-    manual_text: str | None = None
-    trial_bank: str | None = None
-
-    def __repr__(self) -> str:
-        return "PaymentSettings(…)"  # keys must not get into a log by way of a traceback
 
 
 def connected(settings: PaymentSettings) -> list[Provider]:
@@ -31,4 +15,28 @@ def connected(settings: PaymentSettings) -> list[Provider]:
 
 
 def _provider(name: str, settings: PaymentSettings) -> Provider:
-    raise NotImplementedError(name)
+    # Only what is asked for is there: Stripe's library is an extra.
+    if name == "stripe":
+        from orders.payments.stripe import API_BASE, Stripe
+
+        assert settings.stripe_key is not None
+        try:
+            return Stripe(
+                settings.stripe_key,
+                settings.stripe_signing_secrets,
+                api_base=settings.stripe_url or API_BASE,
+            )
+        except ImportError as error:
+            raise SettingsError(f"LIVECART_PAYMENTS: {error}") from error
+    if name == "manual":
+        from orders.payments.manual import Manual
+
+        try:
+            return Manual(settings.manual_text or "")
+        except ValueError as error:
+            raise SettingsError(f"LIVECART_MANUAL_TEXT: {error}") from error
+    from orders.payments.trial import Trial
+    from orders.payments.trial_bank import TrialBank
+
+    assert settings.trial_bank is not None
+    return Trial(TrialBank(settings.trial_bank))

@@ -14,6 +14,7 @@ from livecart.announce import Announcer
 from livecart.auth import TokenVerifier
 from livecart.catalog.store import Catalog
 from livecart.commands import Commands
+from livecart.contacts import Contacts
 from livecart.links import Links
 from livecart.rooms import Rooms
 from livecart.settings import Settings
@@ -59,6 +60,7 @@ class Services:
     commands: Commands
     hub: Hub
     cashier: Cashier
+    contacts: Contacts
     links: Links
     hooks: HookLedger
     sealer: Sealer | None  # None: there is no LIVECART_DATA_KEY

@@ -14,7 +14,6 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from livecart.providers import PaymentSettings
 from livecart.hooks.limits import DAY_S, HookLimits
 from orders import failpoints
 from orders.keeper import KeeperLimits
@@ -276,6 +275,21 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float
     log_level: str
     metrics_port: int
+
+
+class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Through whom viewers may pay, and what that takes."""
+
+    names: tuple[str, ...] = ()
+    stripe_key: str | None = None
+    stripe_signing_secrets: tuple[str, ...] = ()
+    stripe_url: str | None = None
+    stripe_publishable_key: str | None = None
+    manual_text: str | None = None
+    trial_bank: str | None = None
+
+    def __repr__(self) -> str:
+        return "PaymentSettings(…)"  # keys must not get into a log by way of a traceback
 
 
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):

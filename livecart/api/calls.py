@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from livecart.api.problems import JSON, Answer, Headers, problem
 from livecart.auth import TokenVerifier
+from livecart.patience import ANSWER_S
 from livecart.services import Services
 from orders.ledger.ledger import LedgerAway
 from orders.stock.gate import GateAway, GateBroken
@@ -46,7 +47,9 @@ T = TypeVar("T")
 class Call:
     """One request under way."""
 
-    __slots__ = ("_peer", "headers", "identity", "key", "params", "query", "services")
+    __slots__ = (
+        "_peer", "headers", "identity", "key", "params", "patience_s", "query", "services",
+    )  # fmt: skip
 
     def __init__(self, services: Services, scope: Scope) -> None:
         self.services = services
@@ -56,6 +59,7 @@ class Call:
         self.query: Any = None  # the operation's query struct
         self.identity: Identity | None = None
         self.key = ""  # Idempotency-Key, where the operation has one
+        self.patience_s = ANSWER_S  # raised by who asks somebody slower than Postgres
 
     @property
     def caller(self) -> Identity:

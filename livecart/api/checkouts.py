@@ -17,6 +17,7 @@ from livecart.api.bounds import hosts
 from livecart.api.calls import Call, header
 from livecart.api.operations import Operation
 from livecart.api.paying import Payment, ProviderName, begun, shown
+from livecart.contacts import Contact
 from livecart.links import ORDERS_MAX, PAGE, Link
 from orders import records
 from streams.codes import Code
@@ -34,6 +35,7 @@ class NewCheckout(msgspec.Struct, kw_only=True):
 
     orders: Ids
     provider: ProviderName | None = None
+    contact: Contact | None = None  # where they go to
 
 
 class NewLink(msgspec.Struct, kw_only=True):
@@ -62,14 +64,29 @@ class Checkout(msgspec.Struct, kw_only=True):
 
 
 class PayLink(msgspec.Struct, kw_only=True):
-    """Through whom to pay what a link is for."""
+    """Through whom to pay what a link is for, and where it goes to."""
 
     provider: ProviderName | None = None
+    contact: Contact | None = None
 
 
 async def checkout(call: Call, body: NewCheckout) -> Payment:
     """Begin one payment for several reserved orders; sent again, it goes on with the same one."""
-    return await begun(call, call.caller.sub, _distinct(body.orders), body.provider)
+    ids, viewer = _distinct(body.orders), call.caller.sub
+    found = [one for one in await call.services.ledger.orders(ids) if one.viewer == viewer]
+    if len(found) < len(ids) or not all(call.caller.may_enter(one.stream) for one in found):
+        raise Refused(Code.NOT_FOUND, "No such order of yours.", field="orders")
+    await _keep(call, found, body.contact)
+    return await begun(call, viewer, ids, body.provider)
+
+
+async def _keep(call: Call, orders: list[records.Order], contact: Contact | None) -> None:
+    """Keep where orders of one stream go to, when it is said."""
+    if contact is None:
+        return
+    shop = await call.services.catalog.shop_of(orders[0].stream)
+    assert shop is not None  # an order is of a stream that is there
+    await call.services.contacts.keep([one.id for one in orders], shop, contact)
 
 
 async def show_payment(call: Call) -> Payment:
@@ -129,10 +146,11 @@ async def show_checkout(call: Call) -> Checkout:
 async def pay_checkout(call: Call, body: PayLink) -> Payment:
     """Begin to pay for those orders of a link that wait for it."""
     link, orders = await _linked(call)
-    reserved = [one.id for one in orders if one.status == "reserved"]
+    reserved = [one for one in orders if one.status == "reserved"]
     if not reserved:
         raise Refused(Code.CONFLICT, "None of these orders waits for a payment.")
-    return await begun(call, link.viewer, reserved, body.provider)
+    await _keep(call, reserved, body.contact)
+    return await begun(call, link.viewer, [one.id for one in reserved], body.provider)
 
 
 def _distinct(ids: list[str]) -> list[str]:
@@ -143,7 +161,7 @@ OPERATIONS = (
     Operation(
         method="POST", path="/v1/checkouts", handle=checkout, who="viewer", status=201,
         summary="Pay for several orders at once", body=NewCheckout, result=Payment,
-        refusals=(Code.NOT_FOUND, Code.CONFLICT),
+        refusals=(Code.NOT_FOUND, Code.CONFLICT), asks_provider=True,
     ),
     Operation(
         method="GET", path="/v1/payments/{id}", handle=show_payment, who="member",
@@ -161,6 +179,6 @@ OPERATIONS = (
     Operation(
         method="POST", path="/v1/checkout/pay", handle=pay_checkout, who="anyone", status=201,
         summary="Pay through a checkout link", body=PayLink, result=Payment,
-        refusals=(Code.FORBIDDEN, Code.CONFLICT, Code.NOT_FOUND),
+        refusals=(Code.FORBIDDEN, Code.CONFLICT, Code.NOT_FOUND), asks_provider=True,
     ),
 )  # fmt: skip

@@ -28,7 +28,7 @@ from livecart.api.calls import (
     write,
 )
 from livecart.api.problems import Answer, problem
-from livecart.patience import ANSWER_S, CHANGE_S, bounded, go_on
+from livecart.patience import ANSWER_S, CHANGE_S, PROVIDER_CHANGE_S, bounded, go_on
 from livecart.services import Site
 from orders.deadline import within
 from streams.codes import Code
@@ -70,6 +70,7 @@ class Operation:
     unpaced: bool = False  # counted as nothing: who calls is no user
     streams: bool = False  # answered with Server-Sent Events, resumed by Last-Event-ID
     bounded: bool = False  # it bounds its own time
+    asks_provider: bool = False  # of payments, which takes its time
     replays: bool = False  # a repeated key is answered 200 where the first was 201
     refusals: tuple[Code, ...] = ()  # beside those that the rest of this value implies
 
@@ -132,7 +133,11 @@ class Path:
         else:
             work = partial(operation.handle, call, *body)
             read = operation.method == "GET"
-            result = await (bounded(work, ANSWER_S) if read else _change(site, work))
+            if read:
+                result = await bounded(work, ANSWER_S)
+            else:
+                most_s = PROVIDER_CHANGE_S if operation.asks_provider else CHANGE_S
+                result = await _change(site, call, work, most_s)
         if isinstance(result, Answer):
             return result
         if operation.result is None:
@@ -140,15 +145,18 @@ class Path:
         return answer_json(result, operation.status)
 
 
-async def _change(site: Site, work: Work) -> Any:
+async def _change(site: Site, call: Call, work: Work, most_s: float) -> Any:
     """Return what a change made; raise `Refused(RETRY)` when its outcome is not known in time.
 
     It is not cut off then: what it commits must still be told to the viewers concerned.
     """
     if len(site.changes) >= CHANGES_MAX:
         raise Refused(Code.RETRY)
-    change = site.changes.spawn(bounded(work, CHANGE_S), "change", expected=Exception)
-    if not await within(change, ANSWER_S):
+    change = site.changes.spawn(bounded(work, most_s), "change", expected=Exception)
+    answered = await within(change, ANSWER_S)
+    if not answered and call.patience_s > ANSWER_S:
+        answered = await within(change, call.patience_s - ANSWER_S)
+    if not answered:
         go_on(change)
         raise Refused(Code.RETRY)
     return change.result()

@@ -202,6 +202,6 @@ OPERATIONS = (
     Operation(
         method="POST", path="/v1/orders/{id}/pay", handle=pay, who="member",
         summary="Pay, or mark an order as paid by hand", body=Paying, result=PaidOrder,
-        refusals=_OF_ITS_STATE,
+        refusals=_OF_ITS_STATE, asks_provider=True,
     ),
 )  # fmt: skip

@@ -15,6 +15,7 @@ from msgspec import Meta
 from livecart import views
 from livecart.api.calls import Call
 from livecart.commands import refusal
+from livecart.patience import PROVIDER_S
 from orders import records
 from orders.ledger import money
 from orders.payments import cashier
@@ -87,6 +88,7 @@ async def begun(call: Call, viewer: str, orders: Sequence[str], provider: str | 
     if provider is not None and provider not in connected:
         names = ", ".join(connected)
         raise Refused(Code.BAD_REQUEST, f"Expected one of: {names}", field="provider")
+    call.patience_s = PROVIDER_S
     try:
         paying = await till.begin(viewer, orders, provider or connected[0])
     except ProviderRefused as refused:
@@ -95,4 +97,8 @@ async def begun(call: Call, viewer: str, orders: Sequence[str], provider: str | 
         raise refusal(paying)
     assert isinstance(paying, cashier.Paying)
     found = (await till.money.payments([paying.payment]))[0]
-    return shown(found, dict(paying.begun.client) or None)
+    client = dict(paying.begun.client)
+    public = call.services.settings.payments.stripe_publishable_key
+    if client and paying.provider == "stripe" and public is not None:
+        client["publishable_key"] = public
+    return shown(found, client or None)

@@ -137,13 +137,17 @@ class Cashier:
 
         Raises `NoProvider`, `NotGenuine`, ValueError (it cannot be read), `ProviderAway` and
         `LedgerAway`: in all but the first three cases the provider must send it again.
+        ProviderRefused: what the notice is about is not to be found there.
         """
         port = self._provider(provider)
         notice = port.hear(headers, body, now_s)
-        if notice.seen is None:
+        seen = notice.seen
+        if seen is None and notice.ref is not None:
+            seen = await port.look(notice.ref)
+        if seen is None:
             await self.money.note_event(provider, notice.event, notice.kind)
         else:
-            heard = await self.money.hear(provider, notice.seen, notice.event, notice.kind)
+            heard = await self.money.hear(provider, seen, notice.event, notice.kind)
             await failpoints.reach("notice.committed")
             await self._follow(provider, heard)
         return notice

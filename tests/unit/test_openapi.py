@@ -36,6 +36,7 @@ POST /v1/orders/{id}/refund · POST /v1/orders/{id}/ship · GET /v1/orders/{id}/
 POST /v1/orders/{id}/returns · GET /v1/orders/{id}/returns
 POST /v1/returns/{id}/accept · POST /v1/returns/{id}/refuse
 POST /v1/checkouts · GET /v1/payments/{id} · POST /v1/orders/{id}/link
+GET /v1/orders/{id}/contact · PUT /v1/orders/{id}/contact · DELETE /v1/orders/{id}/contact
 GET /v1/checkout · POST /v1/checkout/pay · POST /v1/hooks/{provider}
 """
 
