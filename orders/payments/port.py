@@ -48,6 +48,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     viewer: str
     orders: tuple[str, ...]
     about: str  # one line that a buyer recognises
+    ref: str | None = None  # the provider's id, if it was begun before: that one is gone on with
 
 
 class Refunded(msgspec.Struct, frozen=True, kw_only=True):

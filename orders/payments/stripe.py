@@ -103,6 +103,16 @@ class Stripe:
 
     async def begin(self, asked: Asked) -> Begun:
         """Make a PaymentIntent that is captured by hand; `client` has its `client_secret`."""
+        if asked.ref is None:
+            intent = await self._made(asked)
+        else:
+            intent = await self._intent(asked.ref)
+        seen = words.seen_of_intent(intent)
+        if (seen.amount_minor, seen.currency) != (asked.amount_minor, asked.currency):
+            raise ProviderRefused("amount_differs", f"{intent.id} is not what was asked for")
+        return Begun(seen=seen, client={"client_secret": intent.client_secret or ""})
+
+    async def _made(self, asked: Asked) -> words.Intent:
         params: PaymentIntentCreateParams = {
             "amount": to_stripe(asked.amount_minor, asked.currency),
             "currency": asked.currency.lower(),
@@ -115,11 +125,7 @@ class Stripe:
         made = await self._asked(
             self._client.v1.payment_intents.create_async(params, {"idempotency_key": asked.payment})
         )
-        intent = _read(words.intent_of, made.to_dict())
-        seen = words.seen_of_intent(intent)
-        if (seen.amount_minor, seen.currency) != (asked.amount_minor, asked.currency):
-            raise ProviderRefused("amount_differs", f"{intent.id} is not what was asked for")
-        return Begun(seen=seen, client={"client_secret": intent.client_secret or ""})
+        return _read(words.intent_of, made.to_dict())
 
     async def capture(self, ref: str, amount_minor: int, currency: str, key: str) -> Seen:
         """Capture all or a part, once; the rest is let go by Stripe."""

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from orders.payments.port import Notice, PaymentState, ProviderRefused, Seen
@@ -69,6 +70,16 @@ async def test_a_payment_begins_open(bank: Bank) -> None:
     assert all(begun.client.values())
     assert begun.client
     assert not any(value in repr(begun) for value in begun.client.values() if "secret" in value)
+
+
+async def test_a_payment_is_gone_on_with(bank: Bank) -> None:
+    """Who comes back to pay goes on with what was begun, which is what the buyer may have paid."""
+    wanted = asked()
+    first = await bank.provider.begin(wanted)
+    again = msgspec.structs.replace(wanted, ref=first.seen.ref)
+    assert await bank.provider.begin(again) == first
+    await bank.authorise(first.seen.ref)
+    assert moneys((await bank.provider.begin(again)).seen) == ("authorised", 29_900, 0, 0)
 
 
 async def test_authorised_money_has_not_moved(bank: Bank) -> None:
