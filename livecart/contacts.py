@@ -16,7 +16,7 @@ from orders.ledger.money import Money
 from orders.sealing import CannotOpen, Sealer
 from streams.codes import Code
 from streams.ports import Refused
-from streams.protocol import LINE
+from streams.protocol import LINE, TEXT
 
 Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=LINE)]
 Mail = Annotated[str, Meta(max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\Z")]
@@ -37,7 +37,7 @@ class Contact(msgspec.Struct, kw_only=True, omit_defaults=True):
     province: Line | None = None
     email: Mail | None = None
     phone: Phone | None = None
-    note: Annotated[str, Meta(max_length=500)] | None = None
+    note: Annotated[str, Meta(max_length=500, pattern=TEXT)] | None = None
 
 
 class Contacts:

@@ -19,12 +19,12 @@ from orders import records
 from orders.ledger import money
 from streams.codes import Code
 from streams.ports import Refused
-from streams.protocol import LINE, Order
+from streams.protocol import LINE, TEXT, Order
 
 Reason = Annotated[str, Meta(max_length=300, pattern=LINE)]
-Text = Annotated[str, Meta(min_length=1, max_length=2_000)]
+Text = Annotated[str, Meta(min_length=1, max_length=2_000, pattern=TEXT)]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=LINE)]
-Url = Annotated[str, Meta(max_length=2_048, pattern=r"^https://[^\x00-\x20\x7f]+\Z")]
+Url = Annotated[str, Meta(max_length=2_048, pattern=r"^https://[^\x00-\x20\x7f-\x9f]+\Z")]
 Amount = Annotated[int, Meta(ge=1, le=10**15)]
 
 

@@ -109,6 +109,7 @@ class Cashier:
         asked = Asked(
             payment=made.payment, amount_minor=made.amount_minor, currency=made.currency,
             shop=made.shop or "", viewer=viewer, orders=tuple(orders), about=made.about or "",
+            ref=made.ref,
         )  # fmt: skip
         if asked.amount_minor == 0:  # nobody moves nothing
             begun = Begun(

@@ -169,7 +169,7 @@ async def test_an_odd_id_is_not_found(shop: Shop) -> None:
 
 async def test_unknown_paths_and_methods_are_problems(shop: Shop) -> None:
     """404 and 405 are documents, the latter with Allow; HEAD and OPTIONS are sane."""
-    for path in ("/v1/nothing", "/v1/streams/", "/s", "/v1/orders/x/refund", "/v1/orders/x/ship"):
+    for path in ("/v1/nothing", "/v1/streams/", "/s", "/v1/orders/x/refunds", "/v1/orders/x/y/z"):
         problem(await shop.call("POST", path), 404, "not_found")
     wrong = await shop.call("PUT", "/v1/streams")
     problem(wrong, 405, "bad_request")
