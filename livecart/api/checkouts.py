@@ -90,12 +90,17 @@ async def _keep(call: Call, orders: list[records.Order], contact: Contact | None
 
 
 async def show_payment(call: Call) -> Payment:
-    """Show a payment: to its buyer, and to the shop."""
+    """Show a payment: to its buyer, and to the shop.
+
+    While a buyer waits, its provider is asked besides: the next answer knows.
+    """
     identity = call.caller
     found = await call.services.cashier.money.payments([call.id()])
     if found and identity.may_enter(found[0].stream):
         own = identity.role == "viewer" and found[0].viewer == identity.sub
         if own or hosts(identity, found[0].shop, found[0].stream):
+            if own and found[0].state == "open":
+                call.services.cashier.look(found[0].id)
             return shown(found[0])
     raise Refused(Code.NOT_FOUND)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -35,6 +36,8 @@ from orders.selling import Selling
 log = logging.getLogger(__name__)
 
 BY_HAND = "manual"
+LOOK_S = 2.0  # between two looks at one open payment
+LOOKED_MAX = 1_000  # payments that are looked at in that time
 LOOK_FIRST_S = 20 * 3600.0  # a provider may have forgotten a key that is older
 
 
@@ -75,6 +78,8 @@ class Cashier:
         self._limits = limits or CashierLimits()
         self._at_work: dict[str, asyncio.Task[None]] = {}  # by payment
         self._again: set[str] = set()  # of these, what fell due anew meanwhile
+        self._looks: set[asyncio.Task[None]] = set()
+        self._looked: dict[str, float] = {}  # when, in loop time; forgotten with each round
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -83,7 +88,8 @@ class Cashier:
 
     async def close(self) -> None:
         """Let go; what is under way is found due again by another."""
-        tasks = [*self._at_work.values(), *([self._running] if self._running else [])]
+        running = [self._running] if self._running else []
+        tasks = [*self._at_work.values(), *self._looks, *running]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -153,6 +159,27 @@ class Cashier:
             await self._follow(provider, heard)
         return notice
 
+    def look(self, payment: str) -> None:
+        """Ask soon how an open payment stands: its buyer waits, and the notice may be lost."""
+        now = asyncio.get_running_loop().time()
+        if len(self._looked) > LOOKED_MAX or now - self._looked.get(payment, -math.inf) < LOOK_S:
+            return
+        self._looked[payment] = now
+        task = asyncio.create_task(self._look(payment), name=f"look:{payment}")
+        self._looks.add(task)
+        task.add_done_callback(self._looks.discard)
+
+    async def _look(self, payment: str) -> None:
+        try:
+            for found in await self.money.payments([payment]):
+                if found.ref is not None and found.provider in self.providers:
+                    seen = await self.providers[found.provider].look(found.ref)
+                    await self._follow(found.provider, await self.money.hear(found.provider, seen))
+        except (LedgerAway, ProviderAway, ProviderRefused) as error:
+            log.warning("%s could not be looked at: %s", payment, error)
+        except Exception:
+            log.exception("%s could not be looked at", payment)
+
     def nudge(self, payment: str) -> None:
         """See to a payment now rather than in the next round."""
         if payment in self._at_work:
@@ -209,6 +236,8 @@ class Cashier:
 
     async def round(self) -> None:
         """See to everything that is due, to the end."""
+        now = asyncio.get_running_loop().time()
+        self._looked = {one: at for one, at in self._looked.items() if now - at < LOOK_S}
         due = await self.money.due(self._limits.due_max)
         slots = asyncio.Semaphore(self._limits.at_once)
 
