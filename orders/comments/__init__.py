@@ -1,0 +1,1 @@
+"""Orders by comment: what somebody says under a show, read and bought."""
