@@ -28,6 +28,7 @@ from streams.log import EventLog, tag_of
 from streams.notes import OrdersNote, StockNote
 from streams.ports import Caller, Fact, Refused
 from streams.protocol import (
+    CommentOrder,
     Main,
     OfferClosed,
     OfferOpened,
@@ -51,7 +52,7 @@ OFFERS_GAUGED_MAX = 1_000  # label values of the stock gauge
 log = logging.getLogger("livecart.announce")
 _encode = msgspec.msgpack.Encoder().encode
 
-Item = tuple[str, OrderEvent, Caller | None]
+Item = tuple[str, OrderEvent | CommentOrder, Caller | None]
 
 
 class Asker:

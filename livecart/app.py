@@ -24,6 +24,7 @@ from livecart.api.table import Application
 from livecart.auth import TokenVerifier
 from livecart.catalog.store import Catalog
 from livecart.commands import Commands
+from livecart.comments import ChatClerk, CommentTeller, barred_from
 from livecart.contacts import Contacts
 from livecart.eligibility import Eligibility, Hook, hook_of
 from livecart.links import Links
@@ -33,6 +34,7 @@ from livecart.services import Services, Site
 from livecart.settings import Settings, SettingsError, demand
 from orders import failpoints
 from orders.changes import Changes
+from orders.comments.clerk import Clerk
 from orders.ids import Ids
 from orders.ledger.hooks import HookLedger
 from orders.ledger.ledger import Ledger, transient
@@ -166,6 +168,7 @@ async def _fill(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None)
     services = _compose(settings, redis, gate_redis, pool, selling_pool, clock, screen)
     await services.hub.start()
     services.cashier.start()
+    services.clerk.start()
     stack.push_async_callback(_end_services, services)
     stack.push_async_callback(site.changes.close)
     site.open(services)
@@ -246,6 +249,9 @@ def _compose(
     rooms = Rooms(catalog, ledger)
     verifier = TokenVerifier(settings.auth, clock.now_ms)
     commands = Commands(selling, changes, catalog, ids)
+    ear, teller = ChatClerk(), CommentTeller()
+    clerk = Clerk(selling, ledger, ids, teller, barred_from(rooms))
+    ear.attach(clerk)
     bus, pace = Bus(redis), Pace(settings.rates)
     hub = Hub(
         redis=redis,
@@ -257,12 +263,14 @@ def _compose(
         handler=commands,
         limits=settings.hub,
         pace=pace,
+        clerk=ear,
     )
     # The circle is closed here: the hub calls the handler, and is told by what the handler does.
     announcer.attach(hub)
     commands.attach(hub)
     sealer = None if settings.data_key is None else Sealer(settings.data_key)
     cashier = Cashier(ledger, changes, selling, ids, connected(settings.payments))
+    teller.attach(hub)
     return Services(
         settings=settings,
         redis=redis,
@@ -281,6 +289,8 @@ def _compose(
         events=events,
         bus=bus,
         commands=commands,
+        clerk=clerk,
+        ear=ear,
         hub=hub,
         cashier=cashier,
         links=Links(settings.auth, clock.now_ms),
@@ -314,6 +324,7 @@ def _opened(site: Site, opening: asyncio.Task[None]) -> None:
 async def _end_services(services: Services) -> None:
     """End in the order in which nothing is left to tell anybody."""
     await services.cashier.close()
+    await services.clerk.close()
     services.selling.close()
     await services.selling.wholes.close()
     await services.commands.close()
@@ -321,6 +332,7 @@ async def _end_services(services: Services) -> None:
     await services.rebuilder.close()
     await services.announcer.close()
     await services.hub.stop()
+    await services.ear.close()
 
 
 async def close_pool(pool: asyncpg.Pool[asyncpg.Record]) -> None:

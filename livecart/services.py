@@ -14,11 +14,13 @@ from livecart.announce import Announcer
 from livecart.auth import TokenVerifier
 from livecart.catalog.store import Catalog
 from livecart.commands import Commands
+from livecart.comments import ChatClerk
 from livecart.contacts import Contacts
 from livecart.links import Links
 from livecart.rooms import Rooms
 from livecart.settings import Settings
 from orders.changes import Changes
+from orders.comments.clerk import Clerk
 from orders.ids import Ids
 from orders.ledger.hooks import HookLedger
 from orders.ledger.ledger import Ledger
@@ -58,6 +60,8 @@ class Services:
     events: EventLog
     bus: Bus
     commands: Commands
+    clerk: Clerk
+    ear: ChatClerk
     hub: Hub
     cashier: Cashier
     contacts: Contacts

@@ -35,6 +35,7 @@ def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
         opens_at=record.opens_at,
         closes_at=record.closes_at,
         keyword=record.keyword,
+        keyword_mode=_exact(record.keyword_mode),
         extends=record.extends,
         waiting=record.waiting,
         waitlist_max=_unless(record.waitlist_max, records.WAITLIST_MAX),
@@ -109,6 +110,7 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         opens_at=row.opens_at,
         closes_at=row.closes_at,
         keyword=row.keyword,
+        keyword_mode=_exact(row.keyword_mode),
         extends=row.extends,
         waiting=row.waiting,
         waitlist_max=_unless(row.waitlist_max, records.WAITLIST_MAX),
@@ -123,6 +125,10 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
 
 def _ticket(eligibility: records.Eligibility) -> Literal["ticket"] | None:
     return "ticket" if eligibility == "ticket" else None
+
+
+def _exact(mode: records.KeywordMode) -> Literal["exact"] | None:
+    return "exact" if mode == "exact" else None
 
 
 def _unless(value: int, usual: int) -> int | None:
@@ -149,6 +155,7 @@ class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
     opens_at: int | None = None
     closes_at: int | None = None
     keyword: str | None = None
+    keyword_mode: records.KeywordMode = "contains"
     extends: int = 0
     waiting: int = 0
     waitlist_max: int = records.WAITLIST_MAX

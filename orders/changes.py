@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from orders import failpoints
+from orders.comments.grammar import keyword_form
 from orders.ledger.ledger import Ledger, LedgerAway
 from orders.rebuild import Rebuilder
 from orders.records import (
@@ -23,6 +24,7 @@ from orders.records import (
     WAITLIST_MAX,
     Eligibility,
     Figures,
+    KeywordMode,
     Listener,
     Offer,
     OfferMode,
@@ -42,6 +44,9 @@ _WHY = {
     "conflict": Why.CONFLICT,
     "key_reused": Why.KEY_REUSED,
 }
+_UNREADABLE = Refused(
+    Why.BAD_REQUEST, field="keyword", message="No comment could be read that has this keyword"
+)
 
 
 class Changes:
@@ -121,6 +126,7 @@ class Changes:
         hold_s: int,
         payment: str,
         keyword: str | None,
+        keyword_mode: KeywordMode = "contains",
         extends: int,
         waitlist_max: int = WAITLIST_MAX,
         waitlist_hold_s: int = WAITLIST_HOLD_S,
@@ -129,15 +135,23 @@ class Changes:
         buckets: int = 1,
     ) -> Offer | Refused:
         """Make an offer, a draft or (with `opens_at`) scheduled; times in ms."""
+        form = None if keyword is None else keyword_form(keyword)
+        if keyword is not None and form is None:
+            return _UNREADABLE
         word = await self._ledger.create_offer(
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
-            payment, keyword, extends, waitlist_max, waitlist_hold_s, mode, eligibility,
-            buckets,
+            payment, keyword, form, keyword_mode, extends, waitlist_max, waitlist_hold_s, mode,
+            eligibility, buckets,
         )  # fmt: skip
         return await self._offer(offer, word)
 
     async def revise_offer(self, offer: str, fields: dict[str, Any]) -> Offer | Refused:
         """Change fields: any of a draft, later only `quantity` and `closes_at`."""
+        if fields.get("keyword") is not None:
+            form = keyword_form(fields["keyword"])
+            if form is None:
+                return _UNREADABLE
+            fields = fields | {"keyword_form": form}
         word = await self._ledger.word("revise_offer", offer, msgspec.json.encode(fields).decode())
         return await self._offer(offer, word)
 
@@ -172,6 +186,9 @@ class Changes:
         return await self._offer(offer, word)
 
     async def _offer(self, offer: str, word: str, figures: bool = True) -> Offer | Refused:
+        if word == "keyword_taken":
+            what = "Another offer of the stream has this keyword"
+            return Refused(Why.CONFLICT, field="keyword", message=what)
         if word in _WHY:
             return Refused(_WHY[word])
         if word == "ok":

@@ -4,6 +4,8 @@ Owns the points, the reading of a plan and the doing of it. Off, as everywhere b
 is one call of an empty function a batch; `livecart` arms it, and only where settings say that the
 process is there to be tested. Called by counter, undo, bundles, changes, keeper, rebuild, the
 publisher and the webhooks.
+process is there to be tested. Called by counter, undo, bundles, changes, keeper, rebuild, clerk
+and the publisher.
 
 A plan is a list of shots, `point=action[@n]` with commas between them: the n-th time (1 without)
 that this process reaches the point it does the action, once. Or it is the absolute path of a folder
@@ -68,6 +70,9 @@ POINTS = {
     "move.done": "money moved, and the ledger does not know",
     "move.heard": "the ledger knows of moved money, and has the move still open",
     "replace.bought": "an order paid too late was bought anew, and is not confirmed",
+    "comment.recorded": "comments are in their table, and nothing was bought for them",
+    "comment.bought": "a comment's orders are committed, and nobody was told",
+    "comment.told": "a comment's viewer was told, and its row does not know",
     "publish.read": "facts were read that the log does not have",
     "publish.appended": "facts are in the log, and the ledger does not know",
     "hooks.taken": "rows of the webhooks' outbox were read, and no delivery is made of them",

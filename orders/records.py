@@ -18,6 +18,7 @@ OfferStatus = Literal["draft", "scheduled", "open", "paused", "sold_out", "close
 OfferMode = Literal["sale", "draw"]
 OrderStatus = Literal["reserved", "confirmed", "shipped", "expired", "cancelled", "refunded"]
 Eligibility = Literal["anyone", "ticket"]
+KeywordMode = Literal["contains", "exact"]  # where in a comment a keyword counts
 LIVE: tuple[OrderStatus, ...] = ("reserved", "confirmed", "shipped")
 WAITLIST_MAX = 10_000  # entries of an offer, and
 WAITLIST_HOLD_S = 60  # how long one that got units may pay, unless the offer says otherwise
@@ -66,6 +67,7 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     opens_at: int | None = None
     closes_at: int | None = None
     keyword: str | None = None
+    keyword_mode: KeywordMode = "contains"
     extends: int = 0  # how often a viewer may move the deadline of an order
     waiting: int = 0  # entries of the waitlist
     waitlist_max: int = WAITLIST_MAX

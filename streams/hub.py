@@ -38,6 +38,7 @@ from streams.pace import Bucket, Kind, Pace
 from streams.permits import guest
 from streams.ports import (
     Caller,
+    Clerk,
     Doorkeeper,
     Handler,
     Identity,
@@ -45,7 +46,15 @@ from streams.ports import (
     RoomSource,
     Socket,
 )
-from streams.protocol import INT_MAX, AnyOrderEvent, Draining, Hello, OrderEvent, Since
+from streams.protocol import (
+    INT_MAX,
+    AnyPrivate,
+    CommentOrder,
+    Draining,
+    Hello,
+    OrderEvent,
+    Since,
+)
 from streams.rooms import HubLimits, Room, Surroundings
 from streams.session import Session, Stage
 from streams.tail import Fields, Tail
@@ -59,7 +68,7 @@ DRAIN_RETRY_AFTER_MS = 1_000
 
 logger = logging.getLogger("streams.hub")
 _encode = msgspec.msgpack.Encoder().encode
-_order_event = msgspec.msgpack.Decoder(AnyOrderEvent)
+_private = msgspec.msgpack.Decoder(AnyPrivate)
 
 
 class Hub:
@@ -77,6 +86,7 @@ class Hub:
         handler: Handler,
         limits: HubLimits | None = None,
         pace: Pace | None = None,
+        clerk: Clerk | None = None,
     ) -> None:
         self.limits = limits or HubLimits()
         self.log = log
@@ -98,7 +108,7 @@ class Hub:
         self._doorkeeper = doorkeeper
         self.source = source
         self._around = Surroundings(
-            log, source, clock, self.limits, self.tasks, self.meter, self._resync
+            log, source, clock, self.limits, self.tasks, self.meter, self._resync, clerk
         )
         self._greeter = Greeter(self._around)
         self._upkeep = Upkeep(self, redis)
@@ -324,7 +334,7 @@ class Hub:
         self.bus.publish_newest(tag_of(stream_id), (stream_id, offer_id), note)
 
     def private(
-        self, stream_id: str, items: Sequence[tuple[str, OrderEvent, Caller | None]]
+        self, stream_id: str, items: Sequence[tuple[str, OrderEvent | CommentOrder, Caller | None]]
     ) -> None:
         """Tell viewers of their orders: (viewer, event without `re`, who was answered already)."""
         if not items:
@@ -430,7 +440,7 @@ class Hub:
         elif isinstance(note, OrdersNote):
             for viewer, raw in note.items:
                 if viewer in room.users:
-                    room.whisper(viewer, Ready(_order_event.decode(raw), shared=False))
+                    room.whisper(viewer, Ready(_private.decode(raw), shared=False))
         else:
             self._control(room, note.kind, note.user, note.until_ms)
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from streams.codes import MESSAGE, Code
-from streams.protocol import AnyCommand, Event, Offer, Order, Pin, Stream
+from streams.protocol import AnyCommand, Event, Message, Offer, Order, Pin, Stream
 
 
 class Refused(Exception):
@@ -121,6 +121,19 @@ class Handler(Protocol):
 
         Never raises and never blocks: `buy` joins the present batch without a task of its own.
         The session has checked the caller's role already; ownership is the handler's.
+        """
+
+
+class Clerk(Protocol):
+    """Who makes something of what is said, beside those who read it."""
+
+    def heeds(self, stream_id: str, user: Identity, text: str) -> bool:
+        """Tell whether it is to hear a line; at once, since every line of chat is asked about."""
+
+    async def hear(self, stream_id: str, lines: Sequence[tuple[Identity, Message]]) -> None:
+        """Take lines that are in the log, each perhaps a second time.
+
+        Its sender is answered when this returns. Raise `Refused(RETRY)` when they may be lost.
         """
 
 

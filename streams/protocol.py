@@ -123,6 +123,7 @@ class Offer(Shape, kw_only=True):
     opens_at: int | None = None
     closes_at: int | None = None
     keyword: str | None = None
+    keyword_mode: Literal["exact"] | None = None  # it counts alone only; absent: within text too
     extends: int = 0  # how often a viewer may move the deadline of an order
     waiting: int = 0  # viewers on the waitlist
     waitlist_max: int | None = None  # how many may be on it, 0: there is none; absent: 10,000
@@ -564,6 +565,24 @@ AnyOrderEvent = (
 )
 
 
+class CommentOrder(Event, tag="comment.order", kw_only=True):
+    """What became of a comment that asked for units: one for each offer that it named.
+
+    `code` in place of `order`: why there is none, a code of `reject`; or `ambiguous`, `unreadable`:
+    the host has it to look at, or `dismissed`: he has looked. After a crash it may come twice.
+    """
+
+    comment: str  # the id of the message, or what the comment has on its platform
+    order: Order | None = None
+    code: str | None = None
+    offer: str | None = None  # of what there is no order,
+    qty: int | None = None  # and how many
+    link: str | None = None  # where the order may be paid
+
+
+AnyPrivate = AnyOrderEvent | CommentOrder
+
+
 class Bundle(Event, tag="bundle", kw_only=True):
     """Answers a `buy` of `lines`: an order of each offer, in the order of the lines."""
 
@@ -615,7 +634,7 @@ class Reject(Event, tag="reject", kw_only=True):
 AnyEvent = (
     AnyMain
     | AnyChat
-    | AnyOrderEvent
+    | AnyPrivate
     | Bundle
     | Waitlisted
     | ChatSkipped

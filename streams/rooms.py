@@ -24,7 +24,7 @@ from streams.log import EventLog, Logged, Position, tag_of
 from streams.memory import Memory
 from streams.metrics import RESYNCS, Meter
 from streams.pace import Rate, Turns
-from streams.ports import Caller, Identity, Refused, RoomSource
+from streams.ports import Caller, Clerk, Identity, Refused, RoomSource
 from streams.protocol import ChatEvent, Main, Since
 from streams.session import Session
 from streams.snapshots import Snapshots
@@ -77,6 +77,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     tasks: Tasks
     meter: Meter
     hub_lost: Callable[[Room], None]  # every viewer of that room needs a `resync`
+    clerk: Clerk | None = None
 
 
 class Room:
@@ -93,7 +94,7 @@ class Room:
         self.lanes = Lanes()
         self.conflated = Conflated(self.lanes)
         self.snapshots = Snapshots(self)
-        self.talk = Talk(around.log, stream_id, around.tasks)
+        self.talk = Talk(around.log, stream_id, around.tasks, around.clerk)
         self.epoch = ""  # with seq, cseq: the position delivered to those who are live
         self.seq = 0
         self.cseq = 0

@@ -56,6 +56,7 @@ class NewOffer(msgspec.Struct, kw_only=True):
     hold_s: HoldS | None = None
     payment: Payment | None = None
     keyword: Keyword | None = None
+    keyword_mode: records.KeywordMode | None = None
     extends: Extends | None = None
     waitlist_max: WaitlistMax | None = None
     waitlist_hold_s: HoldS | None = None
@@ -76,6 +77,7 @@ class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
     hold_s: HoldS | None = None
     payment: Payment | None = None
     keyword: Keyword | None = None
+    keyword_mode: records.KeywordMode | None = None
     extends: Extends | None = None
     waitlist_max: WaitlistMax | None = None
     waitlist_hold_s: HoldS | None = None
@@ -110,6 +112,7 @@ async def create(call: Call, body: NewOffer) -> Offer:
             hold_s=_or(body.hold_s, HOLD_S),
             payment=body.payment or "required",
             keyword=body.keyword,
+            keyword_mode=body.keyword_mode or "contains",
             extends=body.extends or 0,
             waitlist_max=waitlist_max,
             waitlist_hold_s=_or(body.waitlist_hold_s, records.WAITLIST_HOLD_S),

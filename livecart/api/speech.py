@@ -50,6 +50,8 @@ async def say(call: Call, body: NewMessage) -> Answer:
         raise Refused(Code.RATE_LIMITED, "Slow mode.", retry_after_ms=wait_ms)
     message = new_message(identity, body.text, now_ms)
     said = await services.events.append_chat(stream, identity.sub, call.key, message)
+    if services.ear.heeds(stream, identity, said.message.text):
+        await services.ear.hear(stream, [(identity, said.message)])
     return answer_json(said.message, 201 if said.new else 200)
 
 

@@ -20,6 +20,7 @@ from livecart.api import (
     aftersale,
     bundles,
     checkouts,
+    comments,
     contacts,
     draws,
     events,
@@ -56,6 +57,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *aftersale.OPERATIONS,
     *hooks.OPERATIONS,
     *webhooks.OPERATIONS,
+    *comments.OPERATIONS,
 )
 
 

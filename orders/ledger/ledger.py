@@ -189,6 +189,8 @@ class Ledger:
         hold_s: int,
         payment: str,
         keyword: str | None,
+        keyword_form: str | None,
+        keyword_mode: str,
         extends: int,
         waitlist_max: int,
         waitlist_hold_s: int,
@@ -199,10 +201,10 @@ class Ledger:
         """Make an offer's row; times in ms. Answers as the SQL function does."""
         rows = await self.rows(
             "select create_offer($1, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11,"
-            " $12, $13, $14, $15, $16, $17)",
+            " $12, $13, $14, $15, $16, $17, $18, $19)",
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
-            payment, keyword, extends, waitlist_max, waitlist_hold_s, mode, eligibility,
-            buckets,
+            payment, keyword, keyword_form, keyword_mode, extends, waitlist_max, waitlist_hold_s,
+            mode, eligibility, buckets,
         )  # fmt: skip
         return cast(str, rows[0][0])
 

@@ -38,6 +38,8 @@ POST /v1/returns/{id}/accept · POST /v1/returns/{id}/refuse
 POST /v1/checkouts · GET /v1/payments/{id} · POST /v1/orders/{id}/link
 GET /v1/orders/{id}/contact · PUT /v1/orders/{id}/contact · DELETE /v1/orders/{id}/contact
 GET /v1/checkout · POST /v1/checkout/pay · POST /v1/hooks/{provider}
+POST /v1/streams/{id}/comments · GET /v1/streams/{id}/comments
+POST /v1/comments/{id}/order · POST /v1/comments/{id}/dismiss
 """
 
 

@@ -253,12 +253,13 @@ begin
     return 'ok';
 end $$;
 
--- create_offer: a draft, or scheduled when it has a time to open.
+-- create_offer: a draft, or scheduled when it has a time to open. One more word: keyword_taken.
 create or replace function create_offer(
     p_id text, p_stream text, p_product text, p_price_minor bigint, p_quantity integer,
     p_per_viewer integer, p_opens_at timestamptz, p_closes_at timestamptz, p_hold_s integer,
-    p_payment text, p_keyword text, p_extends integer, p_waitlist_max integer,
-    p_waitlist_hold_s integer, p_mode text, p_eligibility text, p_buckets integer
+    p_payment text, p_keyword text, p_keyword_form text, p_keyword_mode text, p_extends integer,
+    p_waitlist_max integer, p_waitlist_hold_s integer, p_mode text, p_eligibility text,
+    p_buckets integer
 ) returns text language plpgsql as $$
 declare
     s streams;
@@ -269,14 +270,17 @@ begin
         return 'not_found';
     elsif s.status = 'ended' then
         return 'conflict';
+    elsif keyword_taken(p_stream, p_id, p_keyword_form) then
+        return 'keyword_taken';
     end if;
     insert into offers (id, stream, product, price_minor, quantity, per_viewer, status, announced,
-                        opens_at, closes_at, hold_s, payment, keyword, extends, waitlist_max,
+                        opens_at, closes_at, hold_s, payment, keyword, keyword_form, keyword_mode,
+                        extends, waitlist_max,
                         waitlist_hold_s, eligibility, buckets)
         values (p_id, p_stream, p_product, p_price_minor, p_quantity, p_per_viewer,
                 case when p_opens_at is null then 'draft' else 'scheduled' end,
                 p_opens_at is not null, p_opens_at, p_closes_at, p_hold_s, p_payment, p_keyword,
-                p_extends, p_waitlist_max, p_waitlist_hold_s, p_eligibility, p_buckets)
+                p_keyword_form, p_keyword_mode, p_extends, p_waitlist_max, p_waitlist_hold_s, p_eligibility, p_buckets)
         returning * into o;
     if p_mode = 'draw' then
         o := commit_draw(o.id);
@@ -294,7 +298,8 @@ begin
 end $$;
 
 -- revise_offer: change what `p` names. A draft may change altogether (a time to open schedules it);
--- later only quantity and closes_at may.
+-- later only quantity and closes_at may. A keyword that a live show was told of stays what it is;
+-- one more word: keyword_taken.
 create or replace function revise_offer(p_offer text, p jsonb) returns text
 language plpgsql as $$
 declare
@@ -303,6 +308,10 @@ declare
     closes timestamptz;
     word text;
 begin
+    if p ? 'keyword_form' then  -- of its stream's keywords only one call at a time decides
+        perform 1 from streams where id = (select stream from offers where id = p_offer)
+            for no key update;
+    end if;
     o := lock_offer(p_offer);
     if o.id is null then
         return 'not_found';
@@ -310,6 +319,10 @@ begin
         return 'conflict';
     end if;
     if o.status = 'draft' then
+        word := may_be_called(o, p ->> 'keyword_form', p ->> 'keyword_mode');
+        if word <> 'ok' then
+            return word;
+        end if;
         before := o.quantity;
         if p ->> 'mode' = 'sale' and o.mode = 'draw' then
             perform forget_draw(o.id);
@@ -324,6 +337,8 @@ begin
             hold_s = coalesce((p ->> 'hold_s')::integer, hold_s),
             payment = coalesce(p ->> 'payment', payment),
             keyword = coalesce(p ->> 'keyword', keyword),
+            keyword_form = coalesce(p ->> 'keyword_form', keyword_form),
+            keyword_mode = coalesce(p ->> 'keyword_mode', keyword_mode),
             extends = coalesce((p ->> 'extends')::integer, extends),
             waitlist_max = coalesce((p ->> 'waitlist_max')::integer, waitlist_max),
             waitlist_hold_s = coalesce((p ->> 'waitlist_hold_s')::integer, waitlist_hold_s),
