@@ -111,13 +111,14 @@ _ODD = re.compile(r"(?:(?:^|[\s,;、])(?=[a-z]{1,20}\d|\d{1,20}[a-z])[a-z\d]{2,4
                   r"|[+*] ?[^\W\d][^+*]{0,40})\Z")  # fmt: skip
 _NICE = re.compile(_either(lexicon.PLEASANTRIES))
 _ALONE = re.compile(r"[\s,;、.!~。…❤👍🙏]*\Z")
+_COUNTABLE = re.compile(rf"[\d{''.join(lexicon.HAN_DIGITS)}十]")
 _RUN = re.compile(r"\d+")
 
 
 class Vocabulary:
     """The keywords of one stream, and what `+1` alone means there now."""
 
-    __slots__ = ("_lengths", "_pinned", "_words")
+    __slots__ = ("_begins", "_lengths", "_pinned", "_words")
 
     def __init__(self, words: Iterable[Word], pinned: Sequence[str] = ()) -> None:
         self._words: dict[str, list[Word]] = {}
@@ -125,6 +126,7 @@ class Vocabulary:
             form = keyword_form(word.keyword)
             if form is not None:
                 self._words.setdefault(form, []).append(word)
+        self._begins = {form[0] for form in self._words}
         self._lengths = sorted({len(form) for form in self._words}, reverse=True)
         self._pinned = list(dict.fromkeys(pinned))
 
@@ -145,6 +147,8 @@ class Vocabulary:
     def _read(self, line: str) -> Reading:
         skipped = list(phones(line))
         named = self._named(line, skipped)
+        if not named and not _COUNTABLE.search(line):
+            return None  # nearly all that is said
         found = list(numbers(line, [*skipped, *((name.start, name.end) for name in named)]))
         signed = any(number.sign for number in found)
         if not named:
@@ -171,7 +175,7 @@ class Vocabulary:
             if at in ends:
                 at = ends[at]
                 continue
-            for length in self._lengths:
+            for length in self._lengths if line[at] in self._begins else ():
                 end = at + length
                 if end <= end_of_line and line[at:end] in self._words and _stands(line, at, end):
                     found.append(_Named(at, end, line[at:end]))

@@ -22,6 +22,13 @@ _SAME = str.maketrans(
 #: Thai and Lao, Burmese, Khmer, kana, Han.
 _UNSPACED = re.compile("[\u0e00-\u0edf\u1000-\u109f\u1780-\u17ff\u3041-\u9fff\uf900-\ufaff"
                        "\u2e80-\u2fdf\U00020000-\U0003ffff]")  # fmt: skip
+#: What may be invisible, or a digit of another script: few lines have any.
+_RARE = re.compile(
+    "[^\\D0-9]|[\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u08e2\u115f\u1160\u17b4\u17b5"
+    "\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20e3\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\ufff9-\ufffb\U000110bd-\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 _SPACES = re.compile(r"[^\S\n]+")
 _LINES = re.compile(r" ?[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+ ?")
 
@@ -31,6 +38,8 @@ def normalise(text: str) -> str:
 
     Doing it twice does nothing more. A line break stays one; the ends have no spaces.
     """
+    if text.isascii():
+        return _tidy(text.lower())
     for _ in range(ROUNDS_MAX):
         folded = _folded(text)
         if folded == text:
@@ -41,10 +50,14 @@ def normalise(text: str) -> str:
 
 def _folded(text: str) -> str:
     kept = unicodedata.normalize("NFKC", text).casefold().translate(_SAME)
-    if not kept.isascii():
+    if _RARE.search(kept):
         kept = "".join(_plain(c) for c in kept.translate(_UNSEEN))
         kept = unicodedata.normalize("NFKC", kept)
-    return _SPACES.sub(" ", _LINES.sub("\n", kept)).strip()
+    return _tidy(kept)
+
+
+def _tidy(text: str) -> str:
+    return _SPACES.sub(" ", _LINES.sub("\n", text)).strip()
 
 
 def _plain(c: str) -> str:

@@ -17,8 +17,11 @@ from orders.failpoints import POINTS
 
 #: Faults that are the clients' own.
 TWICE, NEVER_READS = "twice", "never-reads"
+#: Points that no sale of buys and bundles reaches; tests of their own do.
+NOT_OF_A_SALE = ("comment.",)
+SALE_POINTS = tuple(point for point in POINTS if not point.startswith(NOT_OF_A_SALE))
 #: Each kind once: from outside, by the clients, and at each named point.
-KINDS: tuple[str, ...] = (*FaultName, TWICE, NEVER_READS, *POINTS)
+KINDS: tuple[str, ...] = (*FaultName, TWICE, NEVER_READS, *SALE_POINTS)
 ACTIONS = ("kill", "kill", "stop", "drop:redis", "drop:postgres", "sleep:2600")
 STEADY_S = 0.08  # between two buys of a viewer in a steady crowd
 SEEDS_A_TREE = 8  # how many seeds in a row share one server
@@ -165,10 +168,10 @@ def plan_of(seed: int) -> Plan:
         plan = replace(plan, lower=(round(random.uniform(0.1, 1.0), 2), lowered))
     bundles, pauses = plan.bundlers * plan.bundles_each, random.random() < 0.15
     plan = replace(plan, beside=int(bundles * (1 + qty_max) / 2 * random.uniform(0.3, 1.2)))
-    if pauses and kind not in POINTS:
+    if pauses and kind not in SALE_POINTS:
         paused = round(random.uniform(0.05, 0.6), 2), round(random.uniform(0.05, 0.25), 2)
         plan = replace(plan, pause=paused)
-    plan = _at_point(plan, random) if kind in POINTS else _from_outside(plan, random)
+    plan = _at_point(plan, random) if kind in SALE_POINTS else _from_outside(plan, random)
     if random.random() < 0.25:
         second = drawn(random.choice([*FaultName]), random, burst=len(plan.bursts) - 1)
         plan = replace(plan, strikes=(*plan.strikes, second))

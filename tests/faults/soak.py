@@ -22,8 +22,7 @@ from loadtest.customers import Choice, Customers
 from loadtest.endings import now_ms
 from loadtest.faults import FaultName, NotDone
 from loadtest.web import ApiError
-from orders.failpoints import POINTS
-from tests.faults.plan import ACTIONS, Plan, Strike, drawn
+from tests.faults.plan import ACTIONS, SALE_POINTS, Plan, Strike, drawn
 from tests.faults.results import FOLDER, commit_of, write_down
 from tests.faults.sale import ANSWERS_S, Sale
 from tests.faults.tree import Tree, grown
@@ -133,7 +132,7 @@ class Soak(Sale):
             return replace(strike, share=0.0)
         action = random.choice(ACTIONS)
         seconds = round(random.uniform(0.5, 3.0), 2) if action == "stop" else 0.0
-        return Strike(f"{random.choice([*POINTS])}={action}@1", seconds=seconds)
+        return Strike(f"{random.choice([*SALE_POINTS])}={action}@1", seconds=seconds)
 
 
 async def soak(seed: int, seconds: float, tree: Tree) -> tuple[str, bool]:

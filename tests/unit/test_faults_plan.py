@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from loadtest.faults import FaultName
-from orders.failpoints import POINTS, shot_of
+from orders.failpoints import shot_of
 from tests.faults import seeded
-from tests.faults.plan import KINDS, NEVER_READS, TWICE, plan_of
+from tests.faults.plan import KINDS, NEVER_READS, SALE_POINTS, TWICE, plan_of
 from tests.faults.results import Book, code_of, rows_of, table, write_down
 from tests.faults.sale import Struck
 from tests.faults.seeded import ATTEMPTS_MAX, Garden, run_all, span
@@ -43,7 +43,7 @@ def test_a_seed_is_one_plan() -> None:
 
 def test_every_stretch_of_seeds_has_every_kind_of_fault() -> None:
     """From outside, by the clients, and at each named point, with each of the actions."""
-    assert set(KINDS) == {*FaultName, TWICE, NEVER_READS, *POINTS}
+    assert set(KINDS) == {*FaultName, TWICE, NEVER_READS, *SALE_POINTS}
     assert {plan_of(seed).kind for seed in range(1, len(KINDS) + 1)} == set(KINDS)
     actions = set()
     for seed in range(200):
