@@ -30,7 +30,7 @@ from streams.hub import Hub
 from streams.log import EventLog, LogLimits
 from streams.pace import Pace, Rate, Rates
 from streams.places import Place
-from streams.ports import Caller, Ear, Fact, Identity, Refused, RoomState, Standing
+from streams.ports import Caller, Clerk, Ear, Fact, Identity, Refused, RoomState, Standing
 from streams.protocol import (
     AnyCommand,
     Buy,
@@ -404,6 +404,7 @@ async def open_stage(
     limits: HubLimits = QUICK,
     log_limits: LogLimits | None = None,
     rates: Rates | None = None,
+    clerk: Clerk | None = None,
 ) -> AsyncIterator[Stage]:
     """Run a hub on the server at a URL, or on a cluster."""
     redis = connect_redis(redis_at) if isinstance(redis_at, str) else redis_at
@@ -418,6 +419,7 @@ async def open_stage(
         handler=desk,
         limits=limits,
         pace=Pace(rates or EASY),
+        clerk=clerk,
     )
     await clock.start()
     await hub.start()

@@ -21,7 +21,7 @@ import msgspec
 from orders import failpoints
 from orders.coalesce import Coalesced
 from orders.comments.book import Book
-from orders.comments.comment import QTY_MAX, Answer, Bought, Comment, Said
+from orders.comments.comment import CHAT, QTY_MAX, Answer, Bought, Comment, Said
 from orders.comments.grammar import Ask, Reading, Vocabulary
 from orders.ids import Ids
 from orders.ledger.ledger import Ledger, LedgerAway
@@ -124,7 +124,8 @@ class Clerk:
 
     def _begin(self, comment: Comment, fresh: bool) -> asyncio.Task[Comment] | None:
         """Begin to buy for a comment that nobody else has; return the work on it here."""
-        if fresh and comment.state == "unread":
+        # Who says a line of chat again was not answered; he may not have been told either.
+        if comment.state == "unread" and (fresh or comment.platform == CHAT):
             self._teller.answered(comment, [])
         full = self._closing or len(self._under_way) >= UNDER_WAY_MAX
         if fresh and comment.state == "new" and not full:
