@@ -111,6 +111,7 @@ _ODD = re.compile(r"(?:(?:^|[\s,;、])(?=[a-z]{1,20}\d|\d{1,20}[a-z])[a-z\d]{2,4
                   r"|[+*] ?[^\W\d][^+*]{0,40})\Z")  # fmt: skip
 _NICE = re.compile(_either(lexicon.PLEASANTRIES))
 _ALONE = re.compile(r"[\s,;、.!~。…❤👍🙏]*\Z")
+_LISTED = re.compile(r"(?:(?<!\w)\d{1,16}|[^\w])/\Z")
 _COUNTABLE = re.compile(rf"[\d{''.join(lexicon.HAN_DIGITS)}十]")
 _RUN = re.compile(r"\d+")
 
@@ -186,11 +187,11 @@ class Vocabulary:
 
     def _unnamed(self, line: str, found: Sequence[Number]) -> Reading:
         """Read a line without any keyword: `+1` is the pinned offer's, `B99+1` nobody's."""
-        plus = [number for number in found if number.sign in ("+", "+-", "+ -")]
-        if len(plus) == 1 and len(found) == 1:
+        plus = [number for number in found if _adds(line, number)]
+        if plus and len(plus) == len(found):
             rest = line[: plus[0].start] + " " + line[plus[0].end :]
             if not any(c.isalnum() for c in _NICE.sub("", rest)):
-                if lexicon.REFUSALS.search(line) or plus[0].value is None:
+                if lexicon.REFUSALS.search(line) or plus[0].value is None or len(plus) > 1:
                     return UNREADABLE
                 if lexicon.QUESTIONS.search(line):
                     return UNREADABLE
@@ -200,9 +201,7 @@ class Vocabulary:
             return UNREADABLE
         if any(number.sign == "label" for number in found) or _TIMES.search(line):
             return UNREADABLE
-        # As long as it is no arithmetic: what is added to has a letter.
-        coded = any(any(c.isalpha() for c in found[1]) for found in _CODE.finditer(line))
-        return UNREADABLE if coded else None
+        return UNREADABLE if any(map(_coded, _CODE.finditer(line))) else None
 
     def _asks(
         self, line: str, named: Sequence[_Named], found: Sequence[Number],
@@ -237,8 +236,10 @@ def _stands(line: str, start: int, end: int) -> bool:
         before = line[start - 1]
         if spaced(before) and spaced(first) and not _multiplies(line, start):
             return False
-        if before == "@" or (before in "-_./&'" and start > 1 and spaced(line[start - 2])):
+        if before == "@" or (before in "-_.&'" and start > 1 and spaced(line[start - 2])):
             return False
+        if before == "/" and start > 1 and not _LISTED.search(line[max(0, start - 18) : start]):
+            return False  # of an address; `0912345678/A01` is a list
         if unspaced(before) and unspaced(first) and not line.endswith(_LEADS, 0, start):
             return False
         if first.isdigit() and line[start:end].isdigit() and before in "+*=×":
@@ -254,6 +255,19 @@ def _stands(line: str, start: int, end: int) -> bool:
         if unspaced(after) and unspaced(last):
             return line.startswith(_FOLLOWERS, end) or counted_han(line, end) is not None
     return True
+
+
+def _adds(line: str, number: Number) -> bool:
+    """Tell whether a number is one that `+`, or the word for it, comes before."""
+    return number.sign in ("+", "+-", "+ -") or line.startswith("加", number.start)
+
+
+def _coded(found: re.Match[str]) -> bool:
+    """Tell whether what a number is added to may be some keyword, and not a sum: `1+1=2`."""
+    word = found[1]
+    return any(c.isalpha() for c in word) or (
+        len(word) > 1 and not found.string.startswith("=", found.end())
+    )
 
 
 def _past_x(line: str, at: int) -> int:
@@ -318,7 +332,9 @@ def _given(
             return UNREADABLE
         qty = mine[0].value if mine else each
         before = given.get(name.word)
-        given[name.word] = qty if before is None else before if qty is None else before + qty
+        if qty is not None and before is not None:
+            return AMBIGUOUS  # `A1+1 A1+2`: the one, the other or both
+        given[name.word] = before if qty is None else qty
     return given
 
 

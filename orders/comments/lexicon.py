@@ -22,6 +22,7 @@ MEASURES_SPACED = (
     "units", "unit", "bottles", "bottle", "bags", "bag", "ea",
     "unidades", "unidad", "uds", "ud", "piezas", "pieza", "cajas", "caja", "pares", "par",
     "cái", "chiếc", "hộp", "bộ", "gói", "chai", "đôi", "lon", "bịch", "túi",
+    "sp", "c",
 )  # fmt: skip
 
 #: Numbers in words. Han digits count only before a counter or after a sign.
@@ -79,17 +80,23 @@ CURRENCIES = (
     "ngàn", "nghìn",
 )  # fmt: skip
 
+#: What makes a number a size or a measure of the thing itself.
+SIZES = (
+    "xs", "s", "m", "l", "xl", "xxl", "xxxl", "ml", "cl", "cc", "g", "gr", "gm", "gms", "kg", "mg",
+    "lb", "lbs", "oz", "mm", "cm", "in", "inch", "ft", "gb", "tb", "mah", "w", "v", "d", "eu", "us",
+    "uk", "th", "st", "nd", "rd", "pm", "am", "min", "h", "hr", "day", "days", "years", "yo", "f",
+)  # fmt: skip
+
 #: What may stand between a number and the keyword that it is of: `2 de A1`, `2x A1`.
 CONNECTORS = ("de la", "del", "de", "of", "x", "*", "×", "的")
 
 #: Politeness that leaves a bare `+1` what it is.
 PLEASANTRIES = (
     "謝謝", "谢谢", "感謝", "感谢", "感恩", "麻煩", "麻烦", "拜託", "拜托", "請", "请", "喔",
-    "哦", "我要", "我",
-    "要", "啦", "唷", "ค่ะ", "คะ", "ครับ", "คับ", "จ้า", "นะ", "ขอ", "เอา", "รับ", "cf", "please",
-    "pls",
-    "plz", "thanks", "thank you", "thx", "me", "i want", "gracias", "por favor", "quiero", "cảm ơn",
-    "ạ", "nhé", "nha", "em", "cho", "mình", "chốt",
+    "哦", "喊", "跟", "我要", "我", "要", "啦", "唷", "ค่ะ", "คะ", "ครับ", "คับ", "จ้า", "นะ",
+    "ขอ", "เอา", "รับ", "cf", "please", "pls", "plz", "thanks", "thank you", "thx", "me",
+    "i want", "gracias", "por favor", "quiero", "cảm ơn", "ạ", "nhé", "nha", "em", "cho", "mình",
+    "chốt",
 )  # fmt: skip
 
 
@@ -100,7 +107,7 @@ def _any(spaced: str, unspaced: str) -> re.Pattern[str]:
 
 #: A line that has one of these takes something back, or wants none: never a buy.
 REFUSALS = _any(
-    r"cancel|canceled|cancelled|don't|don’t|dont|do not|not|no longer|never mind|remove"
+    r"no|nope|nah|cancel|canceled|cancelled|don't|don’t|dont|do not|not|no longer|never mind|remove"
     r"|hủy|huỷ|không lấy|không mua|ko lấy|bỏ|huy|khong lay"
     r"|cancelar|cancela|cancelo|no quiero|ya no|quitar",
     r"取消|不要|不買|不买|不用|不下單|退掉|退單|退款|退貨|退货|別|ยกเลิก|ไม่",

@@ -19,6 +19,7 @@ from orders.comments.normal import forms, normalise, spaced, unspaced
 QTY_DIGITS_MAX = 4
 PHONE_DIGITS_MIN = 7  # in one run; a number in groups needs one more
 PHONE_DIGITS_MAX = 15  # E.164
+LOCAL_DIGITS_MAX = 9  # past this no more groups are taken: what follows is something else
 BEFORE_MAX = 24  # characters before a number that say what it is
 
 Span = tuple[int, int]
@@ -45,6 +46,7 @@ _HAN = "".join(lexicon.HAN_DIGITS) + "十"
 _COUNTER = re.compile(rf" ?(?:{_either(lexicon.MEASURES_UNSPACED)})"
                       rf"| ?(?:{_either(lexicon.MEASURES_SPACED)})(?!\w)")  # fmt: skip
 _CURRENCY = re.compile(rf" ?(?:(?:{_either(lexicon.CURRENCIES)})(?!\w)|[元塊块圓円])")
+_SIZE = re.compile(rf"(?:{_either(lexicon.SIZES)})(?![^\W\d_])")
 _PRICE_MARK = re.compile(r"(?:[$¥฿₫€£]|\bnt)[ .]?\Z")
 _SIGN = re.compile(r"(?:[+*×=:]{1,3} ?-?|(?<![^\W_])x ?|-)\Z")
 _LABEL = re.compile(rf"(?:{_either(lexicon.LABELS)})[ :=]{{0,2}}\Z")
@@ -83,8 +85,9 @@ def _phone_end(line: str, start: int, first: re.Match[str]) -> int | None:
         whole = run + sum(c.isdigit() for c in joined[0]) if joined else 0
         return joined.end() if joined and run > 2 and whole > PHONE_DIGITS_MIN else None
     if run < PHONE_DIGITS_MIN or line[end : end + 1] in ("-", "."):
-        while digits < PHONE_DIGITS_MAX and (more := _GROUP.match(line, end)):
-            longest = 10 if abroad and digits == run else 4
+        enough = PHONE_DIGITS_MAX if abroad else LOCAL_DIGITS_MAX
+        while digits < enough and (more := _GROUP.match(line, end)):
+            longest = 10 if abroad and digits == run else 4 if abroad else 8
             if not 2 <= len(more[1]) <= longest:
                 break
             end, digits = more.end(), digits + len(more[1])
@@ -136,19 +139,24 @@ def _in_digits(line: str, since: int, run: re.Match[str], until: int) -> Number 
     sign, start = _signed(before, run.start())
     end = run.end()
     counter = _COUNTER.match(line, end)
-    priced = _CURRENCY.match(line, end) or _PRICE_MARK.search(before)
-    if counter is None and not sign and priced:
-        return None
-    if counter is not None:
-        end = counter.end()
-    elif end < until and spaced(line[end]) and not _times(line, end, until):
-        return None  # `100ml`
     joined = line[run.end() : min(run.end() + 2, until)]
     fraction = len(joined) == 2 and joined[0] in ".,:/" and joined[1].isdigit()
-    if not sign and (fraction or (before and (spaced(before[-1]) or before[-1] in ".,:/#"))):
+    inside = before != "" and (
+        spaced(before[-1]) or (before[-1] in ".,:/" and before[-2:-1].isdigit())
+    )
+    if not sign and (fraction or inside):
         return None
-    digits = run[0]
-    good = len(digits) <= QTY_DIGITS_MAX and int(digits) > 0 and "-" not in sign and not fraction
+    priced, odd = False, False
+    if counter is not None:
+        end = counter.end()
+    else:
+        priced = bool(_CURRENCY.match(line, end) or _PRICE_MARK.search(before))
+        odd = end < until and spaced(line[end]) and not _times(line, end, until)
+        if not sign and (priced or (odd and _SIZE.match(line, end))):
+            return None  # `100ml`
+    # What it is of nobody knows, where letters follow: `+1A02`, `2hh`.
+    digits, doubtful = run[0], "-" in sign or fraction or priced or odd
+    good = len(digits) <= QTY_DIGITS_MAX and int(digits) > 0 and not doubtful
     return Number(start, end, int(digits) if good else None, sign, counter is not None)
 
 
@@ -193,7 +201,8 @@ def _in_han(line: str, since: int, at: int) -> Number | None:
     while end < len(line) and end - at < 3 and line[end] in _HAN:
         end += 1
     value = _han_value(line[at:end])
-    if not sign or value is None or (end < len(line) and unspaced(line[end])):
+    beside = since > 0 and not line[since:at].strip(" ")  # `A01二`
+    if value is None or not (sign or beside) or (end < len(line) and unspaced(line[end])):
         return None
     return Number(start, end, value, sign, False)
 
