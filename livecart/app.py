@@ -20,11 +20,12 @@ from redis.exceptions import RedisError
 from starlette.applications import Starlette
 
 from livecart.announce import Announcer
+from livecart.api.checkouts import LINK_TTL_S
 from livecart.api.table import Application
 from livecart.auth import TokenVerifier
 from livecart.catalog.store import Catalog
 from livecart.commands import Commands
-from livecart.comments import ChatClerk, CommentTeller, barred_from
+from livecart.comments import ChatClerk, CommentTeller, barred_from, pay_links
 from livecart.contacts import Contacts
 from livecart.eligibility import Eligibility, Hook, hook_of
 from livecart.links import Links
@@ -250,7 +251,9 @@ def _compose(
     verifier = TokenVerifier(settings.auth, clock.now_ms)
     commands = Commands(selling, changes, catalog, ids)
     ear, teller = ChatClerk(), CommentTeller()
-    clerk = Clerk(selling, ledger, ids, teller, barred_from(rooms))
+    links = Links(settings.auth, clock.now_ms)
+    pay_at = pay_links(links, LINK_TTL_S)
+    clerk = Clerk(selling, ledger, ids, teller, barred_from(rooms), pay_at)
     ear.attach(clerk)
     bus, pace = Bus(redis), Pace(settings.rates)
     hub = Hub(
@@ -297,6 +300,7 @@ def _compose(
         hooks=HookLedger(ledger),
         sealer=sealer,
         contacts=Contacts(cashier.money, sealer),
+        links=links,
     )
 
 

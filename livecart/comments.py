@@ -13,11 +13,13 @@ from typing import TypeVar
 
 from livecart import views
 from livecart.announce import Item, Teller
+from livecart.links import PAGE, Links
 from livecart.rooms import Rooms
 from orders.comments.clerk import Clerk
 from orders.comments.comment import CHAT, Bought, Comment, Said
 from orders.comments.grammar import Vocabulary
 from orders.ledger.ledger import LedgerAway
+from orders.records import Order
 from streams.codes import Code
 from streams.ports import Identity, Refused
 from streams.protocol import CommentOrder, Message
@@ -108,6 +110,18 @@ class CommentTeller:
                 (comment.viewer, event, None) for event in _events(comment, bought)
             ]
             self._teller.private(comment.stream, items)
+
+
+def pay_links(links: Links, ttl_s: int) -> Callable[[Order], str | None]:
+    """Return how the clerk makes the path under which an order may be paid, without an account."""
+
+    def link(order: Order) -> str | None:
+        if order.status != "reserved" or not links.made:
+            return None
+        token, _ = links.issue(order.viewer, [order.id], ttl_s)
+        return f"{PAGE}#{token}"
+
+    return link
 
 
 def barred_from(rooms: Rooms) -> Callable[[str], Awaitable[frozenset[str]]]:

@@ -45,6 +45,11 @@ class Links:
             else hmac.digest(secret.encode(), AUDIENCE.encode(), hashlib.sha256)
         )
 
+    @property
+    def made(self) -> bool:
+        """Tell whether links are made here at all."""
+        return self._key is not None
+
     def issue(self, viewer: str, orders: Sequence[str], ttl_s: int) -> tuple[str, int]:
         """Return a token for orders of a viewer, and when it ends in ms; raise `Refused`."""
         exp_s = self._now_ms() // 1000 + ttl_s
