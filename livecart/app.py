@@ -296,11 +296,10 @@ def _compose(
         ear=ear,
         hub=hub,
         cashier=cashier,
-        links=Links(settings.auth, clock.now_ms),
+        links=links,
         hooks=HookLedger(ledger),
         sealer=sealer,
         contacts=Contacts(cashier.money, sealer),
-        links=links,
     )
 
 

@@ -18,7 +18,7 @@ from orders.failpoints import POINTS
 #: Faults that are the clients' own.
 TWICE, NEVER_READS = "twice", "never-reads"
 #: Points that no sale of buys and bundles reaches; tests of their own do.
-NOT_OF_A_SALE = ("comment.",)
+NOT_OF_A_SALE = ("comment.", "payment.", "notice.", "move.", "replace.", "hook")
 SALE_POINTS = tuple(point for point in POINTS if not point.startswith(NOT_OF_A_SALE))
 #: Each kind once: from outside, by the clients, and at each named point.
 KINDS: tuple[str, ...] = (*FaultName, TWICE, NEVER_READS, *SALE_POINTS)
