@@ -141,7 +141,7 @@ class DeliveriesQuery(Page, kw_only=True):
 async def create(call: Call, body: NewWebhook) -> Webhook:
     """Add an endpoint to the caller's shop; the answer has its secret, once."""
     shop, limits = _shop(call), call.services.settings.hooks
-    _judge(body.url, limits)
+    judge(body.url, limits)
     sealer, secret = _sealer(call), new_secret()
     id_ = call.services.ids.new("wh")
     word = await call.services.hooks.create(
@@ -175,7 +175,7 @@ async def revise(call: Call, body: WebhookRevision) -> Webhook:
     """Change an endpoint; switched on again, it is sent what still waits for it."""
     endpoint = await _own(call)
     if body.url is not None:
-        _judge(body.url, call.services.settings.hooks)
+        judge(body.url, call.services.settings.hooks)
     word = await call.services.hooks.revise(
         endpoint.id,
         url=body.url,
@@ -294,7 +294,7 @@ def _sealer(call: Call) -> Sealer:
     return sealer
 
 
-def _judge(url: str, limits: HookLimits) -> None:
+def judge(url: str, limits: HookLimits) -> None:
     """Raise `Refused` for a URL that nothing could be sent to."""
     try:
         parsed = httpx.URL(url)

@@ -84,8 +84,13 @@ class Sender:
         except CannotOpen:
             log.error("the secrets of %s were sealed with a key that is not set", target.id)
             return Sent(ok=False, duration_ms=0, error="its secret cannot be opened")
-        headers = signed(claimed.event, claimed.body, keys, target.now_ms / 1000)
-        return await self._post.post(target.url, headers, claimed.body.encode())
+        try:
+            headers = signed(claimed.event, claimed.body, keys, target.now_ms / 1000)
+            return await self._post.post(target.url, headers, claimed.body.encode())
+        except Exception:
+            # Noted like any failure: else it would come back with each lease, for ever (R5).
+            log.exception("delivery %d could not be sent", claimed.n)
+            return Sent(ok=False, duration_ms=0, error="a fault of the sender")
 
     async def _note(self, claimed: Claimed, sent: Sent) -> None:
         """Note an outcome; one that cannot be noted is found out by sending again."""

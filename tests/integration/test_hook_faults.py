@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from livecart.hooks.post import Sent
 from orders.ledger.hooks import HookLedger, Outcome
 from orders.ledger.ledger import Ledger
 from orders.ledger.pool import open_pool
@@ -103,6 +104,24 @@ async def test_an_outcome_that_comes_after_its_lease_changes_nothing(told: Told)
         await pool.close()
 
 
+async def test_a_fault_of_the_sender_is_a_failed_attempt(told: Told) -> None:
+    """What nobody foresaw ends like any failure, and does not come back with each lease (R5)."""
+    hook = await told.webhook(events=["stream.started"])
+    await told.stream()
+    async with duties(told.database_url) as one:
+        await one.make()
+        assert one._sender is not None
+        one._sender._post = _Broken()
+        await one.send()
+
+        async def noted() -> bool:
+            return bool((await told.log(hook["id"]))[0].get("last"))
+
+        await until(noted)
+    (found,) = await told.log(hook["id"])
+    assert (found["state"], found["last"]["error"]) == ("pending", "a fault of the sender")
+
+
 async def test_a_cause_that_is_rolled_back_tells_nothing(told: Told) -> None:
     """The outbox is of the same transaction: without the change there is no event."""
     await told.webhook()
@@ -154,6 +173,13 @@ async def test_a_slow_endpoint_does_not_hold_up_another(told: Told) -> None:
             released.set()
             await told.settled()
     assert len({(got.path, got.id) for got in told.receiver.got}) == 24
+
+
+class _Broken:
+    """A poster with a mistake in it."""
+
+    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Sent:
+        raise KeyError(url)
 
 
 def _keeper(environ: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import time
 from collections import Counter
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from random import Random
 
+import httpx
 import pytest
 from cryptography.fernet import Fernet
 from hypothesis import given
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import ip_addresses
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from livecart.api.webhooks import judge
 from livecart.hooks.addresses import AddressRefused, allowed, judged, literal, public
 from livecart.hooks.limits import HookLimits
 from livecart.hooks.names import FILTERS, NAMES
@@ -23,6 +26,7 @@ from livecart.hooks.signing import new_secret, signed
 from livecart.settings import SettingsError, load
 from orders.ledger.hooks import Waiting
 from orders.sealing import CannotOpen, Sealer, new_key
+from streams.ports import Refused
 from streams.protocol import ORDER_EVENT
 
 #: What must never be called, written down from the registries of IANA, not from the code.
@@ -87,6 +91,28 @@ def test_a_host_that_is_an_address_is_known_as_one() -> None:
         judged([], ())
     with pytest.raises(AddressRefused):
         judged(["2606:4700::1%1"], ())
+
+
+urls = st.builds(
+    "{}://{}".format,
+    st.sampled_from(["https", "https", "http"]),
+    st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"]), min_size=1, max_size=40),
+)
+
+
+@given(urls)
+def test_every_url_is_judged(url: str) -> None:
+    """Taken, then it names a host that can be asked for by https; or refused, with its field."""
+    with suppress(Refused):
+        judge(url, HookLimits())
+        parsed = httpx.URL(url)
+        assert parsed.scheme == "https"
+        assert parsed.raw_host
+        assert not parsed.userinfo
+        return
+    with pytest.raises(Refused) as caught:
+        judge(url, HookLimits())
+    assert caught.value.field == "url"
 
 
 def test_a_secret_signs_as_the_standard_has_it() -> None:

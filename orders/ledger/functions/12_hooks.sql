@@ -1,29 +1,50 @@
 -- Outbound webhooks: what is noted with its cause, what is made of it, and how a delivery goes on.
 
--- hook_shops: of these streams, those whose shop has an endpoint that may want orders.
-create or replace function hook_shops(p_streams text[])
-returns table (stream text, shop text) language sql stable as $$
-    select s.id, s.shop from streams s
-     where s.id = any (p_streams)
+-- hook_shop: whose a stream is, if the shop has an endpoint that may want orders; else null.
+create or replace function hook_shop(p_stream text) returns text language sql stable as $$
+    select s.shop from streams s
+     where s.id = p_stream
        and exists (select 1 from webhooks w where w.shop = s.shop and w.enabled and w.of_orders);
 $$;
 
--- Admissions, of whatever kind: one row a statement, or one for each 500 of a draw. Without an
--- endpoint it is one look into an empty index.
+-- hook_note: write down what happened to orders of a stream; one row, or one for each 500 of a draw.
+create or replace function hook_note(
+    p_shop text, p_stream text, p_orders text[], p_versions integer[], p_names text[]
+) returns void language plpgsql as $$
+begin
+    if p_orders is null then  -- of what changed, nothing is told
+        return;
+    end if;
+    for i in 0 .. (cardinality(p_orders) - 1) / 500 loop
+        insert into hook_outbox (shop, stream, orders, versions, names)
+            values (p_shop, p_stream, p_orders[i * 500 + 1 : i * 500 + 500],
+                    p_versions[i * 500 + 1 : i * 500 + 500],
+                    p_names[i * 500 + 1 : i * 500 + 500]);
+    end loop;
+end $$;
+
+-- Admissions, of whatever kind. Without an endpoint it is one look into an empty index. The streams
+-- of a statement, mostly one, are found by minima: a hash table would cost more than all the rest.
 create or replace function hook_new_orders() returns trigger language plpgsql as $$
 declare
-    at_shop record;
+    of_stream text;
+    of_shop text;
+    ids text[];
+    versions integer[];
+    names text[];
 begin
     if not exists (select 1 from webhooks w where w.enabled and w.of_orders) then
         return null;
     end if;
-    for at_shop in select * from hook_shops(array(select distinct r.stream from new_rows r)) loop
-        insert into hook_outbox (shop, stream, orders, versions, names)
-            select at_shop.shop, at_shop.stream, array_agg(r.id), array_agg(r.version),
-                   array_agg(r.status)
-              from (select x.id, x.version, x.status, (row_number() over () - 1) / 500 as part
-                      from new_rows x where x.stream = at_shop.stream) r
-             group by r.part;
+    of_stream := (select min(r.stream) from new_rows r);
+    while of_stream is not null loop
+        of_shop := hook_shop(of_stream);
+        if of_shop is not null then
+            select array_agg(r.id), array_agg(r.version), array_agg(r.status)
+              into ids, versions, names from new_rows r where r.stream = of_stream;
+            perform hook_note(of_shop, of_stream, ids, versions, names);
+        end if;
+        of_stream := (select min(r.stream) from new_rows r where r.stream > of_stream);
     end loop;
     return null;
 end $$;
@@ -35,24 +56,31 @@ create or replace function hook_changed_orders() returns trigger language plpgsq
 set enable_hashjoin = on
 as $$
 declare
-    at_shop record;
+    of_stream text;
+    of_shop text;
+    ids text[];
+    versions integer[];
+    names text[];
 begin
     if not exists (select 1 from webhooks w where w.enabled and w.of_orders) then
         return null;
     end if;
-    for at_shop in select * from hook_shops(array(select distinct r.stream from new_rows r)) loop
-        insert into hook_outbox (shop, stream, orders, versions, names)
-            select at_shop.shop, at_shop.stream, array_agg(r.id), array_agg(r.version),
-                   array_agg(r.name)
-              from (select a.id, a.version, c.name, (row_number() over () - 1) / 500 as part
-                      from old_rows b join new_rows a on a.id = b.id
-                     cross join lateral (select case
+    of_stream := (select min(r.stream) from new_rows r);
+    while of_stream is not null loop
+        of_shop := hook_shop(of_stream);
+        if of_shop is not null then
+            select array_agg(r.id), array_agg(r.version), array_agg(r.name)
+              into ids, versions, names
+              from (select a.id, a.version, case
                            when a.status <> b.status then a.status
                            when a.refunded_minor is distinct from b.refunded_minor then 'refunded'
-                           when a.late_at is distinct from b.late_at then 'late' end) c (name)
-                     where a.version <> b.version and a.stream = at_shop.stream
-                       and c.name is not null) r
-             group by r.part;
+                           when a.late_at is distinct from b.late_at then 'late' end as name
+                      from old_rows b join new_rows a on a.id = b.id
+                     where a.version <> b.version and a.stream = of_stream) r
+             where r.name is not null;
+            perform hook_note(of_shop, of_stream, ids, versions, names);
+        end if;
+        of_stream := (select min(r.stream) from new_rows r where r.stream > of_stream);
     end loop;
     return null;
 end $$;
