@@ -117,16 +117,32 @@ def worker() -> None:
 
 
 @app.command()
-def migrate() -> None:
+def migrate(
+    pre: Annotated[
+        bool, typer.Option("--pre", help="Only what may be done while the old release runs.")
+    ] = False,
+    post: Annotated[
+        bool, typer.Option("--post", help="Only what comes after the roll-out.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing: compare; status 1 if they differ.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --check, print one line of JSON.")
+    ] = False,
+) -> None:
     """Bring the database of LIVECART_DATABASE_URL to this release's schema."""
+    from livecart import schema
     from livecart.settings import demand
-    from livecart.up import bring_schema_forward
 
+    if as_json and not check:
+        raise BadOption("--json goes with --check")
     settings = load(os.environ)
     demand(settings, "database")
     assert settings.database_url is not None
-    applied = bring_schema_forward(settings.database_url)
-    typer.echo("\n".join(applied) if applied else "nothing to do: the schema is this release's")
+    if check:
+        raise typer.Exit(schema.check(settings.database_url, as_json, post=post or not pre))
+    schema.bring(settings.database_url, pre=pre or not post, post=post or not pre)
 
 
 @app.command()
@@ -265,7 +281,7 @@ def run(arguments: Sequence[str]) -> int:
     from livecart.demo_data import DemoFault
     from livecart.embedded import EmbeddedError
     from livecart.fleet import CannotListen
-    from livecart.up import DatabaseFault
+    from livecart.schema import DatabaseFault
 
     try:
         status = app(list(arguments), prog_name="livecart", standalone_mode=False)

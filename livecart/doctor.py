@@ -32,7 +32,7 @@ from livecart.embedded.binaries import find_postgres, find_redis
 from livecart.fleet import CannotListen, listen
 from livecart.settings import Settings, SettingsError, load
 from livecart.up import SECRET_NAME, STATE_NAME
-from orders.ledger.migrate import missing
+from orders.ledger.drift import differences
 from orders.stock.cluster import ClusterClient, open_client
 
 TIMEOUT_S = 3.0
@@ -378,14 +378,35 @@ async def postgres(url: str, settings: Settings) -> list[Finding]:
             now = await connection.fetchval("select current_setting($1)", name)
             found.append(_durable(name, now, wanted))
         found.append(await _connections(connection, settings))
-        lacking = await missing(connection)
+        found += await _schema(connection)
     finally:
         await connection.close()
-    if lacking:
-        found.append(fail(f"schema: lacks {', '.join(lacking)}", "livecart migrate"))
-    else:
-        found.append(ok("schema: this release's"))
     return found
+
+
+async def _schema(connection: asyncpg.Connection[asyncpg.Record]) -> list[Finding]:
+    """Is the schema what this release's files make?"""
+    try:
+        differing = await differences(connection)
+    except asyncpg.InsufficientPrivilegeError:
+        remedy = "livecart migrate --check, as the owner of the database"
+        return [note("schema: not compared: this role may make no schema", remedy)]
+    except asyncpg.ReadOnlySQLTransactionError:
+        return [fail("Postgres takes no writes: it is a standby", "name the primary")]
+    if not differing:
+        return [ok("schema: this release's")]
+    lacking = [one.name for one in differing if one.kind == "file" and one.how != "waits"]
+    if lacking:
+        return [fail(f"schema: lacks {', '.join(lacking)}", "livecart migrate")]
+    # Somebody's own index or view does no harm; a function that was edited by hand may do any.
+    return [
+        note(f"schema: {one}", "livecart migrate --post, once no old release runs")
+        if one.how == "waits"
+        else note(f"schema: {one}", "remove it, or leave it: nothing here uses it")
+        if one.how == "extra" and one.kind in ("table", "view", "column", "index", "function")
+        else fail(f"schema: {one}", "undo what was done by hand; livecart migrate --check")
+        for one in differing
+    ]
 
 
 def _postgres_version(version: str) -> Finding:

@@ -6,7 +6,6 @@ how no part works. Called by `cli`, from the main thread.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import secrets
@@ -21,32 +20,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
 from livecart import banner, demo_data
 from livecart.auth import issue
 from livecart.eligibility import hook_of
 from livecart.embedded import EmbeddedServers, Supervisor
 from livecart.embedded.folder import DataFolder
 from livecart.fleet import Fleet, Traces, listen, raise_open_files_max
+from livecart.schema import bring_schema_forward
 from livecart.settings import Settings, SettingsError, demand, load
-from orders.ledger.migrate import SchemaError, migrate
 from orders.sealing import new_key
 
 SECRET_NAME = "secret"
 DATA_KEY_NAME = "data-key"
 STATE_NAME = "up.json"
 TOKEN_TTL_S = 30 * 86_400.0  # what `up` prints is to be tried out, not handed to anyone
-CONNECT_TIMEOUT_S = 5.0
 # Beside the pools: migrations, the keeper's leadership, the owner's psql.
 POSTGRES_CONNECTIONS_SPARE = 20
 POSTGRES_CONNECTIONS_MIN = 100
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-
-
-class DatabaseFault(Exception):
-    """The database cannot be reached or brought forward; the text is meant for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,25 +288,3 @@ def serve(environ: Mapping[str, str]) -> None:
         if supervisor.start():
             report(f"serves on http://{_base(settings.serve.host, listener.getsockname()[1])}")
             supervisor.run()
-
-
-# --- the schema --------------------------------------------------------------------------------
-
-
-def bring_schema_forward(database_url: str) -> list[str]:
-    """Apply what the database lacks and return its names; raises DatabaseFault."""
-
-    async def run() -> list[str]:
-        connection = await asyncpg.connect(database_url, timeout=CONNECT_TIMEOUT_S)
-        try:
-            return await migrate(connection)
-        finally:
-            await connection.close()
-
-    try:
-        return asyncio.run(run())
-    except SchemaError as error:
-        raise DatabaseFault(str(error)) from error
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        what = str(error) or type(error).__name__
-        raise DatabaseFault(f"the database cannot be brought forward: {what}") from error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import asyncpg
 import pytest
 
 from livecart.cli import run
-from orders.ledger import migrate as migrations
 from orders.ledger.books import Books
+from orders.ledger.files import read
+from orders.ledger.migrate import migrate
 from orders.records import Offer
 from tests.shop import Shop, bought, together
 
@@ -156,21 +156,13 @@ async def test_books_that_do_not_agree_are_told(
     assert says in "; ".join(sums.differences())
 
 
-async def test_a_database_of_before_gets_what_its_offers_began_with(
-    servers: Any, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_database_of_before_gets_what_its_offers_began_with(database_url: str) -> None:
     """The migration writes movement 0 of each offer, from which the present quantity is reached."""
-    files = migrations._files
-
-    def before(folder: str) -> list[tuple[str, str]]:
-        return [f for f in files(folder) if folder == "migrations" and f[0] < "migrations/0004"]
-
+    before = [file for file in read("migrations") if file.name < "migrations/0004"]
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(database_url)
     try:
         await connection.execute("drop schema public cascade; create schema public")
-        monkeypatch.setattr(migrations, "_files", before)
-        await migrations.migrate(connection)
-        monkeypatch.setattr(migrations, "_files", files)
+        await migrate(connection, files=before)
         await connection.execute(
             "insert into streams (id, shop, title) values ('st_1', 'shop', 'Show');"
             "insert into products (id, shop, sku, title, price_minor, currency)"
@@ -181,7 +173,7 @@ async def test_a_database_of_before_gets_what_its_offers_began_with(
             "insert into movements (offer, n, kind, units, reason, epoch)"
             " values ('of_1', 1, 'quantity', 4, 'restock', 1)"
         )
-        await migrations.migrate(connection)
+        await migrate(connection)
         rows = await connection.fetch(
             "select o.id, l.n, l.quantity_change from offers o, ledger(o.id) l order by o.id, l.n"
         )

@@ -34,6 +34,7 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["serve"], "LIVECART_REDIS_URL"),
         (["worker"], "LIVECART_REDIS_URL"),
         (["migrate"], "LIVECART_DATABASE_URL"),
+        (["migrate", "--json"], "--check"),
         (["ledger", "of_1"], "LIVECART_DATABASE_URL"),
         (["ledger"], "'offer'"),
         (["reconcile"], "LIVECART_REDIS_URL"),
