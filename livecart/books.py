@@ -1,4 +1,4 @@
-"""`livecart ledger` and `livecart reconcile`: the books of an offer, for people and for scripts.
+"""`livecart ledger`, `reconcile` and `prune`: the books of an offer, for people and for scripts.
 
 Owns what is printed, where the servers are found (settings, else an `up` that runs on the data
 folder) and the statuses: 0 all agrees, 1 it does not. Decides nothing. Called by `cli`.
@@ -24,6 +24,7 @@ from livecart.doctor import state_of
 from livecart.settings import Settings, demand, load
 from livecart.worker import composed
 from orders.compare import Difference
+from orders.ledger import retention
 from orders.ledger.books import Books, Entry, Sums
 from orders.ledger.ledger import Ledger, LedgerAway
 from orders.ledger.pool import open_pool
@@ -103,6 +104,21 @@ def reconcile(
     return 0 if agree else 1
 
 
+def prune(environ: Mapping[str, str], older_than_days: int, dry_run: bool) -> int:
+    """Delete, or count, old rows that nothing needs; print how many of each."""
+    settings = _settings(environ, "database")
+
+    async def work() -> dict[str, int]:
+        async with _ledger(settings) as ledger:
+            if dry_run:
+                return await retention.count(ledger, older_than_days)
+            return await retention.prune(ledger, older_than_days)
+
+    word = "would go" if dry_run else "gone"
+    _print(*(f"{name}: {rows:,} {word}" for name, rows in _run(work).items()))
+    return 0
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What was found of one offer, what was done about it, and what is left."""
 
@@ -140,16 +156,25 @@ def settings_of(environ: Mapping[str, str], *needed: Any) -> Settings:
 
 
 @asynccontextmanager
-async def _books(settings: Settings) -> AsyncIterator[Books]:
+async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
     assert settings.database_url is not None
     pool = await open_pool(settings.database_url, 2)
     try:
-        yield Books(Ledger(pool, timeout_s=READ_TIMEOUT_S))
+        yield Ledger(pool, timeout_s=READ_TIMEOUT_S)
     finally:
         await close_pool(pool)
 
 
 def run(work: Callable[[], Coroutine[None, None, T]]) -> T:
+
+
+@asynccontextmanager
+async def _books(settings: Settings) -> AsyncIterator[Books]:
+    async with _ledger(settings) as ledger:
+        yield Books(ledger)
+
+
+def _run(work: Callable[[], Coroutine[None, None, T]]) -> T:
     """Run to the end; raise `ServersFault` when a server cannot be asked."""
     away = (LedgerAway, GateAway, GateBroken, RedisError, OSError, TimeoutError,
             asyncpg.PostgresError, asyncpg.InterfaceError)  # fmt: skip

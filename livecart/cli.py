@@ -127,6 +127,9 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing: compare; status 1 if they differ.")
     ] = False,
+    partitions: Annotated[
+        bool, typer.Option("--partitions", help="Put orders in partitions: see docs/database.md.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --check, print one line of JSON.")
     ] = False,
@@ -142,7 +145,21 @@ def migrate(
     assert settings.database_url is not None
     if check:
         raise typer.Exit(schema.check(settings.database_url, as_json, post=post or not pre))
-    schema.bring(settings.database_url, pre=pre or not post, post=post or not pre)
+    phases = schema.phases(pre=pre or not post, post=post or not pre)
+    schema.bring(settings.database_url, phases, partitions)
+
+
+@app.command()
+def prune(
+    older_than: Annotated[int, typer.Option(min=30, help="Days; what is younger stays.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much it is.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete old rows that nothing needs: see docs/database.md. Without it, everything is kept."""
+    from livecart import books
+
+    environ = environ_with(data_dir=data_dir)
+    raise typer.Exit(books.prune(environ, older_than, dry_run))
 
 
 @app.command()

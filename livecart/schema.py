@@ -30,21 +30,26 @@ class DatabaseFault(Exception):
 
 def bring_schema_forward(
     database_url: str,
-    phases: tuple[Phase, ...] = tuple(Phase),
+    asked: tuple[Phase, ...] = tuple(Phase),
+    partitions: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
     """Apply what the database lacks and return its names; raises DatabaseFault."""
     return _run(
         database_url,
-        lambda connection: migrate(connection, phases, report=report),
+        lambda connection: migrate(connection, asked, report=report, options=partitions),
         "the database cannot be brought forward",
     )
 
 
-def bring(database_url: str, *, pre: bool, post: bool) -> None:
-    """Apply what the phases lack, saying so line by line; raises DatabaseFault."""
-    phases = tuple(phase for phase, asked in ((Phase.PRE, pre), (Phase.POST, post)) if asked)
-    if not bring_schema_forward(database_url, phases, _say):
+def phases(*, pre: bool, post: bool) -> tuple[Phase, ...]:
+    """Return the phases that were asked for."""
+    return tuple(phase for phase, asked in ((Phase.PRE, pre), (Phase.POST, post)) if asked)
+
+
+def bring(database_url: str, asked: tuple[Phase, ...], partitions: bool) -> None:
+    """Apply what is lacking of the phases, saying so line by line; raises DatabaseFault."""
+    if not bring_schema_forward(database_url, asked, partitions, _say):
         _say("nothing to do: the schema is this release's")
 
 

@@ -20,6 +20,7 @@ from orders.deadline import end_if_cancelled
 from orders.health import GateHealth
 from orders.ledger.ledger import Active, Ledger, LedgerAway
 from orders.ledger.money import Money
+from orders.ledger.retention import make_partition
 from orders.lending import PREFIX, Lending
 from orders.rebuild import Rebuilder
 from orders.reconcile import Reconciler
@@ -30,6 +31,7 @@ from orders.whole import sum_up
 
 log = logging.getLogger(__name__)
 
+PARTITIONS_EVERY_S = 3_600.0
 LOOK_S = 0.05  # between two looks at the clock, on top of a round
 
 
@@ -72,6 +74,7 @@ class Keeper:
             ledger, gate, rebuilder, resolve=self._resolve_stale, follow=self._apply_left
         )
         self._rounds = Rounds(self.reconciler)
+        self._partitions_due_s = 0.0  # when to look next, by the loop's clock
         self._health = GateHealth(gate)
         self._lending = Lending(gate, ledger, rebuilder, self._health)
         self._money = Money(ledger)
@@ -89,7 +92,7 @@ class Keeper:
         """Look after the offers until cancelled; outages are waited out."""
         try:
             async with asyncio.TaskGroup() as group:
-                for duty in (*self._duties, self.reconcile):
+                for duty in (*self._duties, self.reconcile, self.make_partitions):
                     group.create_task(self._keep(duty), name=f"keeper:{duty.__name__}")
         finally:
             self._lending.close()
@@ -164,6 +167,16 @@ class Keeper:
         """Compare offers with the gate, name by name; a little each round (R11)."""
         await self._rounds.step()
         return False
+
+    async def make_partitions(self) -> bool:
+        """Make what partitions will be wanted, where there are any; looks once an hour."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._partitions_due_s:
+            return False
+        made = await make_partition(self._ledger)
+        if not made:
+            self._partitions_due_s = now_s + PARTITIONS_EVERY_S
+        return made
 
     async def expire(self) -> bool:
         """End reserved orders past their deadline, then give their units back in the gate."""

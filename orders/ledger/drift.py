@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from orders.ledger.files import Phase, SchemaFile, read_all
-from orders.ledger.migrate import known_files
+from orders.ledger.files import Phase, SchemaFile
+from orders.ledger.migrate import files_for, known_files
 from orders.ledger.queries import load
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ async def differences(
 
     While files are missing nothing else is compared: all that they make would be missing, too.
     """
-    files = read_all() if files is None else files
+    files = await files_for(connection) if files is None else files
     found = _compare_files(files, await known_files(connection))
     if any(one.how != "waits" for one in found):
         return found

@@ -1,7 +1,8 @@
 """The files that make the schema, and what each of them says about how it must be applied.
 
-Owns the reading of `migrations/` and `functions/`; knows no database. Called by `migrate`, which
-applies them, and by `drift`, which compares a database with what they make.
+Owns the reading of `migrations/`, `functions/` and `options/` (what nobody need have); knows no
+database. Called by `migrate`, which applies them, and by `drift`, which compares a database with
+what they make.
 
 A migration may say in its first lines of comment:
 
@@ -80,7 +81,7 @@ class SchemaFile:
     @property
     def once(self) -> bool:
         """Tell a migration, which runs once, from functions, which are replaced by newer text."""
-        return self.name.startswith("migrations/")
+        return not self.name.startswith("functions/")
 
     @cached_property
     def _declared(self) -> dict[str, str]:
@@ -134,7 +135,7 @@ class SchemaFile:
 
 
 def read(folder: str) -> list[SchemaFile]:
-    """Return the files of `migrations` or `functions`, in order."""
+    """Return the files of `migrations`, `functions` or `options`, in order."""
     return sorted(
         (
             SchemaFile(f"{folder}/{entry.name}", entry.read_text("utf-8"))
@@ -145,9 +146,9 @@ def read(folder: str) -> list[SchemaFile]:
     )
 
 
-def read_all() -> list[SchemaFile]:
-    """Return all files: migrations in order, then functions."""
-    return [*read("migrations"), *read("functions")]
+def read_all(options: bool = False) -> list[SchemaFile]:
+    """Return all files: migrations in order, what nobody need have if asked for, then functions."""
+    return [*read("migrations"), *(read("options") if options else ()), *read("functions")]
 
 
 def runs(files: Sequence[SchemaFile]) -> list[list[SchemaFile]]:

@@ -33,6 +33,7 @@ __all__ = [
     "Phase",
     "SchemaError",
     "expected",
+    "files_for",
     "known_files",
     "migrate",
     "pending",
@@ -67,16 +68,19 @@ async def migrate(
     report: Report = lambda line: None,
     patience: Patience = Patience(),
     files: Sequence[SchemaFile] | None = None,
+    options: bool = False,
 ) -> list[str]:
     """Apply what is missing of these phases; return the names applied. Raises `SchemaError`.
+
+    `options`: what nobody need have, too; a database that has it keeps it.
 
     Functions are of `pre`, and come with the last run of its files that has a transaction: what
     drops a function to make it anew with other arguments leaves no gap.
     """
-    files = read_all() if files is None else files
     work = _Work(connection, report, patience)
     async with work.alone():
         await connection.execute(SQL["make_notes"])
+        files = await files_for(connection, options) if files is None else files
         due = _in_order(await pending(connection, files), phases)
         functions = [f for f in files if not f.once] if Phase.PRE in phases else []
         parts = runs([f for f in due if f.once])
@@ -90,6 +94,8 @@ async def migrate(
                 await work.step_by_step(part[0])
             else:
                 await work.in_one(part, functions if at == last else [])
+        if Phase.PRE in phases and functions:
+            await work.make_partitions()
     return work.applied
 
 
@@ -177,6 +183,15 @@ class _Work:
         self._report(file.name)
         self.applied.append(file.name)
 
+    async def make_partitions(self) -> None:
+        """Make what is lacking ahead of time; a row without its partition would be refused."""
+        while part := await self._patiently("a partition", self._make_partition):
+            self._report(f"partition {part}")
+
+    async def _make_partition(self) -> str | None:
+        made: str | None = await self._connection.fetchval(SQL["make_partition"])
+        return made
+
     async def _one_step(self, file: SchemaFile, n: int, step: Step) -> None:
         """Apply a statement by itself; what a crash left half built is built anew."""
         if step.builds and await self._connection.fetchval(SQL["is_half_built"], step.builds):
@@ -237,8 +252,8 @@ async def pending(
     connection: Connection, files: Sequence[SchemaFile] | None = None
 ) -> list[SchemaFile]:
     """Return what is not applied as it is; changes nothing. Raises `SchemaError` as `migrate`."""
-    files = read_all() if files is None else files
     known = await known_files(connection)
+    files = read_all(_chosen(known)) if files is None else files
     for file in files:
         if file.once and known.get(file.name, file.digest) != file.digest:
             raise SchemaError(
@@ -256,6 +271,15 @@ async def pending(
 def expected() -> frozenset[str]:
     """Return the names of all files that a database must have applied for this release to run."""
     return frozenset(file.name for file in read_all() if file.phase is Phase.PRE)
+
+
+async def files_for(connection: Connection, options: bool = False) -> list[SchemaFile]:
+    """Return this release's files for a database: with the options that it has."""
+    return read_all(options or _chosen(await known_files(connection)))
+
+
+def _chosen(known: Collection[str]) -> bool:
+    return any(name.startswith("options/") for name in known)
 
 
 async def known_files(connection: Connection) -> dict[str, str]:

@@ -58,53 +58,73 @@ async def test_what_the_files_make_is_no_difference(database_url: str) -> None:
         await connection.close()
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ("create index mine on orders (qty)", "index orders.mine is in none of our files"),
-        ("drop index orders_due", "index orders.orders_due is missing"),
-        ("alter table orders drop constraint orders_rank_is_unique",
-         "constraint orders.orders_rank_is_unique is missing"),
-        ("alter table offers drop constraint offers_never_oversold, add constraint"
-         " offers_never_oversold check (taken <= quantity)",
-         "constraint offers.offers_never_oversold is not as our files have it: is"
-         " `CHECK (taken <= quantity)`, ought to be `CHECK (0 <= taken AND taken <= quantity)`"),
-        ("alter table orders disable trigger orders_stay",
-         "trigger orders.orders_stay is not as our files have it"),
-        ("drop trigger movements_stay on movements", "trigger movements.movements_stay is missing"),
-        ("alter table orders add column more integer",
-         "column orders.more is in none of our files"),
-        ("alter table restocks alter column units type bigint",
-         "column restocks.units is not as our files have it: is `bigint not null`, ought to be"
-         " `integer not null`"),
-        ("create table mine (id integer primary key)", "table mine is in none of our files"),
-        ("drop table restocks", "table restocks is missing"),
-        ("alter table orders set (fillfactor = 90)", "table orders is not as our files have it"),
-        ("create view mine as select 1 as one", "view mine is in none of our files"),
-        ("create function ms(t integer) returns integer language sql return t",
-         "function ms(t integer) is in none of our files"),
-        ("create or replace function ms(t timestamptz) returns bigint language sql immutable"
-         " strict parallel safe return 0",
-         "function ms(t timestamp with time zone) is not as our files have it"),
-        ("drop function keep_lead(integer)", "function keep_lead(p_lock integer) is missing"),
-        ("delete from schema_files where name = 'functions/02_admit.sql'",
-         "file functions/02_admit.sql is missing"),
-        ("update schema_files set digest = 'x' where name = 'functions/02_admit.sql'",
-         "file functions/02_admit.sql is not as our files have it: an older text was applied"),
-        ("insert into schema_files (name, digest) values ('migrations/9999_later.sql', 'x')",
-         "file migrations/9999_later.sql is of a newer release"),
-    ],
-)  # fmt: skip
-async def test_each_difference_is_a_line_that_names_it(
-    database_url: str, change: str, says: str
-) -> None:
+#: What was done to the schema, and the line that says so.
+CHANGES = [
+    ("create index mine on orders (qty)", "index orders.mine is in none of our files"),
+    ("drop index orders_due", "index orders.orders_due is missing"),
+    (
+        "alter table orders drop constraint orders_rank_is_unique",
+        "constraint orders.orders_rank_is_unique is missing",
+    ),
+    (
+        "alter table offers drop constraint offers_never_oversold, add constraint"
+        " offers_never_oversold check (taken <= quantity)",
+        "constraint offers.offers_never_oversold is not as our files have it: is"
+        " `CHECK (taken <= quantity)`, ought to be `CHECK (0 <= taken AND taken <= quantity)`",
+    ),
+    (
+        "alter table orders disable trigger orders_stay",
+        "trigger orders.orders_stay is not as our files have it",
+    ),
+    ("drop trigger movements_stay on movements", "trigger movements.movements_stay is missing"),
+    ("alter table orders add column more integer", "column orders.more is in none of our files"),
+    (
+        "alter table restocks alter column units type bigint",
+        "column restocks.units is not as our files have it: is `bigint not null`, ought to be"
+        " `integer not null`",
+    ),
+    ("create table mine (id integer primary key)", "table mine is in none of our files"),
+    ("drop table restocks", "table restocks is missing"),
+    ("alter table orders set (fillfactor = 90)", "table orders is not as our files have it"),
+    ("create view mine as select 1 as one", "view mine is in none of our files"),
+    (
+        "create function ms(t integer) returns integer language sql return t",
+        "function ms(t integer) is in none of our files",
+    ),
+    (
+        "create or replace function ms(t timestamptz) returns bigint language sql immutable"
+        " strict parallel safe return 0",
+        "function ms(t timestamp with time zone) is not as our files have it",
+    ),
+    ("drop function keep_lead(integer)", "function keep_lead(p_lock integer) is missing"),
+    (
+        "delete from schema_files where name = 'functions/02_admit.sql'",
+        "file functions/02_admit.sql is missing",
+    ),
+    (
+        "update schema_files set digest = 'x' where name = 'functions/02_admit.sql'",
+        "file functions/02_admit.sql is not as our files have it: an older text was applied",
+    ),
+    (
+        "insert into schema_files (name, digest) values ('migrations/9999_later.sql', 'x')",
+        "file migrations/9999_later.sql is of a newer release",
+    ),
+]
+
+
+async def test_each_difference_is_a_line_that_names_it(database_url: str) -> None:
     """Whatever was done to the schema by hand, or by another release, is found, and alone."""
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(database_url)
     try:
-        await connection.execute(f"set client_min_messages = error; {change}")
-        (line,) = map(str, await differences(connection))
-        assert line.startswith(says)
-        assert "\n" not in line
+        for change, says in CHANGES:
+            undone = connection.transaction()
+            await undone.start()
+            await connection.execute(f"set local client_min_messages = error; {change}")
+            (line,) = map(str, await differences(connection))
+            await undone.rollback()
+            assert line.startswith(says)
+            assert "\n" not in line
+        assert await differences(connection) == []
     finally:
         await connection.close()
 

@@ -35,6 +35,8 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["worker"], "LIVECART_REDIS_URL"),
         (["migrate"], "LIVECART_DATABASE_URL"),
         (["migrate", "--json"], "--check"),
+        (["prune", "--older-than", "29"], "--older-than"),
+        (["prune", "--older-than", "30"], "LIVECART_DATABASE_URL"),
         (["ledger", "of_1"], "LIVECART_DATABASE_URL"),
         (["ledger"], "'offer'"),
         (["reconcile"], "LIVECART_REDIS_URL"),

@@ -41,6 +41,10 @@ delete from schema_steps where name = $1
 -- An index that was being built when its builder died.
 select exists (select 1 from pg_index i where i.indexrelid = to_regclass($1) and not i.indisvalid)
 
+-- name: make_partition
+-- A year is the least that is ready: a row without its partition would be refused.
+select make_partition(clock_timestamp() + interval '2 years')
+
 -- name: catalog
 -- All that files may make in a schema, as text that is alike where the things are: what it is, its
 -- table (null: it is in none), its name, its definition. The search path must be that schema alone,
@@ -49,6 +53,7 @@ with own as (
     select c.* from pg_class c
      where c.relnamespace = (select oid from pg_namespace where nspname = $1) and c.relkind in ('r', 'p', 'v', 'm')
        and c.relname <> all ($2::text[])
+       and not c.relispartition  -- made ahead of time, and by their parent's pattern
        and not exists (select 1 from pg_depend d where d.classid = 'pg_class'::regclass
                           and d.objid = c.oid and d.deptype = 'e'))
 select case when c.relkind in ('v', 'm') then 'view' else 'table' end as kind,
