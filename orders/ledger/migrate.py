@@ -88,7 +88,8 @@ async def migrate(
             (i for i, p in enumerate(parts) if p[0].whole and p[0].phase == "pre"), default=-1
         )
         if last < 0 and any(not f.once for f in due):
-            parts, last = [[], *parts], 0
+            last = sum(part[0].phase == "pre" for part in parts)  # after all steps of pre
+            parts.insert(last, [])
         for at, part in enumerate(parts):
             if part and not part[0].whole:
                 await work.step_by_step(part[0])

@@ -35,7 +35,7 @@ async def timed_offer(shop: Shop, id_: str | None = None, **more: Any) -> Offer:
     )
     terms: dict[str, Any] = {
         "price_minor": 2900, "per_viewer": 2, "opens_at": None, "closes_at": None, "hold_s": 600,
-        "payment": "required", "keyword": None, "extends": 0, "quantity": 1000,
+        "payment": "required", "keyword": None, "extends": 0, "quantity": 100_000,
     }  # fmt: skip
     changes = shop.hubs[0].changes
     made = await changes.create_offer(id_ or _ids.new("of"), stream, product, **(terms | more))

@@ -9,6 +9,9 @@ import asyncpg
 import pytest
 
 from livecart.cli import run
+from livecart.doctor import Verdict
+from livecart.doctor import postgres as examined
+from livecart.settings import load
 from orders.ledger.drift import differences
 from orders.ledger.migrate import SchemaError, migrate
 
@@ -154,3 +157,24 @@ async def test_check_ends_with_status_1_when_they_differ(
         assert json.loads(said) == {"differences": [one]}
     else:
         assert said == "index orders.orders_due is missing\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ("create index mine on orders (qty)", Verdict.NOTE),
+        ("drop index orders_due", Verdict.FAIL),
+        ("update schema_files set digest = 'x' where name like 'functions/02%'", Verdict.FAIL),
+    ],
+)
+async def test_doctor_tells_what_does_harm(
+    database_url: str, change: str, verdict: Verdict
+) -> None:
+    """What somebody added for himself is a note; what is missing or old is a failure."""
+    connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(change)
+    finally:
+        await connection.close()
+    found = await examined(database_url, load({}))
+    assert [one.verdict for one in found if one.what.startswith("schema")] == [verdict]
