@@ -106,7 +106,7 @@ def reconcile(
 
 def prune(environ: Mapping[str, str], older_than_days: int, dry_run: bool) -> int:
     """Delete, or count, old rows that nothing needs; print how many of each."""
-    settings = _settings(environ, "database")
+    settings = settings_of(environ, "database")
 
     async def work() -> dict[str, int]:
         async with _ledger(settings) as ledger:
@@ -115,7 +115,7 @@ def prune(environ: Mapping[str, str], older_than_days: int, dry_run: bool) -> in
             return await retention.prune(ledger, older_than_days)
 
     word = "would go" if dry_run else "gone"
-    _print(*(f"{name}: {rows:,} {word}" for name, rows in _run(work).items()))
+    _print(*(f"{name}: {rows:,} {word}" for name, rows in run(work).items()))
     return 0
 
 
@@ -165,16 +165,13 @@ async def _ledger(settings: Settings) -> AsyncIterator[Ledger]:
         await close_pool(pool)
 
 
-def run(work: Callable[[], Coroutine[None, None, T]]) -> T:
-
-
 @asynccontextmanager
 async def _books(settings: Settings) -> AsyncIterator[Books]:
     async with _ledger(settings) as ledger:
         yield Books(ledger)
 
 
-def _run(work: Callable[[], Coroutine[None, None, T]]) -> T:
+def run(work: Callable[[], Coroutine[None, None, T]]) -> T:
     """Run to the end; raise `ServersFault` when a server cannot be asked."""
     away = (LedgerAway, GateAway, GateBroken, RedisError, OSError, TimeoutError,
             asyncpg.PostgresError, asyncpg.InterfaceError)  # fmt: skip
