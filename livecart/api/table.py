@@ -22,6 +22,7 @@ from livecart.api import (
     checkouts,
     comments,
     contacts,
+    deliveries,
     draws,
     events,
     hooks,
@@ -58,6 +59,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *hooks.OPERATIONS,
     *webhooks.OPERATIONS,
     *comments.OPERATIONS,
+    *deliveries.OPERATIONS,
 )
 
 

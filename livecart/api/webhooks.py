@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: a shop's endpoints, their secrets, and how deliveries went.
+"""Webhooks over HTTP: a shop's endpoints and their secrets.
 
 Owns what a host may see and change of them; nothing is sent from here, the keeper does that. A
 secret is in two answers, of the calls that make one, and nowhere else.
@@ -6,7 +6,6 @@ secret is in two answers, of the calls that make one, and nowhere else.
 
 from __future__ import annotations
 
-import secrets
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -17,19 +16,17 @@ from livecart.api.calls import Call, Page, listing
 from livecart.api.operations import Operation
 from livecart.hooks.addresses import allowed, literal
 from livecart.hooks.limits import HookLimits
-from livecart.hooks.maker import body_of
-from livecart.hooks.names import EVERYTHING, FILTERS, TEST, Filter
+from livecart.hooks.names import EVERYTHING, FILTERS, Filter
 from livecart.hooks.signing import new_secret
 from orders.ledger import hooks
 from orders.sealing import Sealer
 from streams.codes import Code
 from streams.ports import Refused
-from streams.protocol import LINE, Id, TimeMs, Url
+from streams.protocol import LINE, Id, Url
 
 DAY_S = 86_400
 OVERLAP_S = DAY_S
 OVERLAP_MAX_S = 7 * DAY_S
-PREFIX = "dl_"
 
 About = Annotated[str, Meta(max_length=300, pattern=LINE)]
 Filters = Annotated[list[Filter], Meta(min_length=1, max_length=len(FILTERS))]
@@ -77,62 +74,10 @@ class Webhook(msgspec.Struct, kw_only=True, omit_defaults=True):
     secret: str | None = None
 
 
-class HookAttempt(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """How one attempt went; without `status` nobody answered."""
-
-    attempt: int
-    at: int
-    duration_ms: int
-    status: int | None = None
-    error: str | None = None
-    answer: str | None = None
-
-
-class Delivery(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One event on its way; `attempts` counts all, also those before a replay."""
-
-    id: str
-    event: str
-    type: str
-    state: hooks.DeliveryState
-    created_at: int
-    attempts: int
-    next_at: int | None = None  # of a pending one
-    last: HookAttempt | None = None
-
-
-class DeliveryInFull(Delivery, kw_only=True, omit_defaults=True):
-    """The same with the body that is sent, and its attempts, the newest first."""
-
-    body: str
-    log: list[HookAttempt]
-
-
-class Replay(msgspec.Struct, kw_only=True):
-    """What to send again: one delivery, or those that were made since a time."""
-
-    delivery: Id | None = None
-    since: TimeMs | None = None
-    dead_only: bool | None = None
-
-
-class Replayed(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """How many are sent again; `next_since` where there may be more: call again with it."""
-
-    count: int
-    next_since: int | None = None
-
-
 class WebhooksQuery(Page, kw_only=True):
     """Which endpoints to list; a host sees his shop's alone."""
 
     shop: Id | None = None
-
-
-class DeliveriesQuery(Page, kw_only=True):
-    """Which deliveries to list."""
-
-    state: hooks.DeliveryState | None = None
 
 
 # --- endpoints -------------------------------------------------------------------------------
@@ -168,12 +113,12 @@ async def listed(call: Call) -> dict[str, Any]:
 
 async def show(call: Call) -> Webhook:
     """Show an endpoint, and why it is off if it is."""
-    return _webhook(await _own(call))
+    return _webhook(await own(call))
 
 
 async def revise(call: Call, body: WebhookRevision) -> Webhook:
     """Change an endpoint; switched on again, it is sent what still waits for it."""
-    endpoint = await _own(call)
+    endpoint = await own(call)
     if body.url is not None:
         judge(body.url, call.services.settings.hooks)
     word = await call.services.hooks.revise(
@@ -189,13 +134,13 @@ async def revise(call: Call, body: WebhookRevision) -> Webhook:
 
 async def delete(call: Call) -> None:
     """Send it nothing more, and forget its secret and its deliveries."""
-    endpoint = await _own(call)
+    endpoint = await own(call)
     _there(await call.services.hooks.delete(endpoint.id))
 
 
 async def rotate(call: Call, body: Rotation) -> Webhook:
     """Make a new secret, in the answer; those before sign beside it for a while."""
-    endpoint, limits = await _own(call), call.services.settings.hooks
+    endpoint, limits = await own(call), call.services.settings.hooks
     sealer, secret = _sealer(call), new_secret()
     overlap_s = OVERLAP_S if body.overlap_s is None else body.overlap_s
     word = await call.services.hooks.rotate(
@@ -208,65 +153,6 @@ async def rotate(call: Call, body: Rotation) -> Webhook:
     return await _shown(call, endpoint.id, secret)
 
 
-# --- deliveries ------------------------------------------------------------------------------
-
-
-async def test(call: Call) -> Delivery:
-    """Send a `webhook.test`, whatever the filter; the log tells how it went."""
-    endpoint = await _own(call)
-    event = f"evt_test_{secrets.token_hex(12)}"
-    body = body_of(TEST, call.services.clock.now_ms(), {"webhook": endpoint.id})
-    n = await call.services.hooks.test(endpoint.id, event, TEST, body)
-    if n is None:
-        raise Refused(Code.CONFLICT, "This webhook is switched off.")
-    return _delivery((await call.services.hooks.deliveries_page(endpoint.id, n=n))[0])
-
-
-async def deliveries(call: Call) -> dict[str, Any]:
-    """List an endpoint's deliveries, newest first, each with its last attempt."""
-    query: DeliveriesQuery = call.query
-    endpoint, limit = await _own(call), query.size
-    before = None if query.before is None else _n(query.before, field="cursor")
-    found = await call.services.hooks.deliveries_page(
-        endpoint.id, state=query.state, before=before, limit=limit + 1
-    )
-    shown = [_delivery(one) for one in found]
-    return listing(shown, shown, limit)
-
-
-async def delivery(call: Call) -> DeliveryInFull:
-    """Show a delivery with its body and all its attempts."""
-    endpoint = await _own(call)
-    found = await call.services.hooks.deliveries_page(endpoint.id, n=_n(call.id("delivery")))
-    if not found:
-        raise Refused(Code.NOT_FOUND)
-    attempts = await call.services.hooks.attempts(found[0].n)
-    return DeliveryInFull(
-        **msgspec.structs.asdict(_delivery(found[0])),
-        body=found[0].body,
-        log=[_attempt(one) for one in attempts],
-    )
-
-
-async def replay(call: Call, body: Replay) -> Replayed:
-    """Send deliveries again that were delivered or given up, under the ids that they had."""
-    endpoint = await _own(call)
-    if (body.delivery is None) == (body.since is None):
-        what = "Expected either `delivery` or `since`"
-        raise Refused(Code.BAD_REQUEST, what, field="delivery")
-    if not endpoint.enabled:
-        raise Refused(Code.CONFLICT, "This webhook is switched off.")
-    n = None if body.delivery is None else _n(body.delivery, field="delivery")
-    count, next_since = await call.services.hooks.replay(
-        endpoint.id,
-        n=n,
-        since_ms=body.since,
-        dead_only=bool(body.dead_only),
-        limit=call.services.settings.hooks.replay_max,
-    )
-    return Replayed(count=count, next_since=None if n is not None else next_since)
-
-
 # --- what these share ------------------------------------------------------------------------
 
 
@@ -277,7 +163,7 @@ def _shop(call: Call) -> str:
     return call.caller.shop
 
 
-async def _own(call: Call) -> hooks.Endpoint:
+async def own(call: Call) -> hooks.Endpoint:
     """Return the path's endpoint; another shop's is not found."""
     _shop(call)
     found = await call.services.hooks.endpoint(call.id())
@@ -324,16 +210,6 @@ def _there(word: str) -> None:
         raise Refused(Code.NOT_FOUND)
 
 
-def _n(id_: str, field: str | None = None) -> int:
-    """Return the number of a delivery's id; raise `Refused` for what is none."""
-    number = id_.removeprefix(PREFIX)
-    if not (id_.startswith(PREFIX) and number.isascii() and number.isdigit() and len(number) < 19):
-        if field is None:
-            raise Refused(Code.NOT_FOUND)
-        raise Refused(Code.BAD_REQUEST, "Not a delivery of this list", field=field)
-    return int(number)
-
-
 async def _shown(call: Call, id_: str, secret: str | None = None) -> Webhook:
     endpoint = await call.services.hooks.endpoint(id_)
     if endpoint is None:
@@ -343,23 +219,6 @@ async def _shown(call: Call, id_: str, secret: str | None = None) -> Webhook:
 
 def _webhook(endpoint: hooks.Endpoint, secret: str | None = None) -> Webhook:
     return Webhook(**msgspec.structs.asdict(endpoint), secret=secret)
-
-
-def _delivery(found: hooks.Delivery) -> Delivery:
-    return Delivery(
-        id=f"{PREFIX}{found.n}",
-        event=found.event,
-        type=found.type,
-        state=found.state,
-        created_at=found.created_at,
-        attempts=found.attempts,
-        next_at=found.due_at,
-        last=None if found.last is None else _attempt(found.last),
-    )
-
-
-def _attempt(found: hooks.Attempt) -> HookAttempt:
-    return HookAttempt(**msgspec.structs.asdict(found))
 
 
 _PATH = "/v1/webhooks"
@@ -390,24 +249,6 @@ OPERATIONS = (
     Operation(
         method="POST", path=f"{_ONE}/rotate", handle=rotate, who="host",
         summary="Make a new secret", body=Rotation, result=Webhook,
-        refusals=(Code.NOT_FOUND, Code.CONFLICT),
-    ),
-    Operation(
-        method="POST", path=f"{_ONE}/test", handle=test, who="host", status=201,
-        summary="Send a test event", result=Delivery, refusals=(Code.NOT_FOUND, Code.CONFLICT),
-    ),
-    Operation(
-        method="GET", path=f"{_ONE}/deliveries", handle=deliveries, who="host",
-        summary="List deliveries", query=DeliveriesQuery, result=Delivery, listed=True,
-        refusals=(Code.NOT_FOUND,),
-    ),
-    Operation(
-        method="GET", path=f"{_ONE}/deliveries/{{delivery}}", handle=delivery, who="host",
-        summary="Show a delivery", result=DeliveryInFull, refusals=(Code.NOT_FOUND,),
-    ),
-    Operation(
-        method="POST", path=f"{_ONE}/replay", handle=replay, who="host",
-        summary="Send deliveries again", body=Replay, result=Replayed,
         refusals=(Code.NOT_FOUND, Code.CONFLICT),
     ),
 )  # fmt: skip

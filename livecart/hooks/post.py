@@ -25,6 +25,7 @@ from livecart.hooks.limits import HookLimits
 from orders.ledger.hooks import Outcome
 
 KEPT_ALIVE_S = 20.0
+KEPT_MAX = 16  # idle connections; the pool looks at every one of them for each message
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 #: What a look-up of a name returns: addresses as text.
@@ -55,7 +56,7 @@ class Poster:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls or httpx.create_ssl_context(trust_env=False),
             max_connections=limits.sending_max * 2,
-            max_keepalive_connections=limits.sending_max,
+            max_keepalive_connections=KEPT_MAX,
             keepalive_expiry=KEPT_ALIVE_S,
             network_backend=_Judged(limits, resolve),
         )

@@ -12,10 +12,7 @@ create or replace function hook_note(
     p_shop text, p_stream text, p_orders text[], p_versions integer[], p_names text[]
 ) returns void language plpgsql as $$
 begin
-    if p_orders is null then  -- of what changed, nothing is told
-        return;
-    end if;
-    for i in 0 .. (cardinality(p_orders) - 1) / 500 loop
+    for i in 0 .. coalesce((cardinality(p_orders) + 499) / 500, 0) - 1 loop
         insert into hook_outbox (shop, stream, orders, versions, names)
             values (p_shop, p_stream, p_orders[i * 500 + 1 : i * 500 + 500],
                     p_versions[i * 500 + 1 : i * 500 + 500],
@@ -23,8 +20,8 @@ begin
     end loop;
 end $$;
 
--- Admissions, of whatever kind. Without an endpoint it is one look into an empty index. The streams
--- of a statement, mostly one, are found by minima: a hash table would cost more than all the rest.
+-- Admissions. Without an endpoint it is one look into an empty index. The streams of a statement,
+-- mostly one, are found by minima: a hash table would cost more than all the rest.
 create or replace function hook_new_orders() returns trigger language plpgsql as $$
 declare
     of_stream text;
@@ -49,9 +46,8 @@ begin
     return null;
 end $$;
 
--- What changed an order afterwards: another status, a part given back, or that it is late. Nobody is
--- told of the rest, which its `version` shows with the next event.
--- Whoever updates has switched hash joins off for plans of its own; two sets need one.
+-- What changed an order afterwards: another status, a part given back, or that it is late; nobody is
+-- told of the rest. Whoever updates has switched hash joins off for its own plans; two sets need one.
 create or replace function hook_changed_orders() returns trigger language plpgsql
 set enable_hashjoin = on
 as $$
@@ -148,6 +144,8 @@ as $$
 declare
     now_at timestamptz := clock_timestamp();
 begin
+    -- Should the server crash and forget it: it is claimed again, and sent under the same id.
+    perform set_config('synchronous_commit', 'off', true);
     return query
         with picked as (
             select d.n from unnest(p_webhooks, p_many) as x (webhook, many)
@@ -177,6 +175,7 @@ declare
     now_at timestamptz;
     life interval := make_interval(secs => p_life_s);
 begin
+    perform set_config('synchronous_commit', 'off', true);  -- as in claim_deliveries
     select * into d from hook_deliveries h where h.n = p_n for update;
     if not found then
         word := 'stale';
