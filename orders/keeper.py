@@ -92,8 +92,9 @@ class Keeper:
         """Look after the offers until cancelled; outages are waited out."""
         try:
             async with asyncio.TaskGroup() as group:
-                for duty in (*self._duties, self.reconcile, self.make_partitions):
+                for duty in (*self._duties, self.reconcile):
                     group.create_task(self._keep(duty), name=f"keeper:{duty.__name__}")
+                group.create_task(self._keep(self.make_partitions), name="keeper:make_partitions")
         finally:
             self._lending.close()
             self._health.close()
