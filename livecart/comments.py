@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from livecart import views
 from livecart.announce import Item, Teller
-from livecart.links import PAGE, Links
+from livecart.links import Links, path_of
 from livecart.rooms import Rooms
 from orders.comments.clerk import Clerk
 from orders.comments.comment import CHAT, Bought, Comment, Said
@@ -119,7 +119,7 @@ def pay_links(links: Links, ttl_s: int) -> Callable[[Order], str | None]:
         if order.status != "reserved" or not links.made:
             return None
         token, _ = links.issue(order.viewer, [order.id], ttl_s)
-        return f"{PAGE}#{token}"
+        return path_of(token)
 
     return link
 

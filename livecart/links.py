@@ -25,6 +25,11 @@ ORDERS_MAX = 20
 TOKEN_BYTES_MAX = 2_048
 
 
+def path_of(token: str) -> str:
+    """Return what a buyer is sent: the page, and behind `#` the token that it takes."""
+    return f"{PAGE}#token={token}"
+
+
 class Link(msgspec.Struct, frozen=True):
     """What a token says."""
 

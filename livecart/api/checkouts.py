@@ -18,7 +18,7 @@ from livecart.api.calls import Call, header
 from livecart.api.operations import Operation
 from livecart.api.paying import Payment, ProviderName, begun, shown
 from livecart.contacts import Contact
-from livecart.links import ORDERS_MAX, PAGE, Link
+from livecart.links import ORDERS_MAX, Link, path_of
 from orders import records
 from streams.codes import Code
 from streams.ports import Refused
@@ -116,7 +116,7 @@ async def link(call: Call, body: NewLink) -> CheckoutLink:
         if one is None or (one.viewer, one.stream) != (order.viewer, order.stream):
             raise Refused(Code.NOT_FOUND, "No such order of that viewer.", field="orders")
     token, exp_ms = services.links.issue(order.viewer, ids, body.ttl_s)
-    return CheckoutLink(path=f"{PAGE}#{token}", token=token, expires_at=exp_ms)
+    return CheckoutLink(path=path_of(token), token=token, expires_at=exp_ms)
 
 
 async def _linked(call: Call) -> tuple[Link, list[records.Order]]:

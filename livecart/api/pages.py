@@ -1,4 +1,4 @@
-"""The two pages and their files, from memory, with a strict content policy.
+"""The pages and their files, from memory, with a strict content policy.
 
 Files come from the package `livecart.web` and nowhere else: a name that is not in it does not
 exist, whatever it is made of.
@@ -30,8 +30,14 @@ POLICY = (
     b"default-src 'self'; img-src https: data:; connect-src 'self' ws: wss:; style-src 'self';"
     b" frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
+POLICY_NAME = b"content-security-policy"
+#: The checkout's, where Stripe's form asks for the card in a frame of its own.
+STRIPE_POLICY = (
+    POLICY + b"; script-src 'self' https://js.stripe.com; frame-src https://js.stripe.com"
+    b" https://hooks.stripe.com"
+).replace(b"connect-src 'self'", b"connect-src 'self' https://api.stripe.com")
 GUARDS: Headers = [
-    (b"content-security-policy", POLICY),
+    (POLICY_NAME, POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
@@ -45,6 +51,16 @@ async def viewer(scope: Scope) -> Answer:
 async def host(scope: Scope) -> Answer:
     """Show the host's page."""
     return _file("host.html", scope)
+
+
+async def pay(scope: Scope) -> Answer:
+    """Show the checkout of a link; where cards are paid by Stripe, its form is let in."""
+    site: Site = scope["state"]["site"]
+    answer = _file("pay.html", scope)
+    if "stripe" not in site.settings.payments.names or answer.status >= 400:
+        return answer
+    headers = [(name, value) for name, value in answer.headers if value is not POLICY]
+    return Answer(answer.status, answer.body, [(POLICY_NAME, STRIPE_POLICY), *headers])
 
 
 async def static(scope: Scope) -> Answer:

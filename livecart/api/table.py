@@ -81,6 +81,7 @@ PLAIN: dict[str, Callable[[Scope], Awaitable[Answer]]] = {
     "/v1/streams/{stream}/ws": ops.socket,
     "/": pages.front,
     "/host": pages.host,
+    "/pay": pages.pay,
     "/s/{stream}": pages.viewer,
     "/static/{file}": pages.static,
 }
