@@ -25,7 +25,7 @@ class HookLimits(msgspec.Struct, frozen=True, kw_only=True):
     answer_kept_max: int = 512  # characters of it in the log
     endpoints_max: int = 20  # of one shop
     secrets_max: int = 4  # of one endpoint that sign at one time
-    replay_max: int = 10_000  # deliveries sent again by one call
+    replay_max: int = 5_000  # deliveries sent again by one call
     outbox_rows_max: int = 100  # looked at in one go,
     events_max: int = 2_000  # and events made deliveries of in one transaction
     sweep_max: int = 1_000  # rows deleted in one transaction
