@@ -15,8 +15,9 @@ from orders.ledger.hooks import HookLedger, Outcome
 from orders.ledger.ledger import Ledger
 from orders.ledger.pool import open_pool
 from tests.hooks_rig import Told, at_work, duties, settings_here, telling_shop
+from tests.integration.test_partitions import offer_of_year, partition, timed_offer
 from tests.integration.up_rig import ROOT, environment
-from tests.shop import until
+from tests.shop import Shop, bought, until
 
 POINTS = ("hooks.taken", "hooks.made", "hooks.claimed", "hooks.sent")
 
@@ -136,6 +137,25 @@ async def test_a_cause_that_is_rolled_back_tells_nothing(told: Told) -> None:
         assert await connection.fetchval("select orders from hook_outbox") == [order]
         await change.rollback()
     assert await told.fetch("select 1 from hook_outbox") == []
+
+
+async def test_with_partitions_each_thing_is_noted_once(shop: Shop) -> None:
+    """Triggers of the parent and of its partitions do not add up, and none is missing."""
+    await partition(shop)
+    await shop.fetch(
+        "insert into webhooks (id, shop, url, events, of_orders, of_facts)"
+        " values ('wh_1', 'shop', 'https://example.org', '{order.*,offer.*}', true, true)"
+    )
+    for year in (None, 1):
+        offer = await (timed_offer(shop) if year is None else offer_of_year(shop, year))
+        order = bought(await shop.hubs[0].buy(offer.id, "ann"))
+        await shop.hubs[0].changes.cancel(order.id, by_host=False, reason=None)
+        rows = await shop.fetch("delete from hook_outbox returning orders, versions, names, fact")
+        assert sorted(tuple(row) for row in rows if not row["fact"]) == [
+            ([order.id], [1], ["reserved"], None), ([order.id], [2], ["cancelled"], None),
+        ]  # fmt: skip
+        told = await shop.fetch("select n from facts where stream = $1", offer.stream)
+        assert sorted(row["fact"] for row in rows if row["fact"]) == [row["n"] for row in told]
 
 
 async def test_while_postgres_is_away_the_sender_waits(told: Told) -> None:

@@ -88,18 +88,19 @@ create or replace trigger hooks_changed after update on orders
     referencing old table as old_rows new table as new_rows
     for each statement execute function hook_changed_orders();
 
+-- Facts; once a statement: partitions get their parent's triggers, and one a row would be there twice.
 create or replace function hook_fact() returns trigger language plpgsql as $$
 begin
     insert into hook_outbox (shop, stream, fact)
-        select s.shop, s.id, new.n from streams s
-         where s.id = new.stream
+        select s.shop, s.id, f.n from new_rows f join streams s on s.id = f.stream
+         where (f.kind like 'offer.%' or f.kind like 'stream.%')
            and exists (select 1 from webhooks w
                         where w.shop = s.shop and w.enabled and w.of_facts);
     return null;
 end $$;
 create or replace trigger hooks_fact after insert on facts
-    for each row when (new.kind like 'offer.%' or new.kind like 'stream.%')
-    execute function hook_fact();
+    referencing new table as new_rows
+    for each statement execute function hook_fact();
 
 -- hook_wants: whether an endpoint with this filter is told of an event.
 create or replace function hook_wants(p_events text[], p_type text) returns boolean
