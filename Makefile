@@ -43,6 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(DEV_STAMP): $(STAMP)
 	@echo "Adding what tests and lint need to .venv."
+	@$(PIP) localstripe # comes as source, and is built apart from the rest
 	@$(PIP) --no-build-isolation --editable '.[dev]'
 	@touch $(DEV_STAMP)
 

@@ -36,6 +36,7 @@ def offer(record: records.Offer, product: protocol.Product) -> protocol.Offer:
         closes_at=record.closes_at,
         keyword=record.keyword,
         keyword_mode=_exact(record.keyword_mode),
+        ship_within_h=_unless(record.ship_within_h, records.SHIP_WITHIN_H),
         extends=record.extends,
         waiting=record.waiting,
         waitlist_max=_unless(record.waitlist_max, records.WAITLIST_MAX),
@@ -111,6 +112,7 @@ def offer_of_fact(body: dict[str, Any], product: protocol.Product) -> protocol.O
         closes_at=row.closes_at,
         keyword=row.keyword,
         keyword_mode=_exact(row.keyword_mode),
+        ship_within_h=_unless(row.ship_within_h, records.SHIP_WITHIN_H),
         extends=row.extends,
         waiting=row.waiting,
         waitlist_max=_unless(row.waitlist_max, records.WAITLIST_MAX),
@@ -156,6 +158,7 @@ class OfferRow(msgspec.Struct, frozen=True, kw_only=True):
     closes_at: int | None = None
     keyword: str | None = None
     keyword_mode: records.KeywordMode = "contains"
+    ship_within_h: int = records.SHIP_WITHIN_H
     extends: int = 0
     waiting: int = 0
     waitlist_max: int = records.WAITLIST_MAX

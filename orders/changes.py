@@ -155,6 +155,11 @@ class Changes:
         word = await self._ledger.word("revise_offer", offer, msgspec.json.encode(fields).decode())
         return await self._offer(offer, word)
 
+    async def ship_within(self, offer: str, hours: int) -> Offer | Refused:
+        """Say within how many hours orders are shipped; also of an offer that is over."""
+        word = await self._ledger.word("set_ship_within", offer, hours)
+        return await self._offer(offer, word, figures=False)
+
     async def open_offer(self, offer: str, if_due: bool = False) -> Offer | Refused:
         """Open now, or with `if_due` only when its time has come."""
         word = await self._ledger.word("open_offer", offer, if_due)

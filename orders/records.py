@@ -23,6 +23,7 @@ LIVE: tuple[OrderStatus, ...] = ("reserved", "confirmed", "shipped")
 WAITLIST_MAX = 10_000  # entries of an offer, and
 WAITLIST_HOLD_S = 60  # how long one that got units may pay, unless the offer says otherwise
 DRAW_ENTRIES_MAX = 50_000  # of an offer that is drawn: it is drawn under one lock
+SHIP_WITHIN_H = 72
 BUCKETS_MAX = 64  # of an offer whose units are spread
 
 
@@ -68,6 +69,7 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     closes_at: int | None = None
     keyword: str | None = None
     keyword_mode: KeywordMode = "contains"
+    ship_within_h: int = SHIP_WITHIN_H  # after that an order that was not shipped is late
     extends: int = 0  # how often a viewer may move the deadline of an order
     waiting: int = 0  # entries of the waitlist
     waitlist_max: int = WAITLIST_MAX

@@ -124,6 +124,7 @@ class Offer(Shape, kw_only=True):
     closes_at: int | None = None
     keyword: str | None = None
     keyword_mode: Literal["exact"] | None = None  # it counts alone only; absent: within text too
+    ship_within_h: int | None = None  # hours after which an order is late; absent: 72
     extends: int = 0  # how often a viewer may move the deadline of an order
     waiting: int = 0  # viewers on the waitlist
     waitlist_max: int | None = None  # how many may be on it, 0: there is none; absent: 10,000

@@ -40,6 +40,7 @@ PerViewer = Annotated[int, Meta(ge=1, le=1_000_000)]
 HoldS = Annotated[int, Meta(ge=1, le=7 * 86_400)]
 Buckets = Annotated[int, Meta(ge=1, le=records.BUCKETS_MAX)]
 WaitlistMax = Annotated[int, Meta(ge=0, le=1_000_000)]
+ShipWithinH = Annotated[int, Meta(ge=1, le=8_760)]
 PER_VIEWER = 1
 HOLD_S = 600
 
@@ -57,6 +58,7 @@ class NewOffer(msgspec.Struct, kw_only=True):
     payment: Payment | None = None
     keyword: Keyword | None = None
     keyword_mode: records.KeywordMode | None = None
+    ship_within_h: ShipWithinH | None = None
     extends: Extends | None = None
     waitlist_max: WaitlistMax | None = None
     waitlist_hold_s: HoldS | None = None
@@ -78,6 +80,7 @@ class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
     payment: Payment | None = None
     keyword: Keyword | None = None
     keyword_mode: records.KeywordMode | None = None
+    ship_within_h: ShipWithinH | None = None
     extends: Extends | None = None
     waitlist_max: WaitlistMax | None = None
     waitlist_hold_s: HoldS | None = None
@@ -121,6 +124,8 @@ async def create(call: Call, body: NewOffer) -> Offer:
             buckets=body.buckets or 1,
         )
     )
+    if body.ship_within_h is not None:
+        made = done(await call.services.changes.ship_within(made.id, body.ship_within_h))
     return views.offer(made, product)
 
 
@@ -145,7 +150,7 @@ async def show(call: Call) -> Offer:
 
 
 async def revise(call: Call, body: Revision) -> Offer:
-    """Change a draft; later only `quantity` and `closes_at`."""
+    """Change a draft; later only `quantity`, `closes_at` and `ship_within_h`."""
     offer = await hosted_offer(call)
     if body.product is not None:
         await shops_product(call, body.product, offer.shop)
@@ -155,6 +160,9 @@ async def revise(call: Call, body: Revision) -> Offer:
             offer.closes_at if body.closes_at is None else body.closes_at,
         )
     fields = msgspec.to_builtins(body)
+    hours = fields.pop("ship_within_h", None)
+    if hours is not None:
+        offer = done(await call.services.changes.ship_within(offer.id, hours))
     if not fields:
         return await _shown(call, offer)
     _drawn_whole(body.mode or offer.mode, body.buckets or offer.buckets)

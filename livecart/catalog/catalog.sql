@@ -45,7 +45,7 @@ select id, shop, sku, title, price_minor, currency, description, image_url, gtin
 select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity, o.taken,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
-       o.keyword, o.keyword_mode, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
+       o.keyword, o.keyword_mode, o.ship_within_h, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
        o.seed_hash, o.seed, o.eligibility, o.buckets
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.stream = $1 and o.parent is null and ($2::boolean or o.announced) and ($3::text is null or o.id < $3)
@@ -75,7 +75,7 @@ select jsonb_build_object(
                  'payment', o.payment, 'epoch', o.epoch, 'version', o.version,
                  'last_movement', o.last_movement, 'opens_at', ms(o.opens_at),
                  'closes_at', ms(o.closes_at), 'keyword', o.keyword,
-                 'keyword_mode', o.keyword_mode,
+                 'keyword_mode', o.keyword_mode, 'ship_within_h', o.ship_within_h,
                  'announced', o.announced, 'extends', o.extends, 'waiting', o.waiting,
                  'waitlist_max', o.waitlist_max, 'waitlist_hold_s', o.waitlist_hold_s,
                  'mode', o.mode, 'seed_hash', o.seed_hash, 'seed', o.seed,

@@ -257,6 +257,27 @@ async def test_refund_ship_and_return(till: Till) -> None:
     ]  # fmt: skip
 
 
+async def test_what_is_not_shipped_in_time_is_late(till: Till) -> None:
+    """The keeper marks confirmed orders that were not shipped within their offer's hours."""
+    shop = till.shop
+    changed = await shop.made("PATCH", f"/v1/offers/{till.offer}", {"ship_within_h": 5})
+    assert changed["ship_within_h"] == 5
+    orders = [await till.bought("ann", 1, f"k{n}") for n in range(3)]
+    for order in orders[:2]:
+        await shop.made("POST", f"/v1/orders/{order}/pay", {})
+    await till.fetch(
+        "update orders set confirmed_at = now() - interval '6 h' where id = $1", orders[0]
+    )
+    marked = await till.fetch("select id from mark_late(10)")
+    assert [row["id"] for row in marked] == [orders[0]]
+    assert await till.fetch("select id from mark_late(10)") == []
+    late = await till.order(orders[0])
+    assert (late["status"], "late_at" in late) == ("confirmed", True)
+    assert "late_at" not in await till.order(orders[1])
+    steps = (await shop.made("GET", f"/v1/orders/{orders[0]}/timeline"))["steps"]
+    assert (steps[-1]["what"], steps[-1]["who"]) == ("late", "clock")
+
+
 async def test_a_checkout_of_several_and_its_link(till: Till) -> None:
     """One payment pays several orders; whoever has the link may pay, and nothing else."""
     shop = till.shop

@@ -591,3 +591,19 @@ begin
         word := 'ok';
     end if;
 end $$;
+
+-- set_ship_within: how long the shop takes to ship orders of an offer; of those that are not late yet.
+-- Words: ok, again, not_found.
+create or replace function set_ship_within(p_offer text, p_hours integer) returns text
+language plpgsql as $$
+declare o offers;
+begin
+    select * into o from offers where id = p_offer for update;
+    if not found then
+        return 'not_found';
+    elsif o.ship_within_h = p_hours then
+        return 'again';
+    end if;
+    update offers set ship_within_h = p_hours, version = version + 1 where id = p_offer;
+    return 'ok';
+end $$;
