@@ -39,7 +39,8 @@ begin
            and k.conparentid = 0
         union all
         select regexp_replace(pg_get_triggerdef(t.oid, true), ' ON \S+ ', format(' ON %I ', part))
-          from pg_trigger t where t.tgrelid = b.parent::regclass and not t.tgisinternal loop
+          from pg_trigger t
+         where t.tgrelid = b.parent::regclass and not t.tgisinternal and t.tgtype & 1 = 0 loop
         execute line;
     end loop;
     execute format('alter table %I attach partition %I for values from (%L) to (%L)', b.parent, part,

@@ -50,6 +50,11 @@ begin
              where c.oid = b.parent::regclass and g.grantee <> c.relowner
         ) x (place, line);
 
+        -- A trigger of rows goes from the parent to its partitions by itself.
+        select before || array_agg(format('drop trigger %I on %I', t.tgname, b.parent))
+          into before
+          from pg_trigger t
+         where t.tgrelid = b.parent::regclass and not t.tgisinternal and t.tgtype & 1 = 1;
         foreach line in array coalesce(before, '{}') loop
             execute line;
         end loop;
