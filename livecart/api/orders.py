@@ -73,7 +73,13 @@ async def _stream_of(services: Services, identity: Identity, offer: str) -> str:
     stream = await services.rooms.stream_of(offer)
     if stream is None:
         raise Refused(Code.NOT_FOUND)
-    await entered(services, identity, stream)
+    try:
+        await entered(services, identity, stream)
+    except Refused as refused:
+        found = await services.catalog.offer(offer)
+        if found is None or not found.announced:  # else a draft could be told from nothing
+            raise Refused(Code.NOT_FOUND) from refused
+        raise
     return stream
 
 

@@ -1,0 +1,160 @@
+"""Who may call what: the rule of every route, one line each.
+
+Owns which table of `access_tables` a route has, and the page `docs/security.md` made from both:
+`python -m tests.contract.access`. Never asks the code under test: a rule that were read from
+`Operation.who` would agree with a mistake there. Pure; called by `access_rig` and `test_access`.
+
+A new route needs one line in `RULES`: its table, the status of a call that is let through, and the
+body that such a call has. `{names}` are objects of `access_stage`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from tests.contract.access_tables import (
+    BUYS,
+    BUYS_TOGETHER,
+    CALLERS,
+    COLUMNS,
+    ENTRIES,
+    FOLLOWS,
+    HOSTED,
+    HOSTED_OFFER,
+    HOSTED_ORDER,
+    HOSTED_PIN,
+    HOSTED_PIN_OFFER,
+    HOSTED_PRODUCT,
+    LISTS_OFFERS,
+    OPEN,
+    OPEN_OBJECT,
+    ORDER,
+    ORDERS,
+    PLAIN,
+    READS_OFFER,
+    REVISED_OFFER,
+    SHOP,
+    SHOP_WHOLE,
+    SPEAKS,
+    Access,
+)
+
+PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+MARK = "<!-- made from tests/contract/access.py: python -m tests.contract.access -->\n"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What one route needs beside its table."""
+
+    access: Access
+    ok: int = 200  # the status of a call that is let through
+    body: object = None
+    query: str = ""
+    at: Mapping[str, str] = {}  # which object stands for the usual one, as {"order": "paid"}
+    but: Mapping[str, str] = {}  # by column: what `ok` is there, since the object's state forbids
+    gate: bool = False  # the call buys: the offer's gate must stand
+    sees: Mapping[str, tuple[str, ...]] = {}  # what is in a list, by the word for it
+
+
+_NEW_OFFER = {"product": "{product}", "price_minor": 5, "quantity": 3}
+_OFFERS = ("offer", "paused", "full", "drawn")
+_LISTS_OFFERS = {"announced": _OFFERS, "all": (*_OFFERS, "draft")}
+_OF_VIEWERS = {"own": ("owner",), "all": ("owner", "another"), "none": ()}
+_ORDERS = {
+    "own": ("order", "paid"),
+    "all": ("order", "paid", "order of another", "paid of another", "filler"),
+    "none": (),
+}
+_CONFLICT = {"draft": "409 conflict", "their draft": "409 conflict"}
+
+#: One line a route.
+RULES: dict[str, Rule] = {
+    "GET /": Rule(PLAIN, 303),
+    "GET /healthz": Rule(PLAIN),
+    "GET /readyz": Rule(PLAIN),
+    "GET /metrics": Rule(PLAIN),
+    "GET /openapi.json": Rule(PLAIN),
+    "GET /asyncapi.json": Rule(PLAIN),
+    "GET /host": Rule(PLAIN),
+    "GET /s/{stream}": Rule(PLAIN),
+    "GET /static/{file}": Rule(PLAIN),
+    "GET /v1/streams/{stream}/ws": Rule(PLAIN, 426),
+    "GET /v1/streams": Rule(OPEN),
+    "POST /v1/streams": Rule(SHOP_WHOLE, 201, {"title": "x"}),
+    "GET /v1/streams/{id}": Rule(OPEN_OBJECT),
+    "PATCH /v1/streams/{id}": Rule(HOSTED, body={"chat_every_s": 7}),
+    "GET /v1/streams/{id}/audience": Rule(HOSTED),
+    "POST /v1/streams/{id}/start": Rule(HOSTED),
+    "POST /v1/streams/{id}/end": Rule(HOSTED),
+    "GET /v1/streams/{id}/events": Rule(FOLLOWS),
+    "POST /v1/streams/{id}/chat": Rule(SPEAKS, 201, {"text": "hello"}),
+    "POST /v1/streams/{id}/reactions": Rule(FOLLOWS, 204, {"kind": "like"}),
+    "POST /v1/streams/{id}/pins": Rule(HOSTED_PRODUCT, 201, {"product": "{product}"}),
+    "POST /v1/streams/{id}/pins with an offer": Rule(
+        HOSTED_PIN_OFFER, 201, {"product": "{product}", "offer": "{offer}"}
+    ),
+    "DELETE /v1/streams/{id}/pins/{pin}": Rule(HOSTED_PIN, 204),
+    "GET /v1/streams/{id}/offers": Rule(LISTS_OFFERS, sees=_LISTS_OFFERS),
+    "POST /v1/streams/{id}/offers": Rule(HOSTED_PRODUCT, 201, _NEW_OFFER),
+    "POST /v1/streams/{id}/bundles": Rule(
+        BUYS_TOGETHER, 201, {"lines": [{"offer": "{offer}", "qty": 1}]}, gate=True
+    ),
+    "GET /v1/products": Rule(OPEN),
+    "POST /v1/products": Rule(
+        SHOP, 201, {"sku": "a", "title": "x", "price_minor": 1, "currency": "TWD"}
+    ),
+    "GET /v1/products/{id}": Rule(OPEN_OBJECT),
+    "GET /v1/offers/{id}": Rule(READS_OFFER),
+    "PATCH /v1/offers/{id}": Rule(HOSTED_OFFER, body={"quantity": 300}),
+    "PATCH /v1/offers/{id} with a product": Rule(
+        REVISED_OFFER, body={"product": "{product}"}, at={"offer": "draft"}
+    ),
+    "POST /v1/offers/{id}/open": Rule(HOSTED_OFFER, at={"offer": "paused"}),
+    "POST /v1/offers/{id}/pause": Rule(HOSTED_OFFER, but=_CONFLICT),
+    "POST /v1/offers/{id}/resume": Rule(HOSTED_OFFER, at={"offer": "paused"}, but=_CONFLICT),
+    "POST /v1/offers/{id}/close": Rule(HOSTED_OFFER),
+    "POST /v1/offers/{id}/restock": Rule(HOSTED_OFFER, body={"add": 5}),
+    "POST /v1/offers/{id}/orders": Rule(BUYS, 201, {"qty": 1}, gate=True),
+    "POST /v1/offers/{id}/waitlist": Rule(BUYS, 201, {"qty": 1}, gate=True),
+    "DELETE /v1/offers/{id}/waitlist": Rule(BUYS, 204, at={"offer": "full"}),
+    "GET /v1/offers/{id}/waitlist": Rule(ENTRIES, at={"offer": "full"}, sees=_OF_VIEWERS),
+    "GET /v1/offers/{id}/draw": Rule(
+        READS_OFFER, at={"offer": "drawn"}, but=dict.fromkeys(_CONFLICT, "404")
+    ),
+    "GET /v1/offers/{id}/draw/entries": Rule(ENTRIES, at={"offer": "drawn"}, sees=_OF_VIEWERS),
+    "GET /v1/orders": Rule(ORDERS, query="stream={stream}", sees=_ORDERS),
+    "GET /v1/orders/{id}": Rule(ORDER),
+    "POST /v1/orders/{id}/extend": Rule(ORDER, body={"version": 1}),
+    "POST /v1/orders/{id}/cancel": Rule(ORDER),
+    "POST /v1/orders/{id}/pay": Rule(HOSTED_ORDER),
+}
+
+
+def route(name: str) -> str:
+    """Return the method and path that a rule is of; what follows them tells rules of one apart."""
+    return " ".join(name.split(" ")[:2])
+
+
+def section() -> str:
+    """Return the part of the page that is made from this file."""
+    groups: dict[str, tuple[Access, list[str]]] = {}
+    for name, rule in RULES.items():
+        groups.setdefault(rule.access.title, (rule.access, []))[1].append(f"`{route(name)}`")
+    out = [MARK, "### Who calls\n", *(f"- **{name}**: {what}" for name, what in CALLERS.items())]
+    out += ["\n### What for\n", *(f"- **{name}**: {c.what}" for name, c in COLUMNS.items())]
+    for title, (access, routes) in groups.items():
+        unique = list(dict.fromkeys(routes))
+        out += [f"\n### {title}\n", " · ".join(unique), f"\n```text\n{access.table}\n```"]
+    return "\n".join(out) + "\n"
+
+
+def page(text: str) -> str:
+    """Return the page with that part made anew."""
+    return text.partition(MARK)[0] + section()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))
