@@ -42,6 +42,7 @@ log = logging.getLogger("livecart.api")
 encode = msgspec.json.Encoder().encode
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=msgspec.Struct)
 
 
 class Call:
@@ -202,7 +203,7 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise Refused(Code.BAD_REQUEST, "The body is not JSON in UTF-8.") from error
 
 
-def decode_query(kind: type[T], raw: bytes) -> T:
+def decode_query(kind: type[Q], raw: bytes) -> Q:
     """Return a typed query; unknown names are ignored. Raise `Refused(BAD_REQUEST)`."""
     if len(raw) > QUERY_BYTES_MAX:
         raise Refused(Code.BAD_REQUEST, "The query is too long.")
@@ -212,12 +213,16 @@ def decode_query(kind: type[T], raw: bytes) -> T:
                 raw.decode("latin-1"), keep_blank_values=True, errors="strict", max_num_fields=50
             )
         )
-        return msgspec.convert(pairs, kind, strict=False)
+        made = msgspec.convert(pairs, kind, strict=False)
     except msgspec.ValidationError as error:
         field, message = locate(str(error))
         raise Refused(Code.BAD_REQUEST, message, field=field) from error
     except ValueError as error:
         raise Refused(Code.BAD_REQUEST, "The query cannot be read.") from error
+    for name in kind.__struct_fields__:
+        if name in pairs and getattr(made, name) is None:  # `null` in whatever case
+            raise Refused(Code.BAD_REQUEST, "Leave it out for none", field=name)
+    return made
 
 
 def locate(error: str) -> tuple[str | None, str]:

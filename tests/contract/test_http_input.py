@@ -140,7 +140,8 @@ async def test_other_schemes_and_doubled_headers_are_refused(shop: Shop) -> None
 QUERIES = (
         "limit=0", "limit=201", "limit=x", "limit=", "limit=1.5", "limit=" + "9" * 400,
         "cursor=", "cursor=*", "cursor=AAAA", "cursor=" + "A" * 900, "cursor=%00", "cursor=_w",
-        "status=gone", "viewer=", "viewer=%00", "viewer=%ff", "stream=" + "x" * 129,
+        "status=gone", "status=null", "limit=NULL",
+        "viewer=", "viewer=%00", "viewer=%ff", "stream=" + "x" * 129,
         "&".join(f"a{n}=1" for n in range(60)), "x=" + "y" * 9_000,
 )  # fmt: skip
 
