@@ -12,12 +12,31 @@ from typing import Any
 
 import msgspec
 
+from livecart.api.calls import PAGE, PAGE_MAX
 from livecart.api.operations import ROLES, Operation
 from livecart.api.problems import Problem
 from streams.codes import HTTP_STATUS, MESSAGE, Code
 
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"{(\w+)}")
+#: Empty is absent, as browsers have it before the first event.
+LAST_EVENT_ID = "^([^\\x00-\\x1f\\x7f-\\x9f]{0,64}:[0-9]{1,15}:[0-9]{1,15})?$"
+_WHOLE = {"type": "integer", "minimum": 1}
+#: What comes with a refusal beside its document.
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}},
+    429: {"Retry-After": {"required": True, "description": "Seconds", "schema": _WHOLE}},
+    503: {"Retry-After": {"required": True, "description": "Seconds", "schema": _WHOLE}},
+}
+_EVENT = {
+    "type": "object",
+    "description": "One event: `data` is JSON as /asyncapi.json has it, `id` a Last-Event-ID.",
+    "required": ["data"],
+    "properties": {
+        "id": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -89,9 +108,9 @@ def _operation(
         }
     elif operation.raw:
         made["requestBody"] = {"required": True, "content": {"application/json": {"schema": {}}}}
-    token: list[dict[str, Any]] = [{"token": []}]
-    made["security"] = [{}, *token] if operation.who == "anyone" else token
-    if roles := ROLES[operation.who]:
+    roles = ROLES[operation.who]
+    made["security"] = [{"token": [role]} for role in roles] or [{}, {"token": []}]
+    if roles:
         made["description"] += f" Roles: {', '.join(roles)}."
     return made
 
@@ -118,7 +137,7 @@ def _parameters(operation: Operation, of: dict[Any, Any]) -> list[dict[str, Any]
                 "required": False,
                 "description": "`epoch:seq:cseq`, the last `id` that came: what followed it is"
                 " sent first.",
-                "schema": {"type": "string", "pattern": "^.*:[0-9]+:[0-9]+$"},
+                "schema": {"type": "string", "pattern": LAST_EVENT_ID},
             }
         )
     if operation.query is not None:
@@ -137,7 +156,10 @@ def _parameters(operation: Operation, of: dict[Any, Any]) -> list[dict[str, Any]
 def _parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a query parameter: absent rather than null."""
     if name == "limit":
-        return {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+        return {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE}
+    if name == "cursor":
+        about = "The `next_cursor` of the page before, of the same list."
+        return {"type": "string", "format": "cursor", "description": about}
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) == 1:
         return dict(kinds[0])
@@ -150,9 +172,8 @@ def _responses(operation: Operation, of: dict[Any, Any]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     if operation.streams:
         responses[str(operation.status)] = {
-            "description": "`data` is an event as /asyncapi.json has it, in JSON; the first is"
-            " `welcome`.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": "Events without an end; the first is `welcome`.",
+            "content": {"text/event-stream": {"schema": _EVENT}},
         }
     elif operation.result is None:
         responses[str(operation.status)] = {"description": "Done"}
@@ -177,6 +198,8 @@ def _responses(operation: Operation, of: dict[Any, Any]) -> dict[str, Any]:
             "description": words,
             "content": {"application/problem+json": {"schema": of[Problem]}},
         }
+        if headers := _HEADERS.get(status):
+            responses[str(status)]["headers"] = headers
     return dict(sorted(responses.items()))
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from schemathesis.specs.openapi import definitions
 
 from livecart.api import openapi
+from livecart.api.operations import ROLES
 from livecart.api.table import OPERATIONS, PLAIN, routes
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(openapi.document(OPERATIONS)))
@@ -89,6 +91,21 @@ def test_the_document_has_the_form_of_openapi() -> None:
             assert all(re.fullmatch(r"[1-5]\d\d", status) for status in operation["responses"])
     assert len(ids) == len(OPERATIONS)
     assert DOCUMENT["openapi"].startswith("3.1")
+
+
+def test_the_document_is_one_by_the_official_schema() -> None:
+    """It is valid by the JSON Schema that the OpenAPI Initiative publishes of 3.1."""
+    judge = jsonschema.Draft202012Validator(definitions.OPENAPI_31)
+    assert [f"{error.json_path}: {error.message}" for error in judge.iter_errors(DOCUMENT)] == []
+
+
+def test_each_operation_names_its_roles() -> None:
+    """A role that may call is an alternative of `security`; where anyone may, so is nothing."""
+    for operation in OPERATIONS:
+        demands = DOCUMENT["paths"][operation.path][operation.method.lower()]["security"]
+        roles = [role for demand in demands for role in demand.get("token", [])]
+        assert roles == list(ROLES[operation.who])
+        assert ({} in demands) == (operation.who == "anyone")
 
 
 @pytest.mark.parametrize(
