@@ -183,9 +183,9 @@ def _returned(word: str, found: money.Return | None) -> Return:
 
 async def ask_return(call: Call, body: NewReturn) -> Return:
     """Ask to send a shipped order back; while that is not decided, asking again changes nothing."""
-    order, services = call.id(), call.services
+    (order, _), services = await own_order(call), call.services
     word, found = await services.cashier.money.ask_return(
-        services.ids.new("ret"), order, call.caller.sub, body.reason, body.photo_url
+        services.ids.new("ret"), order.id, call.caller.sub, body.reason, body.photo_url
     )
     return _returned(word, found)
 

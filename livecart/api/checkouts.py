@@ -178,12 +178,12 @@ OPERATIONS = (
         refusals=(Code.NOT_FOUND,),
     ),
     Operation(
-        method="GET", path="/v1/checkout", handle=show_checkout, who="anyone",
+        method="GET", path="/v1/checkout", handle=show_checkout, who="anyone", linked=True,
         summary="Show what a checkout link is for", result=Checkout, refusals=(Code.FORBIDDEN,),
     ),
     Operation(
         method="POST", path="/v1/checkout/pay", handle=pay_checkout, who="anyone", status=201,
-        summary="Pay through a checkout link", body=PayLink, result=Payment,
+        summary="Pay through a checkout link", body=PayLink, result=Payment, linked=True,
         refusals=(Code.FORBIDDEN, Code.CONFLICT, Code.NOT_FOUND), asks_provider=True,
     ),
 )  # fmt: skip

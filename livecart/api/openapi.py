@@ -66,7 +66,13 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
             "components": {
                 "schemas": components,
                 "securitySchemes": {
-                    "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+                    "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                    "link": {
+                        "type": "apiKey",
+                        "in": "header",
+                        "name": "Livecart-Checkout",
+                        "description": "The token of a checkout link.",
+                    },
                 },
             },
         }
@@ -110,6 +116,8 @@ def _operation(
         made["requestBody"] = {"required": True, "content": {"application/json": {"schema": {}}}}
     roles = ROLES[operation.who]
     made["security"] = [{"token": [role]} for role in roles] or [{}, {"token": []}]
+    if operation.linked:
+        made["security"] = [{"link": []}]
     if roles:
         made["description"] += f" Roles: {', '.join(roles)}."
     return made
@@ -176,7 +184,7 @@ def _responses(operation: Operation, of: dict[Any, Any]) -> dict[str, Any]:
             "content": {"text/event-stream": {"schema": _EVENT}},
         }
     elif operation.result is None:
-        responses[str(operation.status)] = {"description": "Done"}
+        responses["204"] = {"description": "Done"}
     else:
         schema = of[operation.result]
         if operation.listed:

@@ -66,6 +66,7 @@ class Operation:
     raw: bool = False  # the handler gets the body's bytes as they came: what is signed are those
     keyed: bool = False  # needs an Idempotency-Key
     may_key: bool = False  # takes one where it is sent
+    linked: bool = False  # a checkout link says who may, whatever token there is
     paced: Kind | None = None  # as what a change is counted; None: it depends on the caller's role
     unpaced: bool = False  # counted as nothing: who calls is no user
     streams: bool = False  # answered with Server-Sent Events, resumed by Last-Event-ID

@@ -20,25 +20,33 @@ from tests.contract.access_tables import (
     BUYS_TOGETHER,
     CALLERS,
     COLUMNS,
+    DELIVERY,
     ENTRIES,
     FOLLOWS,
     HOSTED,
+    HOSTED_HIDDEN,
     HOSTED_OFFER,
     HOSTED_ORDER,
+    HOSTED_ORDERS,
     HOSTED_PIN,
     HOSTED_PIN_OFFER,
     HOSTED_PRODUCT,
+    LINKED,
     LISTS_OFFERS,
     OPEN,
     OPEN_OBJECT,
     ORDER,
     ORDERS,
+    OWN_ORDER,
+    OWN_ORDERS,
     PLAIN,
     READS_OFFER,
     REVISED_OFFER,
     SHOP,
     SHOP_WHOLE,
+    SIGNED,
     SPEAKS,
+    WEBHOOK,
     Access,
 )
 
@@ -53,6 +61,7 @@ class Rule(msgspec.Struct, frozen=True):
     ok: int = 200  # the status of a call that is let through
     body: object = None
     query: str = ""
+    headers: Mapping[str, str] = {}
     at: Mapping[str, str] = {}  # which object stands for the usual one, as {"order": "paid"}
     but: Mapping[str, str] = {}  # by column: what `ok` is there, since the object's state forbids
     gate: bool = False  # the call buys: the offer's gate must stand
@@ -63,11 +72,15 @@ _NEW_OFFER = {"product": "{product}", "price_minor": 5, "quantity": 3}
 _OFFERS = ("offer", "paused", "full", "drawn")
 _LISTS_OFFERS = {"announced": _OFFERS, "all": (*_OFFERS, "draft")}
 _OF_VIEWERS = {"own": ("owner",), "all": ("owner", "another"), "none": ()}
+_OWN_ORDERS = ("order", "paid", "shipped", "returned")
 _ORDERS = {
-    "own": ("order", "paid"),
-    "all": ("order", "paid", "order of another", "paid of another", "filler"),
+    "own": _OWN_ORDERS,
+    "all": (*_OWN_ORDERS, *(f"{name} of another" for name in _OWN_ORDERS), "filler"),
     "none": (),
 }
+_CONTACT = {"name": "陳小姐", "address1": "x", "country": "TW"}
+_PAID = {"order": "paid"}
+_LINK = {"livecart-checkout": "{link}"}
 _CONFLICT = {"draft": "409 conflict", "their draft": "409 conflict"}
 
 #: One line a route.
@@ -129,7 +142,36 @@ RULES: dict[str, Rule] = {
     "GET /v1/orders/{id}": Rule(ORDER),
     "POST /v1/orders/{id}/extend": Rule(ORDER, body={"version": 1}),
     "POST /v1/orders/{id}/cancel": Rule(ORDER),
-    "POST /v1/orders/{id}/pay": Rule(HOSTED_ORDER),
+    "POST /v1/orders/{id}/pay": Rule(ORDER),
+    "GET /v1/orders/{id}/timeline": Rule(ORDER),
+    "POST /v1/orders/{id}/refund": Rule(HOSTED_ORDER, body={"amount_minor": 1}, at=_PAID),
+    "POST /v1/orders/{id}/ship": Rule(HOSTED_ORDER, at=_PAID),
+    "POST /v1/orders/{id}/link": Rule(HOSTED_ORDER, 201),
+    "POST /v1/orders/{id}/link for more": Rule(
+        HOSTED_ORDERS, 201, {"orders": ["{more}"]}, at={"more": "paid"}
+    ),
+    "POST /v1/orders/{id}/returns": Rule(OWN_ORDER, body={"reason": "x"}, at={"order": "shipped"}),
+    "GET /v1/orders/{id}/returns": Rule(ORDER),
+    "POST /v1/returns/{id}/accept": Rule(HOSTED_HIDDEN),
+    "POST /v1/returns/{id}/refuse": Rule(HOSTED_HIDDEN),
+    "POST /v1/checkouts": Rule(OWN_ORDERS, 201, {"orders": ["{order}"]}),
+    "GET /v1/payments/{id}": Rule(ORDER),
+    "GET /v1/checkout": Rule(LINKED, headers=_LINK),
+    "POST /v1/checkout/pay": Rule(LINKED, 201, headers=_LINK),
+    "PUT /v1/orders/{id}/contact": Rule(ORDER, 204, _CONTACT),
+    "GET /v1/orders/{id}/contact": Rule(ORDER),
+    "DELETE /v1/orders/{id}/contact": Rule(ORDER, 204),
+    "GET /v1/webhooks": Rule(SHOP_WHOLE),
+    "POST /v1/webhooks": Rule(SHOP_WHOLE, 201, {"url": "https://shop.example/hook"}),
+    "GET /v1/webhooks/{id}": Rule(WEBHOOK),
+    "PATCH /v1/webhooks/{id}": Rule(WEBHOOK, body={"description": "x"}),
+    "DELETE /v1/webhooks/{id}": Rule(WEBHOOK, 204),
+    "POST /v1/webhooks/{id}/rotate": Rule(WEBHOOK),
+    "POST /v1/webhooks/{id}/test": Rule(WEBHOOK, 201),
+    "POST /v1/webhooks/{id}/replay": Rule(WEBHOOK, body={"since": 1}),
+    "GET /v1/webhooks/{id}/deliveries": Rule(WEBHOOK),
+    "GET /v1/webhooks/{id}/deliveries/{delivery}": Rule(DELIVERY),
+    "POST /v1/hooks/{provider}": Rule(SIGNED, 204, {}),
 }
 
 

@@ -7,8 +7,10 @@ Owns the order: stages, copies, prints of the rows, calls, prints again. The out
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -18,7 +20,16 @@ import msgspec
 from loadtest.web import Address
 from streams.codes import MESSAGE, Code
 from tests.contract.access import RULES, Rule, route
-from tests.contract.access_stage import BANNED, OWNER, Prints, Stage, prints, set_stages, tables_of
+from tests.contract.access_stage import (
+    BANNED,
+    OWNER,
+    Prints,
+    Stage,
+    delivery_ids,
+    prints,
+    set_stages,
+    tables_of,
+)
 from tests.contract.access_tables import CALLERS, COLUMNS, Column
 from tests.contract.http_rig import SECRET, Shop, token
 
@@ -27,8 +38,12 @@ CALLS_S = 100.0  # for all of them, on whatever machine
 TRIES = 5  # of a call that is answered `retry`, as a client does: the machine may be slow
 CODES = {"401": "unauthenticated", "403": "forbidden", "404": "not_found"}
 ELSEWHERE = ["st_elsewhere"]
-#: No caller is to be too fast: rates are another test's.
-UNHURRIED = {
+#: Everything can be called, and no caller is too fast: rates are another test's.
+SETTINGS = {
+    "LIVECART_PAYMENTS": "manual",
+    "LIVECART_MANUAL_TEXT": "by transfer",
+    "LIVECART_DATA_KEY": base64.urlsafe_b64encode(b"0123456789abcdef" * 2).decode(),
+} | {
     f"LIVECART_{name}_{of}": "1000000"
     for name in ("CONNECTS", "SELL", "HOST", "CHAT", "REACT")
     for of in ("PER_S", "BURST")
@@ -129,7 +144,7 @@ class Cell(msgspec.Struct, kw_only=True):
         """Return a body with ids in place of names."""
         if isinstance(value, str):
             return _NAME.sub(lambda found: self._named(found[1]), value)
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             return {key: self.filled(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self.filled(item) for item in value]
@@ -173,6 +188,12 @@ async def play(shop: Shop, database_url: str, rules: dict[str, Rule] = RULES) ->
         stages = await set_stages(shop, connection, tables)
         played = cells(rules)
         await _copied(connection, tables, stages, played)
+        numbers = await delivery_ids(connection)
+        for cell in played:
+            cell.names |= _links(shop, cell)
+            cell.names["delivery"] = numbers[cell.names["webhook"]]
+        # A shop has some webhooks; the copies of two shops have hundreds.
+        msgspec.structs.force_setattr(shop.services.settings.hooks, "endpoints_max", 1_000_000)
         before = await prints(connection, tables)
         sold = {c.names["offer"] for c in played if c.rule.gate and not c.refused}
         await asyncio.gather(*(shop.services.rebuilder.rebuild(offer) for offer in sold))
@@ -187,6 +208,17 @@ async def play(shop: Shop, database_url: str, rules: dict[str, Rule] = RULES) ->
 
 def _differ(before: Prints, after: Prints, table: str, copy: int) -> bool:
     return before.get((table, copy)) != after.get((table, copy))
+
+
+def _links(shop: Shop, cell: Cell) -> dict[str, str]:
+    """Return checkout links for the owner's order of this copy; the bad one is a good token."""
+    issue, orders = shop.services.links.issue, [cell.names["order"]]
+    return {
+        "link": issue(cell.viewer, orders, 600)[0],
+        "old link": issue(cell.viewer, orders, -1)[0],
+        "bad link": TOKENS["admin"] or "",
+        "no link": "",
+    }
 
 
 async def _copied(
@@ -216,7 +248,11 @@ async def _called(port: int, played: list[Cell]) -> None:
         for cell in left:
             method, target, body = cell.request()
             payload = b"" if body is None else msgspec.json.encode(body)
-            request = address.request(method, target, cell.token or "", payload, "k1")
+            head, _, rest = address.request(
+                method, target, cell.token or "", payload, "k1"
+            ).partition(b"\r\n")
+            more = [f"{k}: {v}\r\n" for k, v in cell.filled(cell.rule.headers).items() if v]
+            request = head + b"\r\n" + "".join(more).encode() + rest
             for _ in range(TRIES):
                 line = line or await asyncio.open_connection(address.host, address.port)
                 line[1].write(request)

@@ -15,9 +15,11 @@ import asyncpg
 from livecart.api import pages
 from tests.contract.http_rig import Shop, token
 
+CONTACT = {"name": "陳小姐", "address1": "x", "country": "TW"}
 OWNER, ANOTHER, BANNED = "owner", "another", "banned"
-#: What was told and what gates were told: no rule reads it, and copies go on from the present.
-HISTORY = ("facts", "fact_heads", "movements")
+#: What was told, and what somebody works off behind the calls: no rule reads it, and of a copy
+#: nothing is due.
+HISTORY = ("facts", "fact_heads", "movements", "payments_due")
 _ID = re.compile(r"([a-z]+_[0-9a-f]{16,})\Z")
 _TABLES = """
 select c.relname as name, array_agg(quote_ident(a.attname) order by a.attnum) as columns
@@ -34,7 +36,7 @@ select {columns_of_r}
   from unnest($1::text[]) as t(line)
   cross join unnest($2::text[], $3::text[]) as w(suffix, viewer)
   cross join lateral jsonb_populate_record(null::{table}, replace(
-      regexp_replace(t.line, '"([a-z]+_[0-9a-f]{{16,}})"', '"\\1' || w.suffix || '"', 'g'),
+      regexp_replace(t.line, '([a-z]+_[0-9a-f]{{16,}})', '\\1' || w.suffix, 'g'),
       '"owner"', '"' || w.viewer || '"')::jsonb) as r
 """
 _PRINT = """
@@ -95,7 +97,7 @@ async def set_stages(
                 continue
             found = await connection.fetch(
                 f"select to_jsonb(t)::text as line from {table} t"
-                " where to_jsonb(t)::text ~ '\"[a-z]+_[0-9a-f]{16,}\"'"
+                " where to_jsonb(t)::text ~ '[a-z]+_[0-9a-f]{16,}'"
             )
             if new := [row["line"] for row in found if row["line"] not in known[table]]:
                 rows[table] = new
@@ -115,6 +117,12 @@ async def prints(
     return found
 
 
+async def delivery_ids(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, str]:
+    """Return the delivery of each webhook: its id is a number that every copy has its own of."""
+    rows = await connection.fetch("select webhook, n from hook_deliveries")
+    return {row["webhook"]: f"dl_{row['n']}" for row in rows}
+
+
 async def _set(shop: Shop, name: str) -> dict[str, str]:
     """Make one of each kind by real calls; return their ids by name."""
     host = token("host", f"host of {name}", shop=name)
@@ -122,12 +130,11 @@ async def _set(shop: Shop, name: str) -> dict[str, str]:
     async def made(path: str, body: object = None, key: str | None = None) -> dict[str, Any]:
         return await shop.made("POST", path, body, token=host, key=key)
 
-    async def bought(offer: str, viewer: str, key: str, paid: bool = False) -> str:
-        answer = await shop.buy(offer, viewer, 1, key)
-        assert answer.status_code == 201, answer.text
-        order: str = answer.json()["id"]
-        if paid:
-            await made(f"/v1/orders/{order}/pay")
+    async def by(viewer: str, path: str, body: object = None, key: str = "k0") -> dict[str, Any]:
+        return await shop.made("POST", path, body, token=token("viewer", viewer), key=key)
+
+    async def bought(offer: str, viewer: str, key: str) -> str:
+        order: str = (await by(viewer, f"/v1/offers/{offer}/orders", {"qty": 1}, key))["id"]
         return order
 
     goods = {"sku": "SKU", "title": "高山茶", "price_minor": 1999, "currency": "TWD"}
@@ -143,13 +150,6 @@ async def _set(shop: Shop, name: str) -> dict[str, str]:
             await made(f"/v1/offers/{offer}/open")
         return offer
 
-    async def waits(offer: str, viewer: str) -> None:
-        answer = await shop.call(
-            "POST", f"/v1/offers/{offer}/waitlist", {"qty": 1},
-            token=token("viewer", viewer), key="k0",
-        )  # fmt: skip
-        assert answer.status_code == 201, answer.text
-
     offer = await offered(extends=3)
     paused = await offered()
     await made(f"/v1/offers/{paused}/pause")
@@ -157,11 +157,13 @@ async def _set(shop: Shop, name: str) -> dict[str, str]:
     filler = await bought(full, "filler", "k0")
     drawn = await offered(False, mode="draw", quantity=0, opens_at=1_900_000_000_000)
     for viewer in (OWNER, ANOTHER):
-        await waits(full, viewer)
-        await waits(drawn, viewer)
+        for waited in (full, drawn):
+            await by(viewer, f"/v1/offers/{waited}/waitlist", {"qty": 1})
     await made(f"/v1/offers/{drawn}/open")  # of no units, so that nobody wins an order
-    pin = (await made(f"/v1/streams/{stream}/pins", {"product": product}))["id"]
-    return {
+    webhook = (await made("/v1/webhooks", {"url": "https://shop.example/hook"}))["id"]
+    names = {
+        "webhook": webhook,
+        "delivery": (await made(f"/v1/webhooks/{webhook}/test"))["id"],
         "stream": stream,
         "product": product,
         "offer": offer,
@@ -169,12 +171,23 @@ async def _set(shop: Shop, name: str) -> dict[str, str]:
         "paused": paused,
         "full": full,
         "drawn": drawn,
-        "pin": pin,
         "filler": filler,
-        "order": await bought(offer, OWNER, "k0"),
-        "order of another": await bought(offer, ANOTHER, "k0"),
-        "paid": await bought(offer, OWNER, "k00", paid=True),
-        "paid of another": await bought(offer, ANOTHER, "k00", paid=True),
+        "pin": (await made(f"/v1/streams/{stream}/pins", {"product": product}))["id"],
         "another": ANOTHER,
+        "provider": "manual",
         "file": next(iter(pages._files())),
     }
+    for viewer, of in ((OWNER, ""), (ANOTHER, " of another")):
+        for n, name in enumerate(("order", "paid", "shipped", "returned")):
+            order = names[name + of] = await bought(offer, viewer, f"k0{n}")
+            if name != "order":
+                await made(f"/v1/orders/{order}/pay")
+            if name in ("shipped", "returned"):
+                await made(f"/v1/orders/{order}/ship")
+        asked = f"/v1/orders/{names['returned' + of]}/returns"
+        names["return" + of] = (await by(viewer, asked, {"reason": "x"}))["id"]
+        order = names["order" + of]
+        await shop.call("PUT", f"/v1/orders/{order}/contact", CONTACT, token=host)
+        paid = await by(viewer, f"/v1/orders/{order}/pay")
+        names["payment" + of] = paid["payment"]["id"]
+    return names

@@ -56,6 +56,21 @@ COLUMNS = {
                        put={"offer": "missing"}, like="no offer"),
     "their pin": Column("the shop's stream, with a pin of the other's",
                         put={"pin": "other.pin"}, like="no pin"),
+    "no order": Column("with an order in the body that is not", put={"order": "missing"},
+                       like="no order"),
+    "another's in it": Column("the shop's, with another viewer's order in the body",
+                              put={"more": "order of another"}, like="no more"),
+    "no more": Column("the shop's, with an order in the body that is not",
+                      put={"more": "missing"}, like="no more"),
+    "bad link": Column("a checkout link signed with another key", put={"link": "bad link"}),
+    "old link": Column("a checkout link that has expired", put={"link": "old link"}),
+    "no link": Column("no checkout link", put={"link": "no link"}),
+    "their delivery": Column("the shop's webhook, with a delivery of the other's",
+                             put={"delivery": "other.delivery"}, like="no delivery"),
+    "no delivery": Column("the shop's webhook, with a delivery that is not",
+                          put={"delivery": "missing"}, like="no delivery"),
+    "no provider": Column("a payment provider that is not connected",
+                          put={"provider": "missing"}),
     "no pin": Column("the shop's stream, with a pin that is not", put={"pin": "missing"},
                      like="no pin"),
 }  # fmt: skip
@@ -259,12 +274,87 @@ ORDER = Access("The viewer whose order it is, and the hosts of its stream", """
 HOSTED_ORDER = Access("The hosts of its stream; to whom it is not theirs it is not there", """
                                         own   another's  theirs  missing
     nobody, bad token                   401   401        401     401
-    viewer, banned                      403   404        404     404
-    viewer elsewhere                    404   404        404     404
+    viewer, viewer elsewhere, banned    403   403        403     403
     host                                ok    ok         404     404
     other host                          404   404        ok      404
     admin, service                      ok    ok         ok      404
     host elsewhere, service elsewhere   404   404        404     404
+""")  # fmt: skip
+
+HOSTED_ORDERS = Access("The hosts of its stream, with orders of the same viewer", """
+                                        own   another's in it  theirs  missing  no more
+    nobody, bad token                   401   401              401     401      401
+    viewer, viewer elsewhere, banned    403   403              403     403      403
+    host                                ok    404              404     404      404
+    other host                          404   404              ok      404      404
+    admin, service                      ok    404              ok      404      404
+    host elsewhere, service elsewhere   404   404              404     404      404
+""")  # fmt: skip
+
+OWN_ORDER = Access("The viewer whose order it is", """
+                                        own   another's  theirs  missing
+    nobody, bad token                   401   401        401     401
+    viewer, banned                      ok    404        404     404
+    viewer elsewhere                    404   404        404     404
+    host, other host, host elsewhere    403   403        403     403
+    admin, service, service elsewhere   403   403        403     403
+""")  # fmt: skip
+
+OWN_ORDERS = Access("The viewer whose orders they are", """
+                                        own   another's  theirs  no order
+    nobody, bad token                   401   401        401     401
+    viewer, banned                      ok    404        404     404
+    viewer elsewhere                    404   404        404     404
+    host, other host, host elsewhere    403   403        403     403
+    admin, service, service elsewhere   403   403        403     403
+""")  # fmt: skip
+
+WEBHOOK = Access("The hosts of its shop, unless limited to streams", """
+                                        own   theirs  missing
+    nobody, bad token                   401   401     401
+    viewer, viewer elsewhere, banned    403   403     403
+    host                                ok    404     404
+    other host                          404   ok      404
+    admin, service                      ok    ok      404
+    host elsewhere, service elsewhere   403   403     403
+""")  # fmt: skip
+
+DELIVERY = Access("The hosts of its webhook's shop, a delivery of that webhook", """
+                                        own   theirs  missing  their delivery  no delivery
+    nobody, bad token                   401   401     401      401             401
+    viewer, viewer elsewhere, banned    403   403     403      403             403
+    host                                ok    404     404      404             404
+    other host                          404   ok      404      404             404
+    admin, service                      ok    ok      404      404             404
+    host elsewhere, service elsewhere   403   403     403      403             403
+""")  # fmt: skip
+
+HOSTED_HIDDEN = Access("The hosts of the order's stream", """
+                                        own   theirs  missing
+    nobody, bad token                   401   401     401
+    viewer, viewer elsewhere, banned    403   403     403
+    host                                ok    404     404
+    other host                          404   ok      404
+    admin, service                      ok    ok      404
+    host elsewhere, service elsewhere   404   404     404
+""")  # fmt: skip
+
+LINKED = Access("Whoever has the link, with an account or without", """
+                                        own   bad link  old link  no link
+    nobody                              ok    401       401       401
+    bad token                           401   401       401       401
+    viewer, viewer elsewhere, banned    ok    401       401       401
+    host, host elsewhere, other host    ok    401       401       401
+    admin, service, service elsewhere   ok    401       401       401
+""")  # fmt: skip
+
+SIGNED = Access("Payment providers, by their signature; a token is nothing to them", """
+                                        any   no provider
+    nobody                              401   404
+    bad token                           401   401
+    viewer, viewer elsewhere, banned    401   404
+    host, host elsewhere, other host    401   404
+    admin, service, service elsewhere   401   404
 """)  # fmt: skip
 
 FOLLOWS = Access("Everybody whom the stream is not shut to", """

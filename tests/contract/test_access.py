@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from livecart.api.table import OPERATIONS, PLAIN
 from tests.contract.access import PAGE, RULES, page, route
-from tests.contract.access_rig import UNHURRIED, faults, play
+from tests.contract.access_rig import SETTINGS, faults, play
 from tests.contract.http_rig import serving
 
 
@@ -29,7 +29,7 @@ async def test_the_matrix(
 
     What a caller may not know of is answered byte for byte as what does not exist.
     """
-    async with serving(redis_url, database_url, **UNHURRIED) as shop:
+    async with serving(redis_url, database_url, **SETTINGS) as shop:
         played = await play(shop, database_url)
     record_property("covered", f"authorisation matrix: {len(played)} cells of {len(RULES)} rules")
     wrong = faults(played)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from livecart.api.table import OPERATIONS
-from tests.contract.access_rig import UNHURRIED
+from tests.contract.access_rig import SETTINGS
 from tests.contract.http_rig import Shop, serving, token
 
 SEED = int(os.environ.get("PROOF_SEED", "1"))
@@ -109,7 +109,7 @@ async def test_the_server_is_as_its_document_says(
         users=tmp_path / "users.json",
     )
     (tmp_path / "schemathesis.toml").write_text(config)
-    async with serving(redis_url, database_url, **UNHURRIED) as shop:
+    async with serving(redis_url, database_url, **SETTINGS) as shop:
         fuzz = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "schemathesis.cli", "--no-color",
             "--config-file", str(tmp_path / "schemathesis.toml"),
