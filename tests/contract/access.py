@@ -24,6 +24,7 @@ from tests.contract.access_tables import (
     ENTRIES,
     FOLLOWS,
     HOSTED,
+    HOSTED_COMMENT,
     HOSTED_HIDDEN,
     HOSTED_OFFER,
     HOSTED_ORDER,
@@ -65,6 +66,7 @@ class Rule(msgspec.Struct, frozen=True):
     at: Mapping[str, str] = {}  # which object stands for the usual one, as {"order": "paid"}
     but: Mapping[str, str] = {}  # by column: what `ok` is there, since the object's state forbids
     gate: bool = False  # the call buys: the offer's gate must stand
+    notes: frozenset[str] = frozenset()  # tables where a try is noted of who may, and asks amiss
     sees: Mapping[str, tuple[str, ...]] = {}  # what is in a list, by the word for it
 
 
@@ -79,6 +81,7 @@ _ORDERS = {
     "none": (),
 }
 _CONTACT = {"name": "陳小姐", "address1": "x", "country": "TW"}
+_COMMENT = {"platform": "elsewhere", "id": "c2", "user": "u", "text": "你好"}
 _PAID = {"order": "paid"}
 _LINK = {"livecart-checkout": "{link}"}
 _CONFLICT = {"draft": "409 conflict", "their draft": "409 conflict"}
@@ -171,6 +174,15 @@ RULES: dict[str, Rule] = {
     "POST /v1/webhooks/{id}/replay": Rule(WEBHOOK, body={"since": 1}),
     "GET /v1/webhooks/{id}/deliveries": Rule(WEBHOOK),
     "GET /v1/webhooks/{id}/deliveries/{delivery}": Rule(DELIVERY),
+    "GET /v1/streams/{id}/comments": Rule(HOSTED),
+    "POST /v1/streams/{id}/comments": Rule(HOSTED, body={"comments": [_COMMENT]}),
+    "POST /v1/comments/{id}/order": Rule(
+        HOSTED_COMMENT,
+        body={"offer": "{offer}", "qty": 1},
+        gate=True,
+        notes=frozenset({"comments"}),
+    ),
+    "POST /v1/comments/{id}/dismiss": Rule(HOSTED_HIDDEN),
     "POST /v1/hooks/{provider}": Rule(SIGNED, 204, {}),
 }
 

@@ -97,7 +97,7 @@ class Cell(msgspec.Struct, kw_only=True):
     column: str
     token: str | None
     bad: str = ""  # which bad token
-    copy: int = 0  # of the stage; only those share one who read alone
+    copy: int = 0  # of the stage
     names: dict[str, str] = {}  # ids by name, in that copy
     answer: Answer | None = None
     changed: set[str] = set()  # tables that have the copy's rows otherwise than before
@@ -126,6 +126,15 @@ class Cell(msgspec.Struct, kw_only=True):
     def reads(self) -> bool:
         """Tell whether the call is one that changes nothing for anybody."""
         return self.name.startswith("GET ")
+
+    @property
+    def shares(self) -> tuple[object, ...]:
+        """Which copy it shares with others who must all change nothing; (): it has its own."""
+        if self.reads:
+            return self.viewer, self.of.shop
+        if self.refused and not self.rule.notes:
+            return self.name, self.viewer, self.of.shop
+        return ()
 
     @property
     def viewer(self) -> str:
@@ -174,8 +183,7 @@ def cells(rules: dict[str, Rule]) -> list[Cell]:
                     cell = Cell(
                         name=name, rule=rule, caller=caller, column=column, token=value, bad=what
                     )
-                    alike = (cell.viewer, cell.of.shop) if cell.reads else len(copies)
-                    cell.copy = copies.setdefault(alike, len(copies))
+                    cell.copy = copies.setdefault(cell.shares or len(found), len(copies))
                     found.append(cell)
     return found
 
@@ -302,8 +310,10 @@ def _fault(cell: Cell) -> str:
     if cell.refused:
         status, _, code = word.partition(" ")
         wrong = _refusal_fault(answer, int(status), code or CODES[status])
-        if cell.changed and not cell.reads:
-            wrong += f"; refused or not, it changed {', '.join(sorted(cell.changed))}"
+        may = cell.rule.access.cells[cell.caller, cell.rule.access.columns[0]] == "ok"
+        changed = cell.changed - cell.rule.notes if may else cell.changed
+        if changed and not cell.reads:
+            wrong += f"; one of its refused calls changed {', '.join(sorted(changed))}"
         return wrong
     if answer.status != cell.rule.ok:
         return f"{word}: expected {cell.rule.ok}, got {answer.status} {answer.text}"

@@ -160,8 +160,11 @@ async def _set(shop: Shop, name: str) -> dict[str, str]:
         for waited in (full, drawn):
             await by(viewer, f"/v1/offers/{waited}/waitlist", {"qty": 1})
     await made(f"/v1/offers/{drawn}/open")  # of no units, so that nobody wins an order
+    said = {"platform": "elsewhere", "id": "c1", "user": "u", "text": "+1"}  # of what?
+    heard = await made(f"/v1/streams/{stream}/comments", {"comments": [said]})
     webhook = (await made("/v1/webhooks", {"url": "https://shop.example/hook"}))["id"]
     names = {
+        "comment": heard["comments"][0]["comment"],
         "webhook": webhook,
         "delivery": (await made(f"/v1/webhooks/{webhook}/test"))["id"],
         "stream": stream,

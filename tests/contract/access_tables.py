@@ -339,6 +339,16 @@ HOSTED_HIDDEN = Access("The hosts of the order's stream", """
     host elsewhere, service elsewhere   404   404     404
 """)  # fmt: skip
 
+HOSTED_COMMENT = Access("The hosts of the comment's stream, with an offer of that stream", """
+                                        own   theirs  missing  their offer  no offer
+    nobody, bad token                   401   401     401      401          401
+    viewer, viewer elsewhere, banned    403   403     403      403          403
+    host                                ok    404     404      404          404
+    other host                          404   ok      404      404          404
+    admin, service                      ok    ok      404      404          404
+    host elsewhere, service elsewhere   404   404     404      404          404
+""")  # fmt: skip
+
 LINKED = Access("Whoever has the link, with an account or without", """
                                         own   bad link  old link  no link
     nobody                              ok    401       401       401

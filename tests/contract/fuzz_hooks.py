@@ -45,6 +45,7 @@ REFUSED_FOR = {
     "Expected an https URL": "whether http will do is a setting",
     "Expected a public address": "which networks will do is a setting",
     "Expected a host, and neither": "a part of the URL",
+    "that has this keyword": "what a comment can say is a grammar",
     "It cannot be read": "a part of the URL",
 }
 TRIES = 5  # of a call that is answered `retry`

@@ -80,12 +80,15 @@ async def _ids(shop: Shop) -> dict[str, list[str]]:
     )
     payment = (await shop.made("POST", f"/v1/orders/{orders[0]}/pay", token=ann))["payment"]
     pin = (await shop.made("POST", f"/v1/streams/{stream}/pins", {"product": product}))["id"]
+    said = {"platform": "elsewhere", "id": "c1", "user": "u", "text": "+1"}
+    heard = await shop.made("POST", f"/v1/streams/{stream}/comments", {"comments": [said]})
     webhook = (await shop.made("POST", "/v1/webhooks", {"url": "https://shop.example/x"}))["id"]
     delivery = (await shop.made("POST", f"/v1/webhooks/{webhook}/test"))["id"]
     return {
         "stream": [stream], "product": [product], "offer": offers, "order": orders, "pin": [pin],
         "payment": [payment["id"]], "return": [sent_back["id"]], "webhook": [webhook],
-        "delivery": [delivery], "provider": ["manual"],
+        "delivery": [delivery], "comment": [heard["comments"][0]["comment"]],
+        "provider": ["manual"],
     }  # fmt: skip
 
 
