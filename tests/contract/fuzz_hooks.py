@@ -46,6 +46,8 @@ REFUSED_FOR = {
     "Expected a public address": "which networks will do is a setting",
     "Expected a host, and neither": "a part of the URL",
     "that has this keyword": "what a comment can say is a grammar",
+    "with the platform and a colon": "the bytes of two fields together",
+    "own chat is heard by itself": "one platform is this server's own",
     "It cannot be read": "a part of the URL",
 }
 TRIES = 5  # of a call that is answered `retry`
