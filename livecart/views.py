@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from orders import records
+from orders import money, records
 from streams import protocol
 
 
@@ -77,7 +77,14 @@ def order(record: records.Order) -> protocol.Order:
         tracking=record.tracking,
         late_at=record.late_at,
         replaces=record.replaces,
+        tax_minor=_tax(record),
     )
+
+
+def _tax(record: records.Order) -> int | None:
+    if record.tax_bp is None:
+        return None
+    return money.split_tax(record.amount_minor, record.tax_bp).tax_minor
 
 
 def order_event(

@@ -86,6 +86,7 @@ def order_of(offer: Offer, bucket: int, line: Line, admitted: Admitted) -> Order
         reserved_at=admitted.reserved_ms,
         expires_at=None if confirmed else admitted.expires_ms,
         confirmed_at=admitted.reserved_ms if confirmed else None,
+        tax_bp=offer.tax_bp,
         extends_left=None if confirmed else offer.extends or None,
         bucket=bucket,
     )

@@ -18,6 +18,7 @@ from orders import failpoints, metrics
 from orders.changes import Changes
 from orders.deadline import end_if_cancelled
 from orders.health import GateHealth
+from orders.ledger import sales
 from orders.ledger.ledger import Active, Ledger, LedgerAway
 from orders.ledger.money import Money
 from orders.ledger.retention import make_partition
@@ -85,7 +86,7 @@ class Keeper:
         """What there is to do; each tells whether there is more of it at once."""
         return (
             self.open_and_close, self.look_after_gate, self.expire, self.look_after_buckets,
-            self.publish, self.look_for_late,
+            self.publish, self.look_for_late, self.fold_sales,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -163,6 +164,10 @@ class Keeper:
         for stream in await self._ledger.lagging_streams():
             self._listener.told(stream)
         return False
+
+    async def fold_sales(self) -> bool:
+        """Add what changed of the sales to their sums, so that reading these stays cheap."""
+        return await sales.fold(self._ledger)
 
     async def reconcile(self) -> bool:
         """Compare offers with the gate, name by name; a little each round (R11)."""

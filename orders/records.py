@@ -81,6 +81,7 @@ class Offer(msgspec.Struct, kw_only=True, frozen=True):
     buckets: int = 1  # rows, locks and gates that its units are spread over,
     parent: str | None = None  # and of one of them, the offer
     step: int = 1  # from one rank to the next
+    tax_bp: int | None = None  # the tax in its price, where its product states one
 
     @property
     def spread(self) -> bool:
@@ -152,6 +153,9 @@ class Order(msgspec.Struct, kw_only=True, frozen=True):
     tracking: str | None = None
     late_at: int | None = None  # when it was found not shipped in time
     replaces: str | None = None  # an order that expired before its payment came
+    tax_bp: int | None = (
+        None  # the tax in its price, in hundredths of a percent, where one is stated
+    )
 
     @property
     def home(self) -> str:

@@ -44,6 +44,7 @@ Language = Annotated[str, Meta(max_length=35, pattern=r"^[A-Za-z0-9-]+\Z")]
 Extends = Annotated[int, Meta(ge=0, le=10)]
 Version = Annotated[int, Meta(ge=1, le=INT_MAX)]
 Gtin = Annotated[str, Meta(pattern=r"^[0-9]{8,14}\Z")]
+TaxBp = Annotated[int, Meta(ge=0, le=10_000)]
 ChatEveryS = Annotated[int, Meta(ge=0, le=3_600)]
 ChatText = Annotated[str, Meta(min_length=1, max_length=300, pattern=TEXT)]
 Ticket = Annotated[str, Meta(max_length=TOKEN_BYTES_MAX, pattern=LINE)]
@@ -96,6 +97,7 @@ class Product(Shape, kw_only=True):
     description: str | None = None
     image_url: str | None = None
     gtin: str | None = None
+    tax_bp: int | None = None  # the tax in its price, in hundredths of a percent of the net price
 
 
 class Offer(Shape, kw_only=True):
@@ -176,6 +178,7 @@ class Order(Shape, kw_only=True):
     tracking: str | None = None
     late_at: int | None = None  # it was not shipped in time
     replaces: str | None = None  # an order that expired before its payment came
+    tax_minor: int | None = None  # what of its amount is tax, where the product states one
 
 
 class Message(Shape, kw_only=True):

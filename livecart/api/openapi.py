@@ -183,6 +183,11 @@ def _responses(operation: Operation, of: dict[Any, Any]) -> dict[str, Any]:
             "description": "Events without an end; the first is `welcome`.",
             "content": {"text/event-stream": {"schema": _EVENT}},
         }
+    elif operation.media is not None:
+        responses[str(operation.status)] = {
+            "description": "As an attachment; cut off where it cannot be finished.",
+            "content": {operation.media: {"schema": {"type": "string"}}},
+        }
     elif operation.result is None:
         responses["204"] = {"description": "Done"}
     else:

@@ -27,6 +27,7 @@ from livecart.api.calls import (
     read_body,
     write,
 )
+from livecart.api.flow import Flow, pour
 from livecart.api.problems import Answer, problem
 from livecart.patience import ANSWER_S, CHANGE_S, PROVIDER_CHANGE_S, bounded, go_on
 from livecart.services import Site
@@ -69,6 +70,7 @@ class Operation:
     linked: bool = False  # a checkout link says who may, whatever token there is
     paced: Kind | None = None  # as what a change is counted; None: it depends on the caller's role
     unpaced: bool = False  # counted as nothing: who calls is no user
+    media: str | None = None  # of an answer that flows, in place of a result
     streams: bool = False  # answered with Server-Sent Events, resumed by Last-Event-ID
     bounded: bool = False  # it bounds its own time
     asks_provider: bool = False  # of payments, which takes its time
@@ -93,6 +95,7 @@ class Path:
         """Serve one request."""
         method = scope["method"]
         operation = self.operations.get("GET" if method == "HEAD" else method)
+        answer: Answer | Flow
         if operation is None:
             answer = self._other(method)
         else:
@@ -100,7 +103,10 @@ class Path:
                 answer = await self._serve(operation, scope, receive)
             except Exception as error:  # noqa: BLE001 - told to the caller, logged there
                 answer = answer_error(error)
-        await write(send, answer, head=method == "HEAD")
+        if isinstance(answer, Flow):
+            await pour(answer, scope, receive, send, head=method == "HEAD")
+        else:
+            await write(send, answer, head=method == "HEAD")
 
     def _other(self, method: str) -> Answer:
         if method == "OPTIONS":
@@ -108,7 +114,7 @@ class Path:
         refused = Refused(Code.BAD_REQUEST, "This path has no such method.")
         return problem(refused, status=405, headers=self._allow)
 
-    async def _serve(self, operation: Operation, scope: Scope, receive: Receive) -> Answer:
+    async def _serve(self, operation: Operation, scope: Scope, receive: Receive) -> Answer | Flow:
         site: Site = scope["state"]["site"]
         call = Call(site.services, scope)
         if not call.services.selling.ledger_health.well:  # known already: no need to wait for it
@@ -139,7 +145,7 @@ class Path:
             else:
                 most_s = PROVIDER_CHANGE_S if operation.asks_provider else CHANGE_S
                 result = await _change(site, call, work, most_s)
-        if isinstance(result, Answer):
+        if isinstance(result, Answer | Flow):
             return result
         if operation.result is None:
             return Answer(204, b"", [])

@@ -22,9 +22,10 @@ from livecart.commands import done, refusal
 from livecart.patience import ANSWER_S, bounded
 from livecart.services import Services
 from orders import records
+from orders.ledger.lists import Filter, orders_page
 from streams.codes import Code
 from streams.ports import Identity, Refused
-from streams.protocol import LINE, Id, Order, OrderStatus, Qty, Ticket, Version
+from streams.protocol import LINE, Id, Order, OrderStatus, Qty, Ticket, TimeMs, Version
 
 Reason = Annotated[str, Meta(max_length=300, pattern=LINE)]
 
@@ -48,13 +49,32 @@ class Extension(msgspec.Struct, kw_only=True):
     version: Version
 
 
-class OrdersQuery(Page, kw_only=True):
-    """Which orders to list."""
+class OrdersFilter(msgspec.Struct, kw_only=True):
+    """What a list or an export of orders may be narrowed to."""
 
-    stream: Id | None = None
     offer: Id | None = None
     status: OrderStatus | None = None
     viewer: Id | None = None
+    product: Id | None = None
+    since: TimeMs | None = None  # admitted from then on
+    until: TimeMs | None = None  # and before then
+    paid: bool | None = None  # whether its money has moved
+    refunded: bool | None = None  # whether any of its amount was given back
+    late: bool | None = None  # whether it was not shipped in time
+    q: Id | None = None  # its id, or how its viewer's begins
+
+
+class OrdersQuery(OrdersFilter, kw_only=True):
+    """Which orders to list; a `Page`, of which no second base can be made."""
+
+    stream: Id | None = None
+    limit: int | None = None
+    cursor: str | None = None
+
+    @property
+    def page(self) -> Page:
+        """Which page of them."""
+        return Page(limit=self.limit, cursor=self.cursor)
 
 
 #: Made once, since a sold-out sale refuses tens of thousands.
@@ -121,27 +141,41 @@ async def buy(call: Call, body: NewOrder) -> Answer:
 async def listed(call: Call) -> dict[str, Any]:
     """List orders, newest first: a viewer's own, a host's shop's."""
     query: OrdersQuery = call.query
-    identity, limit = call.caller, query.size
+    wanted = wanted_of(call, query, query.stream)
+    if wanted is None:
+        return {"items": [], "next_cursor": None}
+    limit = query.page.size
+    found = await orders_page(call.services.ledger, wanted, query.page.before, limit + 1)
+    return listing(found, [views.order(order) for order in found], limit)
+
+
+def wanted_of(call: Call, query: OrdersFilter, stream: str | None) -> Filter | None:
+    """Return which orders a caller sees of those that he asks for; None: none at all."""
+    identity = call.caller
     viewer, shop = query.viewer, None
     if identity.role == "viewer":
         if viewer not in (None, identity.sub):
-            return {"items": [], "next_cursor": None}
+            return None
         viewer = identity.sub
     elif identity.role == "host":
         shop = identity.shop
-    streams: list[str] | None = None if query.stream is None else [query.stream]
+    streams: list[str] | None = None if stream is None else [stream]
     if identity.streams is not None:
         streams = [s for s in (streams or identity.streams) if identity.may_enter(s)]
-    found = await call.services.ledger.orders_page(
+    return Filter(
         viewer=viewer,
         shop=shop,
         streams=streams,
         offer=query.offer,
+        product=query.product,
         status=query.status,
-        before=query.before,
-        limit=limit + 1,
+        paid=query.paid,
+        refunded=query.refunded,
+        late=query.late,
+        since=query.since,
+        until=query.until,
+        sought=query.q,
     )
-    return listing(found, [views.order(order) for order in found], limit)
 
 
 async def show(call: Call) -> Order:

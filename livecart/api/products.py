@@ -10,7 +10,18 @@ from livecart.api.calls import Call, Page, listing
 from livecart.api.operations import Operation
 from streams.codes import Code
 from streams.ports import Refused
-from streams.protocol import Currency, Description, Gtin, Id, PriceMinor, Product, Sku, Title, Url
+from streams.protocol import (
+    Currency,
+    Description,
+    Gtin,
+    Id,
+    PriceMinor,
+    Product,
+    Sku,
+    TaxBp,
+    Title,
+    Url,
+)
 
 
 class NewProduct(msgspec.Struct, kw_only=True):
@@ -23,6 +34,7 @@ class NewProduct(msgspec.Struct, kw_only=True):
     description: Description | None = None
     image_url: Url | None = None
     gtin: Gtin | None = None
+    tax_bp: TaxBp | None = None
 
 
 class ProductsQuery(Page, kw_only=True):
@@ -43,6 +55,7 @@ async def create(call: Call, body: NewProduct) -> Product:
         description=body.description,
         image_url=body.image_url,
         gtin=body.gtin,
+        tax_bp=body.tax_bp,
     )
     await call.services.catalog.create_product(product)
     return product

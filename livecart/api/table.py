@@ -25,13 +25,16 @@ from livecart.api import (
     deliveries,
     draws,
     events,
+    exports,
     hooks,
+    invoices,
     offers,
     openapi,
     ops,
     orders,
     pages,
     products,
+    sales,
     speech,
     streams,
     waitlist,
@@ -60,6 +63,9 @@ OPERATIONS: tuple[Operation, ...] = (
     *webhooks.OPERATIONS,
     *comments.OPERATIONS,
     *deliveries.OPERATIONS,
+    *sales.OPERATIONS,
+    *exports.OPERATIONS,
+    *invoices.OPERATIONS,
 )
 
 

@@ -24,17 +24,18 @@ select id, shop, title, status, ms(starts_at) as starts_at, ms(started_at) as st
 
 -- name: create_product
 -- A new product of a shop.
-insert into products (id, shop, sku, title, price_minor, currency, description, image_url, gtin)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+insert into products (id, shop, sku, title, price_minor, currency, description, image_url, gtin,
+                      tax_bp)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: products_by_id
 -- Products, in any order.
-select id, shop, sku, title, price_minor, currency, description, image_url, gtin
+select id, shop, sku, title, price_minor, currency, description, image_url, gtin, tax_bp
   from products where id = any ($1::text[])
 
 -- name: products_page
 -- A page of products, newest first. $1 shop, $2 before id, $3 limit.
-select id, shop, sku, title, price_minor, currency, description, image_url, gtin
+select id, shop, sku, title, price_minor, currency, description, image_url, gtin, tax_bp
   from products
  where ($1::text is null or shop = $1) and ($2::text is null or id < $2)
  order by id desc limit $3

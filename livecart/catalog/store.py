@@ -103,7 +103,7 @@ class Catalog:
         await self._rows(
             SQL["create_product"], product.id, product.shop, product.sku, product.title,
             product.price_minor, product.currency, product.description, product.image_url,
-            product.gtin,
+            product.gtin, product.tax_bp,
         )  # fmt: skip
 
     async def products(self, ids: Iterable[str]) -> dict[str, Product]:

@@ -276,24 +276,6 @@ class Ledger:
         rows = await self.rows(SQL["orders_of_viewers"], stream, list(viewers), limit)
         return [_order(r) for r in rows]
 
-    async def orders_page(
-        self,
-        *,
-        viewer: str | None = None,
-        shop: str | None = None,
-        streams: Sequence[str] | None = None,
-        offer: str | None = None,
-        status: str | None = None,
-        before: str | None = None,
-        limit: int = 50,
-    ) -> list[Order]:
-        """Return a page of orders, newest first; None does not filter."""
-        among = None if streams is None else list(streams)
-        rows = await self.rows(
-            SQL["orders_page"], viewer, shop, among, offer, status, before, limit
-        )
-        return [_order(r) for r in rows]
-
     async def order_shop(self, order: str) -> tuple[str, str, str, str] | None:
         """Return an order's (shop, viewer, offer, stream)."""
         rows = await self.rows(SQL["order_shop"], order)

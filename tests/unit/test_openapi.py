@@ -15,8 +15,8 @@ from livecart.api.operations import ROLES
 from livecart.api.table import OPERATIONS, PLAIN, routes
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(openapi.document(OPERATIONS)))
-#: Protocol v1, section 2, all but refund, ship and the CSV export, which come later; and what was
-#: added to it since.
+#: Protocol v1, section 2, all but refund and ship, which come later; and what was added to it
+#: since.
 CALLS = """
 POST /v1/streams · GET /v1/streams · GET /v1/streams/{id} · GET /v1/streams/{id}/offers
 POST /v1/streams/{id}/start · POST /v1/streams/{id}/end · POST /v1/products · GET /v1/products
@@ -33,6 +33,9 @@ POST /v1/webhooks · GET /v1/webhooks · GET /v1/webhooks/{id} · PATCH /v1/webh
 DELETE /v1/webhooks/{id} · POST /v1/webhooks/{id}/rotate · POST /v1/webhooks/{id}/test
 GET /v1/webhooks/{id}/deliveries · GET /v1/webhooks/{id}/deliveries/{delivery}
 POST /v1/webhooks/{id}/replay
+GET /v1/streams/{id}/summary · GET /v1/streams/{id}/orders.csv · GET /v1/streams/{id}/orders.jsonl
+GET /v1/orders.csv · GET /v1/orders.jsonl · POST /v1/orders/{id}/invoice
+GET /v1/orders/{id}/invoice
 POST /v1/orders/{id}/extend · POST /v1/orders/{id}/cancel · POST /v1/orders/{id}/pay
 POST /v1/orders/{id}/refund · POST /v1/orders/{id}/ship · GET /v1/orders/{id}/timeline
 POST /v1/orders/{id}/returns · GET /v1/orders/{id}/returns

@@ -5,6 +5,8 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.keyword_mode, o.ship_within_h, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
        o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent,
+       o.keyword, o.keyword_mode, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
+       o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent, p.tax_bp,
        coalesce((select x.buckets from offers x where x.id = o.parent), 1) as step
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.id = any ($1::text[])
@@ -17,6 +19,8 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.keyword_mode, o.ship_within_h, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
        o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent,
+       o.keyword, o.keyword_mode, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
+       o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent, p.tax_bp,
        coalesce((select x.buckets from offers x where x.id = o.parent), 1) as step
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
  where o.stream = $1 and o.parent is null

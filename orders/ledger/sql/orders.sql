@@ -20,18 +20,6 @@ select r.*
                       order by id desc limit $3) r
  order by r.id desc
 
--- name: orders_page
--- A page of orders, newest first; null filters do not filter. $1 viewer, $2 shop, $3 streams,
--- $4 offer, $5 status, $6 before id, $7 limit.
-select r.* from order_rows r
- where ($1::text is null or r.viewer = $1)
-   and ($2::text is null or (select s.shop from streams s where s.id = r.stream) = $2)
-   and ($3::text[] is null or r.stream = any ($3))
-   and ($4::text is null or r.offer = $4)
-   and ($5::text is null or r.status = $5)
-   and ($6::text is null or r.id < $6)
- order by r.id desc limit $7
-
 -- name: order_shop
 -- The shop whose order this is, and the viewer.
 select s.shop, r.viewer, r.offer, r.stream

@@ -1,0 +1,143 @@
+"""Exports over HTTP: the orders of a stream, or of a shop, as CSV and as JSON Lines.
+
+Owns who may have them, how many are under way at once, and their headers. What they are made of is
+read by `orders.ledger.walk` and written by `livecart.shopify`; how they are sent is `flow`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+
+from livecart import views
+from livecart.api.bounds import hosted_stream
+from livecart.api.calls import Call
+from livecart.api.flow import Flow
+from livecart.api.operations import Operation
+from livecart.api.orders import OrdersFilter, wanted_of
+from livecart.shopify import HEADER, Sheet
+from orders.ledger.lists import Filter
+from orders.ledger.walk import Walk, begin
+from streams.codes import Code
+from streams.ports import Refused
+from streams.protocol import Id
+
+EXPORTS_MAX = 4  # of one process, under way at once
+
+CSV = "text/csv"
+JSON_LINES = "application/jsonl"
+
+_encode_lines = msgspec.json.Encoder().encode_lines
+_under_way: set[Walk] = set()  # of this process
+
+
+class StreamExportQuery(OrdersFilter, kw_only=True):
+    """Which orders of a stream to export."""
+
+
+class ExportQuery(OrdersFilter, kw_only=True):
+    """Which orders to export."""
+
+    stream: Id | None = None
+
+
+async def of_stream_csv(call: Call) -> Flow:
+    """Export a stream's orders in the columns of Shopify's order export, a row a line item."""
+    return await _sheet(call, await _of_stream(call))
+
+
+async def of_stream_jsonl(call: Call) -> Flow:
+    """Export a stream's orders as they are shown, one a line."""
+    return await _lines(call, await _of_stream(call))
+
+
+async def of_shop_csv(call: Call) -> Flow:
+    """Export the shop's orders in the columns of Shopify's order export, a row a line item."""
+    query: ExportQuery = call.query
+    return await _sheet(call, wanted_of(call, query, query.stream))
+
+
+async def of_shop_jsonl(call: Call) -> Flow:
+    """Export the shop's orders as they are shown, one a line."""
+    query: ExportQuery = call.query
+    return await _lines(call, wanted_of(call, query, query.stream))
+
+
+async def _of_stream(call: Call) -> Filter | None:
+    stream, _ = await hosted_stream(call)
+    return wanted_of(call, call.query, stream)
+
+
+async def _sheet(call: Call, wanted: Filter | None) -> Flow:
+    walk = await _begun(call, wanted)
+    return _flow(_csv(walk, Sheet(walk.offers)), f"{CSV}; charset=utf-8; header=present")
+
+
+async def _lines(call: Call, wanted: Filter | None) -> Flow:
+    return _flow(_jsonl(await _begun(call, wanted)), JSON_LINES)
+
+
+async def _begun(call: Call, wanted: Filter | None) -> Walk:
+    """Return the walk over what is wanted; raise `Refused` while too many are under way."""
+    # Who is limited to no stream at all gets an export of nothing.
+    walk = await begin(call.services.ledger, wanted or Filter(streams=[]))
+    if len(_under_way) >= EXPORTS_MAX:
+        raise Refused(Code.RETRY, "Too many exports; try again soon.", retry_after_ms=5_000)
+    return walk
+
+
+def _flow(pieces: AsyncGenerator[bytes, None], kind: str) -> Flow:
+    name = "orders.csv" if kind.startswith(CSV) else "orders.jsonl"
+    headers = [
+        (b"content-type", kind.encode()),
+        (b"content-disposition", f'attachment; filename="{name}"'.encode()),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    return Flow(headers, pieces)
+
+
+async def _csv(walk: Walk, sheet: Sheet) -> AsyncGenerator[bytes, None]:
+    _under_way.add(walk)
+    try:
+        yield HEADER
+        async with aclosing(walk.lines()) as chunks:
+            async for purchases in chunks:
+                if purchases:
+                    yield sheet.rows(purchases)
+    finally:
+        _under_way.discard(walk)
+
+
+async def _jsonl(walk: Walk) -> AsyncGenerator[bytes, None]:
+    _under_way.add(walk)
+    try:
+        async with aclosing(walk.orders()) as chunks:
+            async for orders in chunks:
+                yield _encode_lines([views.order(order) for order in orders])
+    finally:
+        _under_way.discard(walk)
+
+
+OPERATIONS = (
+    Operation(
+        method="GET", path="/v1/streams/{id}/orders.csv", handle=of_stream_csv, who="host",
+        summary="Export a stream's orders as CSV", query=StreamExportQuery, media=CSV,
+        refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="GET", path="/v1/streams/{id}/orders.jsonl", handle=of_stream_jsonl, who="host",
+        summary="Export a stream's orders as JSON Lines", query=StreamExportQuery,
+        media=JSON_LINES, refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="GET", path="/v1/orders.csv", handle=of_shop_csv, who="host",
+        summary="Export orders as CSV", query=ExportQuery, media=CSV,
+    ),
+    Operation(
+        method="GET", path="/v1/orders.jsonl", handle=of_shop_jsonl, who="host",
+        summary="Export orders as JSON Lines", query=ExportQuery, media=JSON_LINES,
+    ),
+)  # fmt: skip
