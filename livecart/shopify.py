@@ -53,9 +53,9 @@ _OWN = tuple(
     )
 )  # fmt: skip
 
-#: Opens the address of an order: the columns' names without `Shipping`, in lower case, and `email`;
-#: None where there is none any more.
-Opener = Callable[[str, bytes], "Mapping[str, str] | None"]
+#: Opens the sealed address of an order, None where it cannot: by the names of the columns in lower
+#: case (without `Shipping`), `email` and `note`.
+Opener = Callable[[bytes], "Mapping[str, str] | None"]
 
 
 def cell(text: str) -> str:
@@ -114,7 +114,7 @@ class Sheet:
             first[place] = text
         line = lines[0]
         if self._opener is not None and line.sealed is not None:
-            _address(first, self._opener(line.id, line.sealed) or {})
+            _address(first, self._opener(line.sealed) or {})
         more = [self._item(line) for line in lines[1:]]
         for row in more:
             row[_AT["Name"]] = first[_AT["Name"]]
@@ -224,8 +224,11 @@ def _last(times_s: Iterable[int | None]) -> int | None:
 def _address(row: list[str], address: Mapping[str, str]) -> None:
     for name in _ADDRESS:
         row[_AT[f"Shipping {name}"]] = cell(address.get(name.lower(), ""))
+    street = [address[name] for name in ("address1", "address2") if name in address]
+    row[_AT["Shipping Street"]] = cell(", ".join(street))
     row[_AT["Email"]] = cell(address.get("email", ""))
     row[_AT["Phone"]] = cell(address.get("phone", ""))
+    row[_AT["Notes"]] = cell(address.get("note", "")) or row[_AT["Notes"]]
     row[_AT["Shipping Province Name"]] = cell(address.get("province", ""))
 
 

@@ -17,7 +17,7 @@ from livecart.api.calls import Call
 from livecart.api.flow import Flow
 from livecart.api.operations import Operation
 from livecart.api.orders import OrdersFilter, wanted_of
-from livecart.shopify import HEADER, Sheet
+from livecart.shopify import HEADER, Opener, Sheet
 from orders.ledger.lists import Filter
 from orders.ledger.walk import Walk, begin
 from streams.codes import Code
@@ -72,7 +72,25 @@ async def _of_stream(call: Call) -> Filter | None:
 
 async def _sheet(call: Call, wanted: Filter | None) -> Flow:
     walk = await _begun(call, wanted)
-    return _flow(_csv(walk, Sheet(walk.offers)), f"{CSV}; charset=utf-8; header=present")
+    return _flow(
+        _csv(walk, Sheet(walk.offers, _opener(call))), f"{CSV}; charset=utf-8; header=present"
+    )
+
+
+def _opener(call: Call) -> Opener | None:
+    """Return what opens addresses, None without a key; one that another key has stays empty."""
+    contacts = call.services.contacts
+    if call.services.sealer is None:
+        return None
+
+    def opened(sealed: bytes) -> dict[str, str] | None:
+        try:
+            contact = contacts.opened(sealed)
+        except Refused:
+            return None
+        return {k: v for k, v in msgspec.structs.asdict(contact).items() if v is not None}
+
+    return opened
 
 
 async def _lines(call: Call, wanted: Filter | None) -> Flow:

@@ -19,6 +19,7 @@ import pytest
 from livecart.api import exports, flow
 from livecart.shopify import COLUMNS
 from orders.money import from_decimal
+from orders.sealing import new_key
 from tests.contract.http_rig import Json, Shop, problem, serving, token
 from tests.orders_rig import World, build, fill
 
@@ -165,6 +166,34 @@ async def test_no_cell_is_a_formula(shop: Shop, text: str) -> None:
         assert row[name] == ("'" + text if formula else text)
     assert row["Note Attributes"] == f"viewer: {text}"
     assert not any(value[:1] in ("=", "+", "-", "@", "\t", "\r", "＝") for value in row.values())
+
+
+async def test_addresses_are_there_where_they_can_be_opened(
+    redis_url: str, database_url: str
+) -> None:
+    """With its key a sealed address fills the columns; under another key they stay empty."""
+    stream, csv_path, first_key = "", "", new_key()
+    for key, filled in ((first_key, True), (new_key(), False), (first_key, True)):
+        async with serving(redis_url, database_url, LIVECART_DATA_KEY=key) as shop:
+            if not stream:
+                stream = await shop.stream()
+                csv_path = f"/v1/streams/{stream}/orders.csv"
+                order = (await shop.buy(await shop.offer(stream), "ann")).json()["id"]
+                contact = {
+                    "name": "王小明", "address1": "=1 Road, 2F", "address2": "Rear",
+                    "country": "TW", "email": "a@example.org", "phone": "+886 2 1234",
+                }  # fmt: skip
+                await shop.call(
+                    "PUT", f"/v1/orders/{order}/contact", contact, token=token("viewer", "ann")
+                )
+            response = await shop.call("GET", csv_path, token=shop.host)
+            (row,) = csv.DictReader(io.StringIO(response.text, newline=""))
+            names = ("Shipping Name", "Shipping Address1", "Shipping Street", "Email", "Phone")
+            assert [row[name] for name in names] == (
+                ["王小明", "'=1 Road, 2F", "'=1 Road, 2F, Rear", "a@example.org", "'+886 2 1234"]
+                if filled
+                else [""] * 5
+            )
 
 
 async def test_an_export_is_its_shops_only(shop: Shop, world: World) -> None:

@@ -13,6 +13,7 @@ create or replace function offers_to_walk(
 set plan_cache_mode = force_generic_plan
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_material = off
 as $$
 begin
     return query
@@ -57,6 +58,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_material = off
 as $$
 begin
     return query
@@ -98,6 +100,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set enable_material = off
 as $$
 begin
     return query

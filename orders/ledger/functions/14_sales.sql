@@ -42,16 +42,33 @@ set enable_seqscan = off
 as $$
 begin
     return query
-        with of_stream as materialized (
-            select o.id, o.product, p.currency from offers o join products p on p.id = o.product
-             where o.stream = p_stream and o.parent is null)
-        select o.product, x.minute, o.currency, sum(x.orders)::bigint, sum(x.ended)::bigint,
-               sum(x.unpaid)::bigint, sum(x.units)::bigint, sum(x.captured_minor)::bigint,
-               sum(x.refunded_minor)::bigint, sum(x.unpaid_minor)::bigint
-          from of_stream o
-         cross join lateral (select s.* from sales s where s.offer = o.id
-                             union all
-                             select t.* from sales_steps t where t.offer = o.id) x
-         group by grouping sets ((o.product, o.currency), (x.minute, o.currency), (o.currency))
-         order by o.currency, x.minute desc, o.product;
+        with of_offers as materialized (
+            select o.product, p.currency, x.minute, x.orders, x.ended, x.unpaid, x.units,
+                   x.captured_minor, x.refunded_minor, x.unpaid_minor
+              from offers o join products p on p.id = o.product
+             cross join lateral (select s.* from sales s where s.offer = o.id
+                                 union all
+                                 select t.* from sales_steps t where t.offer = o.id) x
+             where o.stream = p_stream and o.parent is null),
+        of_products as materialized (
+            select y.product, y.currency, sum(y.orders)::bigint as orders,
+                   sum(y.ended)::bigint as ended, sum(y.unpaid)::bigint as unpaid,
+                   sum(y.units)::bigint as units, sum(y.captured_minor)::bigint as captured_minor,
+                   sum(y.refunded_minor)::bigint as refunded_minor,
+                   sum(y.unpaid_minor)::bigint as unpaid_minor
+              from of_offers y group by y.product, y.currency)
+        select y.product, null::timestamptz, y.currency, y.orders, y.ended, y.unpaid, y.units,
+               y.captured_minor, y.refunded_minor, y.unpaid_minor
+          from of_products y
+        union all
+        select null, y.minute, y.currency, sum(y.orders), sum(y.ended), sum(y.unpaid),
+               sum(y.units)::bigint, sum(y.captured_minor)::bigint, sum(y.refunded_minor)::bigint,
+               sum(y.unpaid_minor)::bigint
+          from of_offers y group by y.minute, y.currency
+        union all
+        select null, null, y.currency, sum(y.orders)::bigint, sum(y.ended)::bigint,
+               sum(y.unpaid)::bigint, sum(y.units)::bigint, sum(y.captured_minor)::bigint,
+               sum(y.refunded_minor)::bigint, sum(y.unpaid_minor)::bigint
+          from of_products y group by y.currency
+         order by 3, 2 desc, 1;
 end $$;
