@@ -4,8 +4,6 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.keyword_mode, o.ship_within_h, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
-       o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent,
-       o.keyword, o.keyword_mode, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
        o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent, p.tax_bp,
        coalesce((select x.buckets from offers x where x.id = o.parent), 1) as step
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
@@ -18,8 +16,6 @@ select o.id, o.stream, s.shop, o.product, o.price_minor, p.currency, o.quantity,
        o.confirmed, o.per_viewer, o.status, s.status as stream_status, o.hold_s, o.payment, o.epoch,
        o.version, o.last_movement, ms(o.opens_at) as opens_at, ms(o.closes_at) as closes_at,
        o.keyword, o.keyword_mode, o.ship_within_h, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
-       o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent,
-       o.keyword, o.keyword_mode, o.announced, o.extends, o.waiting, o.waitlist_max, o.waitlist_hold_s, o.mode,
        o.seed_hash, o.seed, o.eligibility, o.buckets, o.parent, p.tax_bp,
        coalesce((select x.buckets from offers x where x.id = o.parent), 1) as step
   from offers o join streams s on s.id = o.stream join products p on p.id = o.product
