@@ -156,6 +156,18 @@ class Money:
         rows = await self._ledger.rows("select money_moved($1, $2)", move, error)
         return list(rows[0][0])
 
+    async def kept_for_nothing(self, payment: str) -> bool:
+        """Tell whether a payment is known as authorised, and no order lives or may live by it."""
+        return bool(await self._ledger.rows(SQL["kept_for_nothing"], payment))
+
+    async def refunds_failed(
+        self, provider: str, ref: str, moves: Sequence[str], refunded_minor: int
+    ) -> None:
+        """Note that refunds came to nothing, by their keys; others are back, this much in all."""
+        await self._ledger.rows(
+            "select refunds_failed($1, $2, $3, $4)", provider, ref, list(moves), refunded_minor
+        )
+
     async def replace(self, payment: str, old: str, new: str) -> str:
         """Let a new order stand for one that was paid too late; return the word."""
         return await self._ledger.word("replace_order", payment, old, new)

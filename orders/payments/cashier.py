@@ -134,7 +134,7 @@ class Cashier:
                 await self.money.give_up(asked.payment)
                 raise
         await failpoints.reach("payment.begun")
-        await self._follow(provider, await self.money.hear(provider, begun.seen))
+        await self._follow(provider, await self._heard(provider, begun.seen))
         return Paying(asked.payment, provider, begun)
 
     async def hear(
@@ -154,7 +154,7 @@ class Cashier:
         if seen is None:
             await self.money.note_event(provider, notice.event, notice.kind)
         else:
-            heard = await self.money.hear(provider, seen, notice.event, notice.kind)
+            heard = await self._heard(provider, seen, notice.event, notice.kind)
             await failpoints.reach("notice.committed")
             await self._follow(provider, heard)
         return notice
@@ -174,7 +174,7 @@ class Cashier:
             for found in await self.money.payments([payment]):
                 if found.ref is not None and found.provider in self.providers:
                     seen = await self.providers[found.provider].look(found.ref)
-                    await self._follow(found.provider, await self.money.hear(found.provider, seen))
+                    await self._follow(found.provider, await self._heard(found.provider, seen))
         except (LedgerAway, ProviderAway, ProviderRefused) as error:
             log.warning("%s could not be looked at: %s", payment, error)
         except Exception:
@@ -201,6 +201,15 @@ class Cashier:
             return self.providers[name]
         except KeyError:
             raise NoProvider(name) from None
+
+    async def _heard(
+        self, provider: str, seen: Seen, event: str | None = None, kind: str | None = None
+    ) -> Heard:
+        """Note a provider's word; what failed of refunds first: figures are without it."""
+        failed = [one.key for one in seen.refunds if one.key is not None and one.state == "failed"]
+        if failed:
+            await self.money.refunds_failed(provider, seen.ref, failed, seen.refunded_minor)
+        return await self.money.hear(provider, seen, event, kind)
 
     async def _follow(self, provider: str, heard: Heard) -> None:
         """Do what follows from a word of a provider that is committed."""
@@ -285,7 +294,7 @@ class Cashier:
         await failpoints.reach("move.claimed")
         error = None
         try:
-            seen = await self._ask(port, step)
+            seen = await self._ask(port, payment, step)
         except ProviderRefused as refused:
             seen = await port.look(step.ref)
             error = None if _fulfilled(step, seen) else refused.code
@@ -294,20 +303,33 @@ class Cashier:
                 "%s refused to %s of %s: %s", step.provider, step.kind, payment, refused.code,
             )  # fmt: skip
         await failpoints.reach("move.done")
-        heard = await self.money.hear(step.provider, seen)
+        heard = await self._heard(step.provider, seen)
         await self._tell(heard.changed)
         await failpoints.reach("move.heard")
+        if error is None and step.kind != "refund" and not _fulfilled(step, seen):
+            if step.kind == "void" and seen.state in ("authorised", "captured"):
+                error = "paid_meanwhile"  # what follows from that is reckoned anew
+            else:
+                raise ProviderAway(f"{step.kind} is answered, and it is {seen.state}")
         await self._tell(await self.money.moved(step.move, error))
         metrics.MONEY_MOVES.labels(step.kind or "", "refused" if error else "done").inc()
         return True
 
-    async def _ask(self, port: Provider, step: Next) -> Seen:
+    async def _ask(self, port: Provider, payment: str, step: Next) -> Seen:
         assert step.ref is not None
         assert step.move is not None
         amount_minor = step.amount_minor or 0
         if (step.asked_s_ago or 0.0) > LOOK_FIRST_S and step.kind == "refund":
             seen = await port.look(step.ref)
             if _fulfilled(step, seen):
+                return seen
+        if step.kind == "void":
+            # Its orders ended, but it may be paid since and the word of that be under way: a late
+            # payment is worth a new order (R13).
+            seen = await port.look(step.ref)
+            if seen.state != "open" and not (
+                seen.state == "authorised" and await self.money.kept_for_nothing(payment)
+            ):
                 return seen
         if step.kind == "capture":
             return await port.capture(step.ref, amount_minor, step.currency, step.move)
@@ -341,7 +363,11 @@ class Cashier:
         assert step.offer is not None
         assert step.viewer is not None
         assert step.qty is not None
+        assert step.order_id is not None
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        # The gate may not know of the end yet, and would say that the viewer has his units still.
+        for old in await self._ledger.orders([step.order_id]):
+            await self._changes.settle(old.home, old.stream, [old.id])
         key = f"r.{step.order_id}"[:64]
         self._selling.buy(
             Buy(step.offer, step.viewer, step.qty, key, _heard_by(answer), None, step.stream)

@@ -98,6 +98,7 @@ declare
     became text;
     own bigint;
     rest bigint;
+    given_up boolean;  -- the provider would not begin it, as one of us heard
 begin
     changed := '{}';
     perform act('payment', p_kind);
@@ -114,7 +115,8 @@ begin
     if not found then
         -- The answer to our asking may be lost, or be behind this word.
         select * into m from payments x
-         where x.id = p_payment and x.provider = p_provider and x.ref is null for no key update;
+         where x.id = p_payment and x.provider = p_provider and (x.ref is null or x.ref = p_ref)
+           for no key update;
         if not found then
             word := 'unknown';
             return;
@@ -122,27 +124,33 @@ begin
     end if;
     word := 'ok';
     payment := m.id;
+    given_up := m.state = 'failed' and m.ref is null;
     m.ref := p_ref;
     m.authorised_minor := greatest(m.authorised_minor, p_capturable, p_captured);
     m.captured_minor := greatest(m.captured_minor, p_captured);
     m.refunded_minor := greatest(m.refunded_minor, p_refunded);
     m.disputed := m.disputed or p_disputed;
     became := case when 'captured' in (p_state, m.state) then 'captured'
-                   when m.state in ('failed', 'voided') then m.state
+                   when m.state in ('failed', 'voided') and not given_up then m.state
                    when p_state in ('failed', 'voided') then p_state
                    when 'authorised' in (p_state, m.state) then 'authorised'
                    else 'open' end;
-    if became in ('authorised', 'captured') and m.settled_at is null
-       and (p_amount <> m.amount_minor or upper(p_currency) <> m.currency) then
-        m.odd := case when p_amount <> m.amount_minor then 'amount' else 'currency' end;
+    if became in ('authorised', 'captured') and m.settled_at is null then
+        m.odd := case when p_amount <> m.amount_minor then 'amount'
+                      when upper(p_currency) <> m.currency then 'currency'
+                      when became = 'captured' and m.captured_minor < m.amount_minor then 'captured'
+                 end;
+    end if;
+    select coalesce(sum(v.amount_minor), 0) into own from payment_moves v
+     where v.payment = m.id and v.kind = 'refund' and v.state <> 'failed';
+    rest := m.refunded_minor - own;
+    -- All at once and before anything is told: what follows may touch several offers.
+    if rest > 0 or (became in ('authorised', 'captured') and m.settled_at is null) then
+        perform lock_homes(m.id, rest > 0);
     end if;
 
     if became in ('authorised', 'captured') and m.settled_at is null then
         m.settled_at := clock_timestamp();
-        perform 1 from offers o
-          where o.id in (select home_of(x.offer, x.bucket) from payment_orders y
-                           join orders x on x.id = y.order_id where y.payment = m.id)
-          order by o.id for update;
         for r in select x.* from orders x
                   where x.id in (select y.order_id from payment_orders y where y.payment = m.id)
                   order by x.id for update loop
@@ -156,7 +164,17 @@ begin
                                   when r.status = 'expired' then 'late' else 'refused' end
              where y.payment = m.id and y.order_id = r.id;
         end loop;
+    elsif became = 'captured' and m.state <> 'captured' and m.captured_minor < (
+            select coalesce(sum(live_amount(x)), 0) from payment_orders y
+              join orders x on x.id = y.order_id
+             where y.payment = m.id and y.outcome = 'paid') then
+        -- Somebody captured less, past us: nothing is shipped for a part of its price.
+        m.odd := 'captured';
+        changed := changed || unpaid(m.id);
     elsif became = 'captured' and m.state <> 'captured' then
+        perform 1 from orders x
+          where x.id in (select y.order_id from payment_orders y where y.payment = m.id)
+          order by x.id for no key update;
         with now_captured as (
             update orders x set captured_at = clock_timestamp(), version = x.version + 1
              where x.captured_at is null and x.status in ('confirmed', 'shipped')
@@ -169,9 +187,6 @@ begin
     end if;
 
     -- What was given back at the provider, by hand, is given back here: no units come back by it.
-    select coalesce(sum(v.amount_minor), 0) into own from payment_moves v
-     where v.payment = m.id and v.kind = 'refund' and v.state <> 'failed';
-    rest := m.refunded_minor - own;
     if rest > 0 then
         insert into payment_moves (id, payment, kind, amount_minor, state, error, ended_at)
             values ('mv_' || replace(gen_random_uuid()::text, '-', ''), m.id, 'refund', rest, 'done',
@@ -199,6 +214,22 @@ begin
     insert into payments_due (payment) values (m.id);
 end $$;
 
+-- lock_homes: lock the offers that a payment's orders are under, by id; `p_whole`: with all buckets of
+-- those that have any, as giving back without the units needs them.
+create or replace function lock_homes(p_payment text, p_whole boolean) returns void
+language plpgsql as $$
+begin
+    perform 1 from offers o
+      where o.id in (
+            select case when p_whole then x.offer else home_of(x.offer, x.bucket) end
+              from payment_orders y join orders x on x.id = y.order_id where y.payment = p_payment
+            union all
+            select b.id from payment_orders y join orders x on x.id = y.order_id
+              join offers b on b.parent = x.offer
+             where p_whole and y.payment = p_payment)
+      order by o.id for update;
+end $$;
+
 -- unpaid: the money of confirmed orders will not come; they end and give their units back. The caller
 -- holds the payment's lock. Returns the orders.
 create or replace function unpaid(p_payment text) returns text[] language plpgsql as $$
@@ -208,10 +239,7 @@ declare
     ended text[] := '{}';
 begin
     perform act('payment', 'payment_failed');
-    perform 1 from offers x
-      where x.id in (select home_of(q.offer, q.bucket) from payment_orders y
-                       join orders q on q.id = y.order_id where y.payment = p_payment)
-      order by x.id for update;
+    perform lock_homes(p_payment, false);
     for r in select x.* from orders x join payment_orders y on y.order_id = x.id
               where y.payment = p_payment and y.outcome = 'paid' and x.status = 'confirmed'
                 and x.captured_at is null order by x.id for update of x loop
@@ -335,14 +363,39 @@ begin
      where z.id = p_move and z.state = 'open' returning * into v;
     if found and v.state = 'failed' and v.kind = 'capture' then
         changed := unpaid(of_payment);
-    elsif found and v.state = 'done' then  -- what people do by hand no provider tells us of
-        update payments x set refunded_minor = x.refunded_minor + case v.kind when 'refund'
-                                                                       then v.amount_minor else 0 end,
-                              state = case v.kind when 'void' then 'voided' else x.state end
-         where x.id = of_payment and x.provider = 'manual';
+    elsif found and v.state = 'done' and v.kind = 'refund' then
+        -- What was given back counts at once: a figure of the provider's that lags behind (of what
+        -- people do by hand there is none) must not have the same money go back again.
+        update payments x set refunded_minor = greatest(x.refunded_minor, (
+                   select sum(z.amount_minor) from payment_moves z
+                    where z.payment = of_payment and z.kind = 'refund' and z.state = 'done'))
+         where x.id = of_payment;
+    elsif found and v.state = 'done' and v.kind = 'void' then
+        update payments x set state = 'voided' where x.id = of_payment and x.provider = 'manual';
     end if;
     insert into payments_due (payment) values (of_payment);
     return changed;
+end $$;
+
+-- refunds_failed: refunds that came to nothing after all, days later maybe: that money is with the shop
+-- again, and owed. `p_refunded`: what the provider says was given back, without them. Both figures and
+-- states go back here, and nowhere else.
+create or replace function refunds_failed(
+    p_provider text, p_ref text, p_moves text[], p_refunded bigint
+) returns void language plpgsql as $$
+declare
+    of_payment text;
+begin
+    select x.id into of_payment from payments x where x.provider = p_provider and x.ref = p_ref
+       for no key update;
+    update payment_moves z set state = 'failed', error = 'refund_failed',
+                               ended_at = clock_timestamp()
+     where z.id = any (p_moves) and z.payment = of_payment and z.kind = 'refund'
+       and z.state <> 'failed';
+    if found then
+        update payments x set refunded_minor = p_refunded where x.id = of_payment;
+        insert into payments_due (payment) values (of_payment);
+    end if;
 end $$;
 
 -- replace_order: the order `p_new` stands for `p_old`, which was paid for too late. Words: ok; refused
@@ -409,6 +462,9 @@ begin
     end if;
     select * into o from offers x where x.id = home_of(r.offer, r.bucket) for update;
     select * into r from orders x where x.id = p_order for update;
+    if r.status not in ('confirmed', 'shipped') then
+        return;  -- it ended before this had the locks, and its units with it
+    end if;
     if coalesce(r.refunded_minor, 0) + p_amount < r.qty * r.unit_price_minor then
         update orders x set refunded_minor = coalesce(x.refunded_minor, 0) + p_amount,
                             version = x.version + 1
@@ -536,9 +592,9 @@ begin
     with due as (
         select r.id from orders r join offers o on o.id = r.offer
          where r.status = 'confirmed' and r.late_at is null
-           and r.confirmed_at < clock_timestamp() - interval '1 hour'
+           and r.confirmed_at < (select clock_timestamp()) - interval '1 hour'  -- for the index
            and r.confirmed_at < clock_timestamp() - make_interval(hours => o.ship_within_h)
-         order by r.id limit p_limit for update of r skip locked),
+         order by r.confirmed_at limit p_limit for update of r skip locked),
     marked as (
         update orders x set late_at = clock_timestamp(), version = x.version + 1
           from due where x.id = due.id returning x.id)

@@ -11,6 +11,14 @@ insert into payment_events (provider, event, kind) values ($1, $2, $3) on confli
 select payment from payments_due where due_at <= (select clock_timestamp())
  group by payment order by min(due_at) limit $1
 
+-- name: kept_for_nothing
+-- A row, if a payment is authorised and none of its orders lives by it or may be bought anew for it.
+select 1 from payments p
+ where p.id = $1 and p.state = 'authorised'
+   and not exists (select 1 from payment_orders y join orders x on x.id = y.order_id
+                    where y.payment = p.id
+                      and (y.outcome = 'late' or y.outcome = 'paid' and live_amount(x) > 0))
+
 -- name: payments_by_id
 -- Payments with the orders that they are of.
 select p.id, p.shop, p.stream, p.viewer, p.provider, p.ref, p.amount_minor, p.currency, p.state,
@@ -40,6 +48,7 @@ select p.id, p.shop, p.stream, p.viewer, p.provider, p.ref, p.amount_minor, p.cu
               order by y.order_id) as orders
   from payments p
  where p.provider = $1 and p.created_at >= from_ms($2) and p.id > $3
+   and p.amount_minor > 0  -- of nothing no provider knows
  order by p.id limit $4
 
 -- name: timeline
