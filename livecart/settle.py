@@ -22,13 +22,16 @@ from livecart.settings import Settings, SettingsError
 from orders.ledger.ledger import Ledger
 from orders.ledger.money import Money
 from orders.ledger.pool import open_pool
-from orders.payments.port import ProviderAway, ProviderRefused
+from orders.payments.port import ProviderAway, ProviderRefused, Seen
 from orders.payments.settling import Difference, Row, in_order
 from orders.payments.settling import settle as walk
 
 DAY_S = 86_400
 #: A payment that is under way is not different, it is not finished.
 YOUNG_S = 600
+#: Ours is noted first, by another clock than theirs: before the time that is asked for, both sides
+#: are read for so long, ours twice as long, that each finds its other.
+EDGE_MS = 3_600_000
 
 
 def settle(environ: Mapping[str, str], days: float, as_json: bool) -> int:
@@ -61,13 +64,17 @@ async def _differences(
     (provider,) = (one for one in connected(settings.payments) if one.name == name)
     pool = await open_pool(settings.database_url, 2)
     young_ms = int((now_s - YOUNG_S) * 1000)
-    too_young: set[str] = set()
+    too_young: set[str | None] = set()
+    just_begun: set[str | None] = set()
+    too_old: set[str | None] = set()  # they are there for what they may be the other side of
     money = Money(Ledger(pool, timeout_s=READ_TIMEOUT_S))
 
     async def ours() -> AsyncIterator[Row]:
-        async for one in money.since(provider.name, since_ms):
+        async for one in money.since(provider.name, since_ms - 2 * EDGE_MS):
             if one.created_at > young_ms:
                 too_young.add(one.id)
+            elif one.created_at < since_ms:
+                too_old.add(one.id)
             yield Row(
                 payment=one.id,
                 ref=one.ref,
@@ -79,9 +86,21 @@ async def _differences(
                 disputed=one.disputed,
             )
 
+    async def theirs() -> AsyncIterator[Seen]:
+        async for seen in provider.listed(since_ms - EDGE_MS):
+            if seen.payment is not None and (seen.at_ms or 0) > young_ms:
+                just_begun.add(seen.payment)  # since our list was read, maybe
+            yield seen
+
     try:
-        found = [one async for one in walk(ours(), in_order(provider.listed(since_ms)))]
-        return [one for one in found if one.payment not in too_young]
+        found = [one async for one in walk(ours(), in_order(theirs()))]
+        return [
+            one
+            for one in found
+            if one.payment not in too_young
+            and not (one.kind == "missing_there" and one.payment in too_old)
+            and not (one.kind == "missing_here" and one.payment in just_begun)
+        ]
     except (ProviderAway, ProviderRefused) as error:
         raise ServersFault(f"{provider.name} cannot be asked: {error}") from error
     finally:

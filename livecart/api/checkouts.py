@@ -76,6 +76,8 @@ async def checkout(call: Call, body: NewCheckout) -> Payment:
     found = [one for one in await call.services.ledger.orders(ids) if one.viewer == viewer]
     if len(found) < len(ids) or not all(call.caller.may_enter(one.stream) for one in found):
         raise Refused(Code.NOT_FOUND, "No such order of yours.", field="orders")
+    if len({one.stream for one in found}) > 1 or any(one.status != "reserved" for one in found):
+        raise Refused(Code.CONFLICT, "These orders do not wait for one payment.", field="orders")
     await _keep(call, found, body.contact)
     return await begun(call, viewer, ids, body.provider)
 
@@ -131,7 +133,10 @@ async def _linked(call: Call) -> tuple[Link, list[records.Order]]:
 
 
 async def show_checkout(call: Call) -> Checkout:
-    """Show what a link is for."""
+    """Show what a link is for.
+
+    While its buyer waits, the provider is asked besides: the next answer knows.
+    """
     link, orders = await _linked(call)
     services = call.services
     products = await services.catalog.products([one.product for one in orders])
@@ -139,6 +144,8 @@ async def show_checkout(call: Call) -> Checkout:
     for order in orders:
         for payment in await services.cashier.money.payments_of(order.id):
             payments.setdefault(payment.id, shown(payment))
+            if payment.state == "open":
+                services.cashier.look(payment.id)
     return Checkout(
         orders=[views.order(one) for one in orders],
         products=list(products.values()),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import secrets
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from livecart.settle import settle
+from orders.payments.port import Asked
 from orders.payments.trial import deliver
 from orders.payments.trial_bank import TrialBank
 from orders.sealing import new_key
@@ -319,11 +321,64 @@ async def test_a_checkout_of_several_and_its_link(till: Till) -> None:
     gone = await shop.call("GET", f"/v1/orders/{orders[0]}/contact", token=shop.host)
     problem(gone, 404, "not_found")
     assert (await till.order(orders[0]))["status"] == "confirmed"
+    late = {"orders": orders, "contact": door}
+    refused = await shop.call("POST", "/v1/checkouts", late, token=ann)
+    problem(refused, 409, "conflict")
+    gone = await shop.call("GET", f"/v1/orders/{orders[0]}/contact", token=shop.host)
+    problem(gone, 404, "not_found")  # what is refused leaves nothing behind
     others = await till.bought("bob")
     foreign = await shop.call(
         "POST", f"/v1/orders/{orders[0]}/link", {"orders": [others]}, token=shop.host
     )
     problem(foreign, 404, "not_found")
+
+
+async def test_a_link_learns_of_what_no_notice_said(till: Till) -> None:
+    """A lost notice keeps nobody waiting who pays through a link: each look has the bank asked."""
+    order = await till.bought()
+    made = await till.shop.made("POST", f"/v1/orders/{order}/link", {})
+    link = {"Livecart-Checkout": made["token"]}
+    paying = await till.shop.call("POST", "/v1/checkout/pay", {}, headers=link)
+    till.bank.authorise(paying.json()["client"]["ref"])
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            shown = await till.shop.call("GET", "/v1/checkout", headers=link)
+            if shown.json()["orders"][0]["status"] == "confirmed":
+                break
+            await asyncio.sleep(0.05)
+
+
+async def test_settle_at_the_edges_of_its_time(
+    till: Till, redis_url: str, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one side noted just before the time that is asked for, or just now, is no difference."""
+    await till.paid(await till.bought())
+    await till.fetch("update payments set created_at = now() - interval '25 hours'")
+    (seen,) = till.bank.listed(0, None)
+    with sqlite3.connect(till.bank._books.path) as file:
+        file.execute("update payments set at_ms = at_ms - 82800000 where ref = ?", (seen.ref,))
+    settings = {
+        "LIVECART_TESTING": "yes",
+        "LIVECART_PAYMENTS": "trial",
+        "LIVECART_TRIAL_BANK": till.bank._books.path,
+    }
+    environ = variables(redis_url, database_url) | settings | {"PATH": os.environ["PATH"]}
+    assert await asyncio.to_thread(settle, environ, 1.0, False) == 0  # ours before, theirs after
+    free = await till.shop.offer(await till.shop.stream(), price_minor=0)
+    nothing = (await till.shop.buy(free, "ann", 1)).json()["id"]
+    ann = token("viewer", "ann")
+    paid = await till.shop.made("POST", f"/v1/orders/{nothing}/pay", {}, token=ann)
+    assert (paid["status"], paid["payment"]["state"]) == ("confirmed", "captured")
+    await till.fetch(
+        "update payments set created_at = now() - interval '1 hour' where amount_minor = 0"
+    )
+    assert await asyncio.to_thread(settle, environ, 1.0, False) == 0  # the bank heard of nothing
+    asked = Asked(
+        payment="pay_new", amount_minor=1, currency="TWD", shop="s", viewer="v", orders=(), about=""
+    )  # fmt: skip
+    till.bank.begin(asked)
+    assert await asyncio.to_thread(settle, environ, 1.0, False) == 0  # begun since we read ours
+    capsys.readouterr()
 
 
 async def test_settle_finds_what_differs(
