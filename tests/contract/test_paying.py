@@ -4,109 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
-from livecart.settle import settle
-from orders.payments.port import Asked
-from orders.payments.trial import deliver
-from orders.payments.trial_bank import TrialBank
-from orders.sealing import new_key
-from tests.contract.http_rig import Json, Shop, problem, serving, token, variables
+from tests.contract.http_rig import Json, problem, serving, token
 from tests.contract.payments_rig import AtLocalstripe, localstripe
+from tests.contract.till_rig import WAIT_S, Till, selling
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<:DeprecationWarning")
-WAIT_S = 20.0
-
-
-class Till:
-    """A server whose viewers pay through the trial bank."""
-
-    def __init__(self, shop: Shop, bank: TrialBank, database_url: str) -> None:
-        self.shop = shop
-        self.bank = bank
-        self._database_url = database_url
-        self.offer = ""
-
-    async def fetch(self, sql: str, *args: object) -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(self._database_url)
-        try:
-            return list(await connection.fetch(sql, *args))
-        finally:
-            await connection.close()
-
-    async def bought(self, viewer: str = "ann", qty: int = 1, key: str = "k") -> str:
-        answer = await self.shop.buy(self.offer, viewer, qty, key)
-        assert answer.status_code == 201, answer.text
-        order: str = answer.json()["id"]
-        return order
-
-    async def pay(self, order: str, viewer: str = "ann") -> Json:
-        """Begin to pay; return the payment."""
-        made = await self.shop.made(
-            "POST", f"/v1/orders/{order}/pay", {}, token=token("viewer", viewer)
-        )
-        payment: Json = made["payment"]
-        return payment
-
-    async def paid(self, order: str, viewer: str = "ann") -> Json:
-        """Pay, and wait until the money moved."""
-        payment = await self.pay(order, viewer)
-        self.bank.authorise(payment["client"]["ref"])
-        await self.deliver()
-        return await self.order(order, lambda now: "captured_at" in now)
-
-    async def deliver(self) -> int:
-        """Have the bank's notices come in."""
-
-        async def post(body: bytes, headers: Any) -> int:
-            answer = await self.shop.http.post(
-                "/v1/hooks/trial", content=body, headers=dict(headers)
-            )
-            return answer.status_code
-
-        return await deliver(self.bank, post)
-
-    async def order(self, order: str, when: Callable[[Json], bool] = lambda _: True) -> Json:
-        """Return an order as its shop sees it, once that is so."""
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                now = await self.shop.made("GET", f"/v1/orders/{order}")
-                if when(now):
-                    return now
-                await asyncio.sleep(0.02)
-
-    async def payment(self, payment: str, when: Callable[[Json], bool]) -> Json:
-        """Return a payment as its shop sees it, once that is so."""
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                now = await self.shop.made("GET", f"/v1/payments/{payment}")
-                if when(now):
-                    return now
-                await asyncio.sleep(0.02)
 
 
 @pytest.fixture
 async def till(redis_url: str, database_url: str, tmp_path: Path) -> AsyncIterator[Till]:
-    path = tmp_path / "bank"
-    more = {
-        "LIVECART_TESTING": "yes",
-        "LIVECART_PAYMENTS": "trial,manual",
-        "LIVECART_TRIAL_BANK": str(path),
-        "LIVECART_MANUAL_TEXT": "transfer to 808-1234",
-        "LIVECART_DATA_KEY": new_key(),
-    }
-    async with serving(redis_url, database_url, **more) as shop:
-        found = Till(shop, TrialBank(path), database_url)
-        found.offer = await shop.offer(await shop.stream(), per_viewer=5)
+    async with selling(redis_url, database_url, tmp_path / "bank") as found:
         yield found
 
 
@@ -346,64 +260,6 @@ async def test_a_link_learns_of_what_no_notice_said(till: Till) -> None:
             if shown.json()["orders"][0]["status"] == "confirmed":
                 break
             await asyncio.sleep(0.05)
-
-
-async def test_settle_at_the_edges_of_its_time(
-    till: Till, redis_url: str, database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What one side noted just before the time that is asked for, or just now, is no difference."""
-    await till.paid(await till.bought())
-    await till.fetch("update payments set created_at = now() - interval '25 hours'")
-    (seen,) = till.bank.listed(0, None)
-    with sqlite3.connect(till.bank._books.path) as file:
-        file.execute("update payments set at_ms = at_ms - 82800000 where ref = ?", (seen.ref,))
-    settings = {
-        "LIVECART_TESTING": "yes",
-        "LIVECART_PAYMENTS": "trial",
-        "LIVECART_TRIAL_BANK": till.bank._books.path,
-    }
-    environ = variables(redis_url, database_url) | settings | {"PATH": os.environ["PATH"]}
-    assert await asyncio.to_thread(settle, environ, 1.0, False) == 0  # ours before, theirs after
-    free = await till.shop.offer(await till.shop.stream(), price_minor=0)
-    nothing = (await till.shop.buy(free, "ann", 1)).json()["id"]
-    ann = token("viewer", "ann")
-    paid = await till.shop.made("POST", f"/v1/orders/{nothing}/pay", {}, token=ann)
-    assert (paid["status"], paid["payment"]["state"]) == ("confirmed", "captured")
-    await till.fetch(
-        "update payments set created_at = now() - interval '1 hour' where amount_minor = 0"
-    )
-    assert await asyncio.to_thread(settle, environ, 1.0, False) == 0  # the bank heard of nothing
-    asked = Asked(
-        payment="pay_new", amount_minor=1, currency="TWD", shop="s", viewer="v", orders=(), about=""
-    )  # fmt: skip
-    till.bank.begin(asked)
-    assert await asyncio.to_thread(settle, environ, 1.0, False) == 0  # begun since we read ours
-    capsys.readouterr()
-
-
-async def test_settle_finds_what_differs(
-    till: Till, redis_url: str, database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`settle` says nothing while both sides agree, and names what was done past us."""
-    await till.paid(await till.bought())
-    await till.fetch("update payments set created_at = now() - interval '1 hour'")
-    settings = {
-        "LIVECART_TESTING": "yes",
-        "LIVECART_PAYMENTS": "trial",
-        "LIVECART_TRIAL_BANK": till.bank._books.path,
-    }
-    environ = variables(redis_url, database_url) | settings | {"PATH": os.environ["PATH"]}
-    assert await asyncio.to_thread(settle, environ, 2.0, False) == 0
-    assert "all agrees" in capsys.readouterr().out
-    (account,) = till.bank.audit()
-    till.bank.refund_by_hand(account.ref, 400)
-    assert await asyncio.to_thread(settle, environ, 2.0, True) == 1
-    (difference,) = json.loads(capsys.readouterr().out)["differences"]
-    assert (difference["kind"], difference["ours"], difference["theirs"]) == ("refunded", 0, 400)
-    await till.deliver()  # the notice of it comes at last: the order's money follows
-    (order,) = (await till.shop.made("GET", "/v1/orders"))["items"]
-    assert order["refunded_minor"] == 400
-    assert await asyncio.to_thread(settle, environ, 2.0, False) == 0
 
 
 async def test_the_whole_flow_with_stripe(redis_url: str, database_url: str) -> None:
