@@ -10,9 +10,9 @@ create or replace function tax_in(p_amount bigint, p_tax_bp integer) returns big
 language sql immutable
 return div(2 * p_amount::numeric * p_tax_bp + 10000 + p_tax_bp, 2 * (10000 + p_tax_bp))::bigint;
 
--- next_invoice: take the next number of a series. The series' row is the last lock but fact_heads that
--- a transaction takes, and is held until its end: numbers are given one after the other, and one that
--- is rolled back is given again.
+-- next_invoice: take the next number of a series. The series' row is the last lock but fact_heads
+-- that a transaction takes, and is held until its end: numbers are given one after the other, and
+-- one that is rolled back is given again.
 create or replace function next_invoice(p_shop text, p_series text, p_year integer) returns bigint
 language sql as $$
     insert into invoice_series as s (shop, series, year, last) values (p_shop, p_series, p_year, 1)
@@ -20,11 +20,11 @@ language sql as $$
         returning last;
 $$;
 
--- issue_invoice: give an order whose money has moved its invoice, and a credit note over whatever of
--- that is due back since the last one; asked again, only what is missing. A document's tax is that of
--- all given back so far less what earlier notes had, so that notes over the whole cancel the invoice
--- to the unit. The order is locked, so that it has one invoice. Words: ok, again (nothing was
--- missing), not_found, conflict (no money has moved).
+-- issue_invoice: give an order whose money has moved its invoice, and a credit note over whatever
+-- of that is due back since the last one; asked again, only what is missing. A document's tax is
+-- that of all given back so far less what earlier notes had, so that notes over the whole cancel
+-- the invoice to the unit. The order is locked, so that it has one invoice. Words: ok, again
+-- (nothing was missing), not_found, conflict (no money has moved).
 create or replace function issue_invoice(
     p_order text, p_series text, p_credit_series text, p_who text
 ) returns text language plpgsql as $$

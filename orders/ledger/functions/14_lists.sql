@@ -1,8 +1,8 @@
 -- Lists of orders for hosts, newest first: by time of admission, then by id, from a given order on.
 -- The plans are pinned as in admit: what is read is known beforehand, whatever statistics say.
 
--- newest_in: the newest orders on these shelves of these streams, or of these offers. All bounds are
--- given: infinite ones and the empty prefix do not filter.
+-- newest_in: the newest orders on these shelves of these streams, or of these offers. All bounds
+-- are given: infinite ones and the empty prefix do not filter.
 create or replace function newest_in(
     p_streams text[], p_offers text[], p_shelves smallint[], p_prefix text, p_since timestamptz,
     p_until timestamptz, p_before timestamptz, p_before_id text, p_limit integer
@@ -117,7 +117,8 @@ declare
 begin
     if exists (select 1 from orders r where r.id = p_sought) then
         return array[p_sought];
-    elsif (select d.datlocprovider = 'b' or d.datcollate in ('C', 'POSIX') and d.datlocprovider = 'c'
+    elsif (select d.datlocprovider = 'b'
+                  or d.datlocprovider = 'c' and d.datcollate in ('C', 'POSIX')
              from pg_database d where d.datname = current_database()) then
         select coalesce(array_agg(x.id), '{}') into ids
           from (select r.id from orders r
@@ -127,10 +128,10 @@ begin
     return ids;
 end $$;
 
--- orders_page: a page of orders; null filters do not filter, but shelves are always given. `p_sought`
--- is an order's id, or how a viewer's begins: where that is at most a few thousand orders, these are
--- looked through, else all are, shelf by shelf. Streams go from those that may have newer orders to
--- those that ended first, until no other can have one for this page.
+-- orders_page: a page of orders; null filters do not filter, but shelves are always given.
+-- `p_sought` is an order's id, or how a viewer's begins: where that is at most a few thousand
+-- orders, these are looked through, else all are, shelf by shelf. Streams go from those that may
+-- have newer orders to those that ended first, until no other can have one for this page.
 create or replace function orders_page(
     p_viewer text, p_shop text, p_streams text[], p_offer text, p_product text,
     p_shelves smallint[], p_since timestamptz, p_until timestamptz, p_sought text, p_before text,
@@ -187,8 +188,9 @@ begin
         prefix := p_sought;
     end if;
     if many <= few then
-        ids := array(select f.id from newest_of(ids, p_shop, p_streams, p_shelves, offer_ids, since_at,
-                                                until_at, before_at, p_before, p_limit) f);
+        ids := array(select f.id from newest_of(ids, p_shop, p_streams, p_shelves, offer_ids,
+                                                since_at, until_at, before_at, p_before,
+                                                p_limit) f);
     elsif offer_ids is not null then
         ids := array(select f.id from newest_in(null, offer_ids, p_shelves, prefix, since_at,
                                                 until_at, before_at, coalesce(p_before, ''),
@@ -200,7 +202,8 @@ begin
             select array_agg(y.id) as streams, max(y.upto) as upto
               from (select x.id, x.upto,
                            (row_number() over (order by x.upto desc, x.id desc) - 1) / 8 as place
-                      from (select s.id, coalesce(s.ended_at + interval '1 minute', 'infinity') as upto
+                      from (select s.id,
+                                   coalesce(s.ended_at + interval '1 minute', 'infinity') as upto
                               from streams s
                              where s.status <> 'scheduled'
                                and s.id in (select a.id from streams a

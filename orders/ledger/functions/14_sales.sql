@@ -1,8 +1,8 @@
 -- What sales sum to: see migration 0013 for what is counted.
 
--- fold_sales: add up to p_limit steps to the sums and drop them; tells how many. In one transaction,
--- so that whoever reads both in one statement misses none and counts none twice. One at a time: who
--- finds another at it leaves it to him, and waits for nobody.
+-- fold_sales: add up to p_limit steps to the sums and drop them; tells how many. In one
+-- transaction, so that whoever reads both in one statement misses none and counts none twice. One
+-- at a time: who finds another at it leaves it to him, and waits for nobody.
 create or replace function fold_sales(p_limit integer) returns integer language plpgsql
 set enable_seqscan = on
 as $$
@@ -31,8 +31,8 @@ begin
     return folded;
 end $$;
 
--- sales_of: the sums of a stream by (product, currency), by (minute, currency), and by currency alone:
--- which of these a row is, its nulls tell.
+-- sales_of: the sums of a stream by (product, currency), by (minute, currency), and by currency
+-- alone: which of these a row is, its nulls tell.
 create or replace function sales_of(p_stream text) returns table (
     product text, minute timestamptz, currency text, orders bigint, ended bigint, unpaid bigint,
     units bigint, captured_minor bigint, refunded_minor bigint, unpaid_minor bigint

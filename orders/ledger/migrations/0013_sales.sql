@@ -1,7 +1,7 @@
 -- What hosts ask of their orders: lists, sums, exports, invoices.
 
--- The tax that a product's price has in it, in hundredths of a percent; null: none is stated. A price
--- without its tax is no price of ours: what a buyer sees is what he pays.
+-- The tax that a product's price has in it, in hundredths of a percent; null: none is stated. A
+-- price without its tax is no price of ours: what a buyer sees is what he pays.
 alter table products add column tax_bp integer check (tax_bp between 0 and 10000);
 
 create or replace view order_rows as
@@ -25,12 +25,13 @@ create or replace view order_rows as
 
 -- --- lists ---------------------------------------------------------------------------------------
 
--- Which shelf an order lies on: its state, and by the lowest bits whether its money has moved, whether
--- any of it was given back, and whether it was late. `orders.ledger.lists` has the same numbers. A list
--- is merged from the shelves that it wants, so that two indexes answer every filter of these, newest
--- first. Rows of one admission have one time, so an entry is a few bytes; the ids of ties are sorted
--- when they are read. The shelf comes first, since an index that begins with the offer would look good
--- to admit's questions on a table without statistics (R3), and be read from end to end for each.
+-- Which shelf an order lies on: its state, and by the lowest bits whether its money has moved,
+-- whether any of it was given back, and whether it was late. `orders.ledger.lists` has the same
+-- numbers. A list is merged from the shelves that it wants, so that two indexes (0014) answer every
+-- filter of these, newest first. Rows of one admission have one time, so an entry is a few bytes;
+-- the ids of ties are sorted when they are read. The shelf comes first, since an index that begins
+-- with the offer would look good to admit's questions on a table without statistics (R3), and be
+-- read from end to end for each.
 create function shelf(
     p_status text, p_captured_at timestamptz, p_refunded_minor bigint, p_late_at timestamptz
 ) returns smallint language sql immutable parallel safe
@@ -41,10 +42,6 @@ return (case p_status when 'reserved' then 0 when 'expired' then 8
              + 2 * (coalesce(p_refunded_minor, 0) > 0)::integer
              + 4 * (p_late_at is not null)::integer
         end)::smallint;
-create index orders_by_stream
-    on orders (shelf(status, captured_at, refunded_minor, late_at), stream, reserved_at);
-create index orders_by_offer
-    on orders (shelf(status, captured_at, refunded_minor, late_at), offer, reserved_at);
 create index streams_shop on streams (shop);
 create index offers_product on offers (product);
 
@@ -66,7 +63,7 @@ create table sales (
 );
 
 -- By how much these figures changed, a row a statement, offer and minute. Only ever inserted by who
--- sells and deleted by who folds: no sale waits for another's sum, and no lock order has to know of it.
+-- sells and deleted by who folds: no sale waits for another's sum, and no lock order knows of it.
 create table sales_steps (like sales)
     with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
 create index sales_steps_offer on sales_steps (offer);
@@ -173,7 +170,7 @@ create table invoices (
     n            bigint not null check (n >= 1),
     kind         text not null check (kind in ('invoice', 'credit_note')),
     order_id     text not null,  -- no foreign key, as for movements
-    part         integer not null check ((kind = 'invoice') = (part = 0)),  -- of its credit notes, from 1
+    part         integer not null check ((kind = 'invoice') = (part = 0)),  -- of its notes, from 1
     issued_at    timestamptz not null,
     issued_by    text not null,
     currency     text not null,
