@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from contextlib import aclosing
 from typing import NamedTuple, TypeVar
 
-import asyncpg
 import msgspec
 
 from orders.ledger.ledger import Ledger, LedgerAway
@@ -21,7 +20,7 @@ from orders.ledger.lists import Filter
 from orders.records import Order, OrderStatus
 
 CHUNK = 500  # orders: encoding them takes milliseconds, and others share this process
-SEARCH = 5_000  # orders looked at in one statement where most are not wanted
+SEARCH = 2_000  # orders looked at in one statement where most are not wanted
 TRIES = 5  # for a chunk, TRY_AGAIN_S apart
 TRY_AGAIN_S = 0.5
 
@@ -32,7 +31,7 @@ _FILTER = (
 )
 
 T = TypeVar("T")
-U = TypeVar("U")
+_Read = tuple[int, int, T]  # how many orders were looked at, the rank of the last, what was found
 
 
 class Walked(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +51,7 @@ class Walked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(NamedTuple):
-    """An order as `order_lines` tells of it; times in seconds, amounts in its offer's currency."""
+    """An order as `walk_lines` tells of it; times in seconds, amounts in its offer's currency."""
 
     id: str
     offer: str
@@ -100,63 +99,59 @@ class Walk:
 
     async def lines(self) -> AsyncGenerator[list[list[Line]], None]:
         """Yield chunks of purchases: an order, or those of a bundle in one currency."""
-        async with aclosing(_ahead(self._chunks(bundled=True), self._lines_of)) as chunks:
+        async with aclosing(_ahead(self._chunks(self._lines))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     async def orders(self) -> AsyncGenerator[list[Order], None]:
         """Yield chunks of orders."""
-        async with aclosing(_ahead(self._chunks(bundled=False), self._orders_of)) as chunks:
+        async with aclosing(_ahead(self._chunks(self._orders))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
-    async def _lines_of(self, found: list[asyncpg.Record]) -> list[list[Line]]:
-        ids = [row["id"] for row in found if row["bundle"] is None]
-        bundles = [row["bundle"] for row in found if row["bundle"] is not None]
-        rows = await self._rows(
-            f"select * from order_lines($6, $7, {_FILTER}, $8)",
-            *self._row_filter, ids, bundles, self._among,
-        )  # fmt: skip
-        single: dict[str, list[Line]] = {}
-        bundled: dict[str, dict[str, list[Line]]] = {}
-        for line in map(Line._make, rows):
-            if line.bundle is None:
-                single[line.id] = [line]
-            else:
-                by_currency = bundled.setdefault(line.bundle, {})
-                by_currency.setdefault(self.offers[line.offer].currency, []).append(line)
-        purchases: list[list[Line]] = []
-        for row in found:
-            if row["bundle"] is None:
-                purchases.append(single[row["id"]])
-            else:
-                for lines in bundled.get(row["bundle"], {}).values():
-                    purchases.append(sorted(lines, key=lambda line: line.offer))
-        return purchases
-
-    async def _orders_of(self, found: list[asyncpg.Record]) -> list[Order]:
-        ids = [row["id"] for row in found]
-        orders = {order.id: order for order in await _patiently(self._ledger.orders, ids)}
-        return [orders[id_] for id_ in ids]
-
-    async def _chunks(self, bundled: bool) -> AsyncGenerator[list[asyncpg.Record], None]:
-        """Yield (id, bundle) of what is wanted, in the walk's order, at most CHUNK at a time."""
+    async def _chunks(
+        self, read: Callable[[_Part, int], Awaitable[_Read[T]]]
+    ) -> AsyncGenerator[T, None]:
+        """Yield what is read, chunk by chunk, in the walk's order."""
         for part in _parts(self.offers.values()):
             past, limit = part.past, SEARCH if self._sparse else CHUNK
             while True:
-                rows = await self._rows(
-                    f"select * from walk_orders($6, $7, $8, $9, {_FILTER}, $10, $11)",
-                    *self._row_filter, part.offers, past, part.upto, limit, bundled, self._among,
-                )  # fmt: skip
-                found = [row for row in rows if row["id"] is not None]
-                for at in range(0, len(found), CHUNK):
-                    yield found[at : at + CHUNK]
-                if len(part.offers) > 1 or rows[0]["scanned"] < limit:
+                scanned, last_rank, found = await read(part._replace(past=past), limit)
+                yield found
+                if len(part.offers) > 1 or scanned < limit:
                     break
-                past = [rows[0]["last_rank"]]
+                past = [last_rank]
 
-    async def _rows(self, sql: str, *args: object) -> list[asyncpg.Record]:
-        return await _patiently(self._ledger.rows, sql, *args)
+    async def _lines(self, part: _Part, limit: int) -> _Read[list[list[Line]]]:
+        rows = await _patiently(
+            self._ledger.rows,
+            f"select * from walk_lines($6, $7, $8, $9, {_FILTER}, $10)",
+            *self._row_filter, *part, limit, self._among,
+        )  # fmt: skip
+        purchases: list[list[Line]] = []
+        bundled: dict[tuple[str, str], list[Line]] = {}
+        for row in rows:
+            line = Line._make(row[2:])
+            if line.bundle is None:
+                purchases.append([line])
+                continue
+            bundle = line.bundle, self.offers[line.offer].currency
+            if bundle not in bundled:
+                purchases.append(bundled.setdefault(bundle, []))
+            bundled[bundle].append(line)
+        if rows[0]["id"] is None:  # nothing was found
+            purchases = []
+        return rows[0]["scanned"], rows[0]["last_rank"], purchases
+
+    async def _orders(self, part: _Part, limit: int) -> _Read[list[Order]]:
+        rows = await _patiently(
+            self._ledger.rows,
+            f"select * from walk_orders($6, $7, $8, $9, {_FILTER})",
+            *self._row_filter, *part, limit,
+        )  # fmt: skip
+        ids = [row["id"] for row in rows if row["id"] is not None]
+        orders = {order.id: order for order in await _patiently(self._ledger.orders, ids)}
+        return rows[0]["scanned"], rows[0]["last_rank"], [orders[id_] for id_ in ids]
 
 
 async def begin(ledger: Ledger, wanted: Filter) -> Walk:
@@ -190,15 +185,11 @@ def _part(offers: list[Walked]) -> _Part:
     return _Part([o.offer for o in offers], [0] * len(offers), [o.upto for o in offers])
 
 
-async def _ahead(
-    chunks: AsyncGenerator[T, None], read: Callable[[T], Awaitable[U]]
-) -> AsyncGenerator[U, None]:
-    """Yield what is read of each chunk; the next one is on its way meanwhile."""
+async def _ahead(chunks: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """Yield all chunks; the next one is on its way meanwhile."""
 
-    async def following() -> U | None:
-        async for chunk in chunks:
-            return await read(chunk)
-        return None
+    async def following() -> T | None:
+        return await anext(chunks, None)
 
     coming = asyncio.create_task(following())
     try:

@@ -7,6 +7,7 @@ while orders come in at a steady rate. Prints a table; exits 1 where what is wan
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import sys
@@ -31,7 +32,7 @@ from tests.bench.rig import open_shop as migrated
 ORDERS = int(os.environ.get("ORDERS", "1000000"))
 PER_S = int(os.environ.get("PER_S", "5000"))  # orders that come in meanwhile
 ROUNDS = int(os.environ.get("ROUNDS", "40"))  # of all questions
-BATCH = 100
+BATCH, HUBS = 100, 4  # orders of one admission, and admissions under way at once
 OFFERS = 20
 SECRET = "a secret that only benches have: 0123456789"
 STREAM = "st_big"
@@ -168,15 +169,16 @@ async def come_in(url: str, stop: asyncio.Event) -> float:
             await fold(ledger)
             await asyncio.sleep(0.25)
 
-    folding = asyncio.create_task(keep())
-    try:
-        turn = 0
-        while not stop.is_set():
-            await asyncio.gather(*(admit((turn + n) % OFFERS) for n in range(4)))
-            turn += 4
+    async def sell(first: int) -> None:
+        for turn in itertools.count(first, HUBS):
+            if stop.is_set():
+                return
+            await admit(turn % OFFERS)
             await asyncio.sleep(max(0.0, begun + made / PER_S - time.monotonic()))
+
+    try:
+        await asyncio.gather(keep(), *(sell(n) for n in range(HUBS)))
     finally:
-        await folding
         await pool.close()
     return made / (time.monotonic() - begun)
 

@@ -167,3 +167,35 @@ async def test_shelves_are_the_same_in_both_places(pool: asyncpg.Pool[asyncpg.Re
             status=status, paid=bool(marks & 1), refunded=bool(marks & 2), late=bool(marks & 4)
         )  # fmt: skip
         assert wanted.shelves == [shelf]
+
+
+@pytest.mark.parametrize("known", [0, 10, 100, 1_000])
+async def test_the_indexes_of_lists_lead_no_sale_astray(
+    pool: asyncpg.Pool[asyncpg.Record], known: int
+) -> None:
+    """Admission looks up each viewer's own orders, though an index of lists has fewer pages."""
+    world = await build(pool, streams=1, offers=1)
+    await pool.execute("update streams set status = 'live'")
+    if known:  # while they all lie on one shelf, as at the beginning of a sale
+        await _sell(pool, world, known, 1)
+        await pool.execute("vacuum analyze orders")
+    async with pool.acquire() as connection, connection.transaction():
+        for n in range(3):  # the table grows under a plan that is kept
+            await _sell(connection, world, 1_000, 5_000 + 1_000 * n)
+        before = await connection.fetchval(_FETCHED)
+        await _sell(connection, world, 100, 20_000)
+        assert await connection.fetchval(_FETCHED) - before < 300
+
+
+_FETCHED = "select idx_tup_fetch from pg_stat_xact_user_tables where relname = 'orders'"
+
+
+async def _sell(asked: Any, world: World, orders: int, first: int) -> None:
+    """Admit orders of one offer, a viewer each."""
+    numbers = range(first, first + orders)
+    row = await asked.fetchrow(
+        "select outcomes from admit($1, 1, $2, $3, $4, $5, $6)",
+        world.offers[0], [f"or_{n}" for n in numbers], [f"viewer-{n}" for n in numbers],
+        [f"k{n}" for n in numbers], [1 for _ in numbers], list(numbers),
+    )  # fmt: skip
+    assert row["outcomes"] is None

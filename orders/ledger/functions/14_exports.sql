@@ -1,6 +1,6 @@
--- Orders for exports: walked offer by offer in the order of their ranks, which never change, a chunk a
--- statement. So no snapshot is held between two chunks: under one that is, no version of a hot
--- offer's row can be pruned, and the sale slows down for as long as a client takes to read.
+-- Orders for exports: walked offer by offer in the order of their ranks, which never change, a
+-- chunk a statement. So no snapshot is held between two chunks: under one that is, no version of a
+-- hot offer's row can be pruned, and the sale slows down for as long as a client takes to read.
 
 -- offers_to_walk: the offers that have orders, with how many (at least), and the highest rank: what
 -- is admitted later is not in this export. Null filters do not filter.
@@ -44,15 +44,12 @@ return (p_shelves is null or r_shelf = any (p_shelves))
    and (p_sought is null or r_id = p_sought or starts_with(r_viewer, p_sought));
 
 -- walk_orders: look at no more than p_limit orders of each of these offers, in the order of their
--- ranks, after `past` and up to `upto`. Back come those that are wanted; with p_bundled, in place of
--- the orders of a bundle, the one that leads it: whose offer comes first of them (of those among
--- p_among, where that is not null), wanted or not. There is always a row, be it without an order: of
--- it are `scanned`, how many were looked at, and `last_rank`, how far.
+-- ranks, after `past` and up to `upto`. Back come those that are wanted. There is always a row, be
+-- it without an order: of it are `scanned`, how many were looked at, and `last_rank`, how far.
 create or replace function walk_orders(
     p_offers text[], p_past bigint[], p_upto bigint[], p_limit integer, p_shelves smallint[],
-    p_viewer text, p_since timestamptz, p_until timestamptz, p_sought text, p_bundled boolean,
-    p_among text[]
-) returns table (scanned bigint, last_rank bigint, id text, bundle text) language plpgsql stable
+    p_viewer text, p_since timestamptz, p_until timestamptz, p_sought text
+) returns table (scanned bigint, last_rank bigint, id text) language plpgsql stable
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
@@ -63,37 +60,33 @@ as $$
 begin
     return query
         with scan as materialized (
-            select r.id, r.offer, r.rank, r.bundle,
-                   case when p_bundled and r.bundle is not null
-                        then not exists (select 1 from orders b
-                                          where b.bundle = r.bundle and b.offer < r.offer
-                                            and (p_among is null or b.offer = any (p_among)))
-                        else is_wanted(r.id, r.viewer, r.reserved_at,
-                                       shelf(r.status, r.captured_at, r.refunded_minor, r.late_at),
-                                       p_shelves, p_viewer, p_since, p_until, p_sought)
-                   end as taken
+            select r.id, r.offer, r.rank,
+                   is_wanted(r.id, r.viewer, r.reserved_at,
+                             shelf(r.status, r.captured_at, r.refunded_minor, r.late_at),
+                             p_shelves, p_viewer, p_since, p_until, p_sought) as wanted
               from unnest(p_offers, p_past, p_upto) f (offer, past, upto)
-             cross join lateral (select x.id, x.offer, x.rank, x.bundle, x.viewer, x.reserved_at,
-                                        x.status, x.captured_at, x.refunded_minor, x.late_at
+             cross join lateral (select x.id, x.offer, x.rank, x.viewer, x.reserved_at, x.status,
+                                        x.captured_at, x.refunded_minor, x.late_at
                                    from orders x
                                   where x.offer = f.offer and x.rank > f.past and x.rank <= f.upto
                                   order by x.rank limit p_limit) r)
-        select n.scanned, n.last_rank, s.id, s.bundle
+        select n.scanned, n.last_rank, s.id
           from (select count(*) as scanned, max(y.rank) as last_rank from scan y) n
-          left join scan s on s.taken
+          left join scan s on s.wanted
          order by s.offer, s.rank;
 end $$;
 
--- order_lines: what a spreadsheet says of these orders, and of those of these bundles that are wanted
--- (and are among p_among); times in seconds. `sealed` is for who can open it.
-create or replace function order_lines(
-    p_ids text[], p_bundles text[], p_shelves smallint[], p_viewer text, p_since timestamptz,
-    p_until timestamptz, p_sought text, p_among text[]
+-- walk_lines: what a spreadsheet says of such orders; times in seconds. The orders of a bundle
+-- stand together, in the place of the one whose offer comes first of them (of those among p_among,
+-- where that is not null). `sealed` is for who can open it. There is always a row, here too.
+create or replace function walk_lines(
+    p_offers text[], p_past bigint[], p_upto bigint[], p_limit integer, p_shelves smallint[],
+    p_viewer text, p_since timestamptz, p_until timestamptz, p_sought text, p_among text[]
 ) returns table (
-    id text, offer text, bundle text, viewer text, qty integer, unit_price_minor bigint,
-    status text, reserved_s bigint, expires_s bigint, captured_s bigint, shipped_s bigint,
-    ended_s bigint, refunded_minor bigint, carrier text, tracking text, provider text, ref text,
-    payment text, invoice text, sealed bytea
+    scanned bigint, last_rank bigint, id text, offer text, bundle text, viewer text, qty integer,
+    unit_price_minor bigint, status text, reserved_s bigint, expires_s bigint, captured_s bigint,
+    shipped_s bigint, ended_s bigint, refunded_minor bigint, carrier text, tracking text,
+    provider text, ref text, payment text, invoice text, sealed bytea
 ) language plpgsql stable
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -104,16 +97,41 @@ set enable_material = off
 as $$
 begin
     return query
-        with named as (
-            select x.id from unnest(p_ids) x (id)
+        with scan as materialized (
+            select r.*,
+                   case when r.bundle is not null
+                        then not exists (select 1 from orders b
+                                          where b.bundle = r.bundle and b.offer < r.offer
+                                            and (p_among is null or b.offer = any (p_among)))
+                        else is_wanted(r.id, r.viewer, r.reserved_at,
+                                       shelf(r.status, r.captured_at, r.refunded_minor, r.late_at),
+                                       p_shelves, p_viewer, p_since, p_until, p_sought)
+                   end as taken
+              from unnest(p_offers, p_past, p_upto) f (offer, past, upto)
+             cross join lateral (select x.rank, x.id, x.offer, x.bundle, x.viewer, x.qty,
+                                        x.unit_price_minor, x.status, x.reserved_at, x.expires_at,
+                                        x.confirmed_at, x.captured_at, x.shipped_at,
+                                        x.refunded_minor, x.carrier, x.tracking, x.late_at
+                                   from orders x
+                                  where x.offer = f.offer and x.rank > f.past and x.rank <= f.upto
+                                  order by x.rank limit p_limit) r),
+        line as (
+            select s.offer as at_offer, s.rank as at_rank, s.id, s.offer, s.bundle, s.viewer, s.qty,
+                   s.unit_price_minor, s.status, s.reserved_at, s.expires_at, s.confirmed_at,
+                   s.captured_at, s.shipped_at, s.refunded_minor, s.carrier, s.tracking
+              from scan s where s.taken and s.bundle is null
             union all
-            select b.id from orders b
-             where b.bundle = any (p_bundles) and (p_among is null or b.offer = any (p_among))
+            select s.offer, s.rank, b.id, b.offer, b.bundle, b.viewer, b.qty, b.unit_price_minor,
+                   b.status, b.reserved_at, b.expires_at, b.confirmed_at, b.captured_at,
+                   b.shipped_at, b.refunded_minor, b.carrier, b.tracking
+              from scan s join orders b on b.bundle = s.bundle
+             where s.taken and s.bundle is not null
+               and (p_among is null or b.offer = any (p_among))
                and is_wanted(b.id, b.viewer, b.reserved_at,
                              shelf(b.status, b.captured_at, b.refunded_minor, b.late_at),
                              p_shelves, p_viewer, p_since, p_until, p_sought))
-        select r.id, r.offer, r.bundle, r.viewer, r.qty, r.unit_price_minor, r.status,
-               floor(date_part('epoch', r.reserved_at))::bigint,
+        select n.scanned, n.last_rank, r.id, r.offer, r.bundle, r.viewer, r.qty, r.unit_price_minor,
+               r.status, floor(date_part('epoch', r.reserved_at))::bigint,
                floor(date_part('epoch', r.expires_at))::bigint,
                floor(date_part('epoch', r.captured_at))::bigint,
                floor(date_part('epoch', r.shipped_at))::bigint,
@@ -121,11 +139,14 @@ begin
                    (select floor(date_part('epoch', l.at))::bigint from order_log l
                      where l.order_id = r.id and l.now = r.status and l.was <> l.now) end,
                coalesce(r.refunded_minor, 0), r.carrier, r.tracking, p.provider, p.ref, p.id,
-               (select invoice_number(i) from invoices i where i.order_id = r.id and i.part = 0),
+               case when r.captured_at is not null then
+                   (select invoice_number(i) from invoices i
+                     where i.order_id = r.id and i.part = 0) end,
                (select c.sealed from contacts c where c.order_id = r.id)
-          from named n
-          join orders r on r.id = n.id
+          from (select count(*) as scanned, max(y.rank) as last_rank from scan y) n
+          left join line r on true
           left join payment_orders y
                  on r.confirmed_at is not null and y.order_id = r.id and y.outcome = 'paid'
-          left join payments p on p.id = y.payment;
+          left join payments p on p.id = y.payment
+         order by r.at_offer, r.at_rank, r.offer;
 end $$;
