@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import csv
+import io
 import re
 import time
 from collections.abc import Mapping
@@ -22,10 +24,12 @@ from streams.codes import MESSAGE, Code
 from tests.contract.access import RULES, Rule, route
 from tests.contract.access_stage import (
     BANNED,
+    INVOICED,
     OWNER,
     Prints,
     Stage,
     delivery_ids,
+    invoice,
     prints,
     set_stages,
     tables_of,
@@ -81,6 +85,18 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     headers: dict[str, str]
     body: bytes
+
+    @property
+    def items(self) -> list[Any]:
+        """What is in a list, be it one document, a line an item, or a row."""
+        kind = self.headers["content-type"]
+        if kind.startswith("text/csv"):
+            rows = csv.DictReader(io.StringIO(self.body.decode()))
+            return [{"id": row["Id"]} for row in rows]
+        if kind == "application/jsonl":
+            return [msgspec.json.decode(line) for line in self.body.splitlines()]
+        items: list[Any] = msgspec.json.decode(self.body)["items"]
+        return items
 
     @property
     def text(self) -> str:
@@ -197,6 +213,7 @@ async def play(shop: Shop, database_url: str, rules: dict[str, Rule] = RULES) ->
         played = cells(rules)
         await _copied(connection, tables, stages, played)
         numbers = await delivery_ids(connection)
+        await invoice(connection, {c.names[n] for c in played for n in INVOICED if n in c.names})
         for cell in played:
             cell.names |= _links(shop, cell)
             cell.names["delivery"] = numbers[cell.names["webhook"]]
@@ -265,8 +282,8 @@ async def _called(port: int, played: list[Cell]) -> None:
                 line = line or await asyncio.open_connection(address.host, address.port)
                 line[1].write(request)
                 cell.answer = await _answer(line[0])
-                if cell.answer.status != 204 and "content-length" not in cell.answer.headers:
-                    line[1].transport.abort()  # a feed, or in chunks: its rest is not asked for
+                if cell.answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    line[1].transport.abort()  # it has no end
                     line = None
                 if cell.answer.status != 503:
                     break
@@ -281,7 +298,13 @@ async def _called(port: int, played: list[Cell]) -> None:
 async def _answer(reader: asyncio.StreamReader) -> Answer:
     first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
     headers = dict(line.lower().split(": ", 1) for line in lines)
-    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    if headers.get("transfer-encoding") == "chunked" and "event" not in headers["content-type"]:
+        body = b""
+        while size := int(await reader.readline(), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readline()
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
     return Answer(int(first.split(" ")[1]), headers, body)
 
 
@@ -319,8 +342,7 @@ def _fault(cell: Cell) -> str:
         return f"{word}: expected {cell.rule.ok}, got {answer.status} {answer.text}"
     if word == "ok":
         return ""
-    items = msgspec.json.decode(answer.body)["items"]
-    seen = {item.get("id", item.get("viewer")) for item in items}
+    seen = {item.get("id", item.get("viewer")) for item in answer.items}
     expected = {cell.names[name] for name in cell.rule.sees[word]}
     return "" if seen == expected else f"{word}: expected {expected}, saw {seen}"
 

@@ -7,7 +7,7 @@ else touches. Called by `access_rig`. A new kind of object is one line in `_set`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -20,6 +20,8 @@ OWNER, ANOTHER, BANNED = "owner", "another", "banned"
 #: What was told, and what somebody works off behind the calls: no rule reads it, and of a copy
 #: nothing is due.
 HISTORY = ("facts", "fact_heads", "movements", "payments_due")
+#: The orders that have invoices: these have numbers in a row, so that none can be copied.
+INVOICED = ("shipped", "shipped of another")
 _ID = re.compile(r"([a-z]+_[0-9a-f]{16,})\Z")
 _TABLES = """
 select c.relname as name, array_agg(quote_ident(a.attname) order by a.attnum) as columns
@@ -121,6 +123,13 @@ async def delivery_ids(connection: asyncpg.Connection[asyncpg.Record]) -> dict[s
     """Return the delivery of each webhook: its id is a number that every copy has its own of."""
     rows = await connection.fetch("select webhook, n from hook_deliveries")
     return {row["webhook"]: f"dl_{row['n']}" for row in rows}
+
+
+async def invoice(connection: asyncpg.Connection[asyncpg.Record], orders: Collection[str]) -> None:
+    """Issue the invoices of orders."""
+    await connection.execute(
+        "select issue_invoice(o, 'A', 'B', 'h1') from unnest($1::text[]) o", list(orders)
+    )
 
 
 async def _set(shop: Shop, name: str) -> dict[str, str]:

@@ -260,6 +260,27 @@ ORDERS = Access("Viewers list their own, hosts those of their shop", """
     host elsewhere, service elsewhere   none  none    none
 """)  # fmt: skip
 
+EXPORTED = Access("Hosts, what is of their shop", """
+                                        own   theirs  missing
+    nobody, bad token                   401   401     401
+    viewer, viewer elsewhere, banned    403   403     403
+    host                                all   none    none
+    other host                          none  all     none
+    admin, service                      all   all     none
+    host elsewhere, service elsewhere   none  none    none
+""")  # fmt: skip
+
+INVOICED = Access("The hosts of its stream; its viewer knows of it", """
+                                        own   another's  theirs  missing
+    nobody, bad token                   401   401        401     401
+    viewer, banned                      403   404        404     404
+    viewer elsewhere                    404   404        404     404
+    host                                ok    ok         404     404
+    other host                          404   404        ok      404
+    admin, service                      ok    ok         ok      404
+    host elsewhere, service elsewhere   404   404        404     404
+""")  # fmt: skip
+
 ORDER = Access("The viewer whose order it is, and the hosts of its stream", """
                                         own   another's  theirs  missing
     nobody, bad token                   401   401        401     401
