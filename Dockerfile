@@ -11,7 +11,7 @@ COPY orders orders
 COPY loadtest loadtest
 RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation -w /wheels .
 RUN python -m venv /opt/livecart \
-    && /opt/livecart/bin/pip install --no-cache-dir -c constraints.txt /wheels/*.whl
+    && /opt/livecart/bin/pip install --no-cache-dir -c constraints.txt "$(echo /wheels/*.whl)[stripe]"
 
 FROM python:3.13-slim
 COPY --from=build /opt/livecart /opt/livecart

@@ -120,6 +120,7 @@ class Local:
         """Return a value as compose would give it to the container, and then as it is here."""
         for name, secret in SECRETS.items():
             value = re.sub(r"\$\{" + name + r":\?[^}]*\}", secret, value)
+        value = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", value)  # not set where compose is called
         for theirs, here in self._swaps:
             if theirs in value:
                 value = value.replace(theirs, here)
