@@ -135,7 +135,7 @@ async def _play(url: str, quantity: int, steps: list[tuple[object, ...]]) -> Non
             "insert into products (id, shop, sku, title, price_minor, currency)"
             f" values ('{offer}', 's', 's', 't', 1, 'TWD');"
             f"select create_offer('{offer}', '{offer}', '{offer}', 1, {quantity}, {PER_VIEWER},"
-            " null, null, 600, 'required', null, 0, 10, 60, 'sale', 'anyone', 1)"
+            " null, null, 600, 'required', null, null, 'contains', 0, 10, 60, 'sale', 'anyone', 1)"
         )
         await connection.fetch("select open_offer($1, false)", offer)
         model = Model(quantity)
