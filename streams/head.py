@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with three gaps closed: see below.
+"""uvicorn's HTTP protocol with four gaps closed: see below.
 
 Owns nothing but the moment between the first byte of a request and the application, or `Wire`. It
 must never know a path or a message. Passed to uvicorn as `http=Head`; `Wire` works without it.
@@ -9,11 +9,17 @@ must never know a path or a message. Passed to uvicorn as `http=Head`; `Wire` wo
   before the answer (RFC 6455, 4.1); one that does would wait on a `hello` that nobody saw.
 - ASGI has no way to say how much of an answer waits, nor to drop a client that does not take it:
   an application finds the transport in its state, and may have itself told as a `Writer`.
+- asyncio leaves Nagle's algorithm on for sockets that were made without naming TCP, as uvicorn
+  makes its own: the body of an answer would wait 40 ms for its head to be acknowledged.
+  uvloop does not.
 """
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sys
+from asyncio.trsock import TransportSocket
 from typing import Protocol
 
 import httptools
@@ -25,6 +31,13 @@ _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 )
+
+
+def undelay(transport: asyncio.BaseTransport) -> None:
+    """Have the kernel send at once what it is given."""
+    sock = transport.get_extra_info("socket")
+    if isinstance(sock, TransportSocket) and sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Writer(Protocol):
@@ -44,6 +57,11 @@ class Head(HttpToolsProtocol):
     _frames_at: int | None = None  # where the frames begin in what was read last
 
     writer: Writer | None = None  # of the answer under way, where ASGI does not write it
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Delay nothing."""
+        super().connection_made(transport)
+        undelay(transport)
 
     def pause_writing(self) -> None:
         """Tell the writer too."""

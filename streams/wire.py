@@ -15,7 +15,6 @@ import logging
 import socket
 import sys
 import time
-from asyncio.trsock import TransportSocket
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.frames import Close as CloseFrame
@@ -26,6 +25,7 @@ from streams.codec import DEFLATED_FORMS, JSON, JSON_DEFLATED, MSGPACK, MSGPACK_
 from streams.codes import Close
 from streams.deflate import TooLarge, unpack
 from streams.handshake import NoUpgrade, overloaded, shake_hands
+from streams.head import undelay
 from streams.protocol import FRAME_BYTES_MAX
 from streams.unusual import Unusual
 
@@ -67,14 +67,9 @@ _log = logging.getLogger("livecart.wire")
 
 def tune(transport: asyncio.BaseTransport) -> None:
     """Have the kernel send at once what it is given, and keep little of it unsent."""
+    undelay(transport)
     sock = transport.get_extra_info("socket")
-    if sock is None or sock.family == socket.AF_UNIX:
-        return
-    # asyncio leaves Nagle's algorithm on for sockets that were made without naming TCP, as uvicorn
-    # makes its own; uvloop does not.
-    if isinstance(sock, TransportSocket):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if _NOTSENT_LOWAT is not None:
+    if _NOTSENT_LOWAT is not None and sock is not None and sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES_MAX)
 
 

@@ -527,6 +527,23 @@ def test_small_frames_are_not_delayed(run: Callable[[Test], None]) -> None:
     run(test)
 
 
+def test_answers_are_not_delayed(run: Callable[[Test], None]) -> None:
+    """So it is for calls over HTTP, where head and body of an answer are two writes."""
+
+    async def test(running: Running) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        try:
+            await running.until(lambda: running.server.server_state.connections)
+            (head,) = running.server.server_state.connections
+            sock = head.transport.get_extra_info("socket")
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    run(test)
+
+
 def test_a_stopping_server_says_draining(run: Callable[[Test], None]) -> None:
     """uvicorn's shutdown closes every connection with 4503, and then ends."""
 
