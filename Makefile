@@ -16,7 +16,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub lint format demo coverage clean
+.PHONY: help setup loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -101,6 +101,9 @@ bench: $(LOAD_STAMP) ## fan-out, orders, reservations, connects and memory besid
 
 bench-core: setup ## holds, orders, expiry and rebuild of the core alone, beside redis-benchmark
 	$(BIN)/python -m tests.bench.bench_core $(ARGS)
+
+bench-orders: $(DEV_STAMP) ## lists, sums and exports with a million orders, at rest and while more come in
+	@$(BIN)/python -m tests.bench.bench_orders
 
 bench-hub: setup ## fan-out, pins, memory, connects and recovery beside uWebSockets, nchan and Starlette
 	$(BIN)/python -m tests.bench.bench_hub $(ARGS)
