@@ -71,3 +71,8 @@ MENDED = Counter("livecart_reconcile_mended_total", "Differences that were mende
 MONEY_MOVES = Counter(
     "livecart_money_moves_total", "Captures, voids and refunds, by outcome", ["kind", "outcome"]
 )
+MONEY_STUCK = Gauge(
+    "livecart_money_stuck_payments",
+    "Payments whose money should move and was refused to, or asked for several times in vain",
+    multiprocess_mode="mostrecent",
+)

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from livecart import views
 from livecart.api.aftersale import hosted_order
-from livecart.api.bounds import hosts
+from livecart.api.bounds import hosts, own_order
 from livecart.api.calls import Call, header
 from livecart.api.operations import Operation
 from livecart.api.paying import Payment, ProviderName, begun, shown
@@ -63,6 +63,12 @@ class Checkout(msgspec.Struct, kw_only=True):
     expires_at: int
 
 
+class Payments(msgspec.Struct, kw_only=True):
+    """The payments of an order, newest first."""
+
+    items: list[Payment]
+
+
 class PayLink(msgspec.Struct, kw_only=True):
     """Through whom to pay what a link is for, and where it goes to."""
 
@@ -105,6 +111,13 @@ async def show_payment(call: Call) -> Payment:
                 call.services.cashier.look(found[0].id)
             return shown(found[0])
     raise Refused(Code.NOT_FOUND)
+
+
+async def payments(call: Call) -> Payments:
+    """List the payments of an order: to its buyer, and to the shop."""
+    order, _ = await own_order(call)
+    found = await call.services.cashier.money.payments_of(order.id)
+    return Payments(items=[shown(one) for one in found])
 
 
 async def link(call: Call, body: NewLink) -> CheckoutLink:
@@ -178,6 +191,10 @@ OPERATIONS = (
     Operation(
         method="GET", path="/v1/payments/{id}", handle=show_payment, who="member",
         summary="Show a payment", result=Payment, refusals=(Code.NOT_FOUND,),
+    ),
+    Operation(
+        method="GET", path="/v1/orders/{id}/payments", handle=payments, who="member",
+        summary="List an order's payments", result=Payments, refusals=(Code.NOT_FOUND,),
     ),
     Operation(
         method="POST", path="/v1/orders/{id}/link", handle=link, who="host", status=201,

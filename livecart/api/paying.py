@@ -46,6 +46,7 @@ class Payment(msgspec.Struct, kw_only=True, omit_defaults=True):
     captured_minor: int = 0
     refunded_minor: int = 0
     disputed: bool = False
+    odd: str | None = None  # what of it was not as asked for, so that nothing was sold for it
     created_at: int | None = None
     client: dict[str, str] | None = None  # what the buyer's client needs to complete it
 
@@ -73,6 +74,7 @@ def shown(payment: money.Payment, client: dict[str, str] | None = None) -> Payme
         captured_minor=payment.captured_minor,
         refunded_minor=payment.refunded_minor,
         disputed=payment.disputed,
+        odd=payment.odd,
         created_at=payment.created_at,
         client=client,
     )

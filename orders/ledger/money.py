@@ -237,6 +237,11 @@ class Money:
         """Return those of the payments that exist, in any order."""
         return [Payment(**r) for r in await self._ledger.rows(SQL["payments_by_id"], list(ids))]
 
+    async def stuck(self) -> int:
+        """Return how many payments' money should move and was refused to, or answered nothing."""
+        found: int = (await self._ledger.rows(SQL["stuck_payments"]))[0]["payments"]
+        return found
+
     async def payments_of(self, order: str) -> list[Payment]:
         """Return the payments of an order, newest first."""
         return [Payment(**r) for r in await self._ledger.rows(SQL["payments_of_order"], order)]

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 BY_HAND = "manual"
 LOOK_S = 2.0  # between two looks at one open payment
+STUCK_EVERY_S = 15.0  # between two counts of what cannot be moved
 LOOKED_MAX = 1_000  # payments that are looked at in that time
 LOOK_FIRST_S = 20 * 3600.0  # a provider may have forgotten a key that is older
 
@@ -228,11 +229,14 @@ class Cashier:
     # --- what falls due --------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        away = False
+        away, counted = False, float("-inf")
         while True:
             end_if_cancelled()
             try:
                 await self.round()
+                if (now := asyncio.get_running_loop().time()) - counted >= STUCK_EVERY_S:
+                    metrics.MONEY_STUCK.set(await self.money.stuck())
+                    counted = now
                 away = False
             except LedgerAway as error:
                 if not away:

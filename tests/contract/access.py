@@ -169,6 +169,7 @@ RULES: dict[str, Rule] = {
     "POST /v1/returns/{id}/refuse": Rule(HOSTED_HIDDEN),
     "POST /v1/checkouts": Rule(OWN_ORDERS, 201, {"orders": ["{order}"]}),
     "GET /v1/payments/{id}": Rule(ORDER),
+    "GET /v1/orders/{id}/payments": Rule(ORDER),
     "GET /v1/checkout": Rule(LINKED, headers=_LINK),
     "POST /v1/checkout/pay": Rule(LINKED, 201, headers=_LINK),
     "PUT /v1/orders/{id}/contact": Rule(ORDER, 204, _CONTACT),

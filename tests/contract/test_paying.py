@@ -45,6 +45,8 @@ async def test_a_viewer_pays(till: Till) -> None:
     ann = token("viewer", "ann")
     shown = await till.shop.call("GET", f"/v1/payments/{payment['id']}", token=ann)
     assert shown.json() == kept
+    listed = await till.shop.call("GET", f"/v1/orders/{order}/payments", token=ann)
+    assert listed.json() == {"items": [kept]}
     bob = token("viewer", "bob")
     problem(
         await till.shop.call("GET", f"/v1/payments/{payment['id']}", token=bob), 404, "not_found"

@@ -207,6 +207,21 @@ async def test_a_refund_that_fails_days_later(till: Till) -> None:
     assert (await till.payment(payment))["refunded_minor"] == 2900
 
 
+async def test_what_a_bank_refuses_is_counted(till: Till) -> None:
+    """Money that should move and is refused to is counted for whoever watches, until it moves."""
+    offer = await till.shop.offer(5)
+    order = await till.bought(offer)
+    await till.paid(order)
+    assert await till.money.stuck() == 0
+    till.bank.will("refund", "refuse")
+    await till.hub.changes.cancel(order, True, None)
+    await till.cashier.round()
+    await till.quiet()
+    assert await till.money.stuck() == 1
+    await till.works()
+    assert await till.money.stuck() == 0
+
+
 async def test_paid_in_the_last_second(till: Till) -> None:
     """Who paid in time, and is heard of after the end, gets a new order: the bank is asked."""
     offer = await till.shop.offer(5)
@@ -238,6 +253,8 @@ async def test_less_is_captured_than_was_owed(till: Till) -> None:
     await till.works()
     now = await till.payment(payment)
     assert (now["odd"], now["captured_minor"], now["refunded_minor"]) == ("captured", 900, 900)
+    (listed,) = await till.money.payments_of(order)
+    assert (listed.id, listed.odd) == (payment, "captured")
 
 
 async def test_a_payment_that_one_gave_up(till: Till) -> None:

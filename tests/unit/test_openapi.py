@@ -40,6 +40,7 @@ POST /v1/orders/{id}/extend · POST /v1/orders/{id}/cancel · POST /v1/orders/{i
 POST /v1/orders/{id}/refund · POST /v1/orders/{id}/ship · GET /v1/orders/{id}/timeline
 POST /v1/orders/{id}/returns · GET /v1/orders/{id}/returns
 POST /v1/returns/{id}/accept · POST /v1/returns/{id}/refuse
+GET /v1/orders/{id}/payments
 POST /v1/checkouts · GET /v1/payments/{id} · POST /v1/orders/{id}/link
 GET /v1/orders/{id}/contact · PUT /v1/orders/{id}/contact · DELETE /v1/orders/{id}/contact
 GET /v1/checkout · POST /v1/checkout/pay · POST /v1/hooks/{provider}

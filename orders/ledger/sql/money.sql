@@ -11,6 +11,14 @@ insert into payment_events (provider, event, kind) values ($1, $2, $3) on confli
 select payment from payments_due where due_at <= (select clock_timestamp())
  group by payment order by min(due_at) limit $1
 
+-- name: stuck_payments
+-- How many payments are due whose provider refused a move, or was asked several times in vain.
+select count(distinct d.payment)::integer as payments
+  from payments_due d
+ where exists (select 1 from payment_moves m
+                where m.payment = d.payment
+                  and (m.state = 'failed' or m.state = 'open' and m.tries > 3))
+
 -- name: kept_for_nothing
 -- A row, if a payment is authorised and none of its orders lives by it or may be bought anew for it.
 select 1 from payments p
