@@ -32,7 +32,7 @@ class Refund(msgspec.Struct, kw_only=True):
     """How much to give back: all that is left when it is not said; and whether the units return."""
 
     amount_minor: Amount | None = None
-    restock: bool = False
+    restock: bool | None = None  # not unless it says so
     reason: Reason | None = None
 
 
@@ -118,7 +118,7 @@ async def refund(call: Call, body: Refund) -> Order:
         order.id,
         call.key or None,
         body.amount_minor,
-        body.restock,
+        body.restock or False,
         body.reason or None,
         call.caller.sub,
     )

@@ -16,7 +16,7 @@ from livecart.api.aftersale import hosted_order
 from livecart.api.bounds import hosts, own_order
 from livecart.api.calls import Call, header
 from livecart.api.operations import Operation
-from livecart.api.paying import Payment, ProviderName, begun, shown
+from livecart.api.paying import Payment, ProviderName, begun, shown, through
 from livecart.contacts import Contact
 from livecart.links import ORDERS_MAX, Link, path_of
 from orders import records
@@ -41,8 +41,8 @@ class NewCheckout(msgspec.Struct, kw_only=True):
 class NewLink(msgspec.Struct, kw_only=True):
     """How long a link is good, and for which more orders of the same viewer and stream."""
 
-    ttl_s: Annotated[int, Meta(ge=60, le=LINK_TTL_S_MAX)] = LINK_TTL_S
-    orders: Annotated[list[Id], Meta(max_length=ORDERS_MAX - 1)] = []
+    ttl_s: Annotated[int, Meta(ge=60, le=LINK_TTL_S_MAX)] | None = None  # LINK_TTL_S
+    orders: Annotated[list[Id], Meta(max_length=ORDERS_MAX - 1)] | None = None
 
 
 class CheckoutLink(msgspec.Struct, kw_only=True):
@@ -84,6 +84,7 @@ async def checkout(call: Call, body: NewCheckout) -> Payment:
         raise Refused(Code.NOT_FOUND, "No such order of yours.", field="orders")
     if len({one.stream for one in found}) > 1 or any(one.status != "reserved" for one in found):
         raise Refused(Code.CONFLICT, "These orders do not wait for one payment.", field="orders")
+    through(call, body.provider)  # before anything is kept
     await _keep(call, found, body.contact)
     return await begun(call, viewer, ids, body.provider)
 
@@ -124,13 +125,15 @@ async def link(call: Call, body: NewLink) -> CheckoutLink:
     """Make a link with which whoever has it may pay for these orders, without an account."""
     order = await hosted_order(call)
     services = call.services
-    ids = _distinct([order.id, *body.orders])
+    ids = _distinct([order.id, *(body.orders or ())])
     found = {one.id: one for one in await services.ledger.orders(ids)}
     for id_ in ids:
         one = found.get(id_)
         if one is None or (one.viewer, one.stream) != (order.viewer, order.stream):
             raise Refused(Code.NOT_FOUND, "No such order of that viewer.", field="orders")
-    token, exp_ms = services.links.issue(order.viewer, ids, body.ttl_s)
+    if all(one.status != "reserved" for one in found.values()):
+        raise Refused(Code.CONFLICT, "None of these orders waits for a payment.")
+    token, exp_ms = services.links.issue(order.viewer, ids, body.ttl_s or LINK_TTL_S)
     return CheckoutLink(path=path_of(token), token=token, expires_at=exp_ms)
 
 
@@ -174,6 +177,7 @@ async def pay_checkout(call: Call, body: PayLink) -> Payment:
     reserved = [one for one in orders if one.status == "reserved"]
     if not reserved:
         raise Refused(Code.CONFLICT, "None of these orders waits for a payment.")
+    through(call, body.provider)  # before anything is kept
     await _keep(call, reserved, body.contact)
     return await begun(call, link.viewer, [one.id for one in reserved], body.provider)
 
@@ -199,7 +203,7 @@ OPERATIONS = (
     Operation(
         method="POST", path="/v1/orders/{id}/link", handle=link, who="host", status=201,
         summary="Make a checkout link", body=NewLink, result=CheckoutLink,
-        refusals=(Code.NOT_FOUND,),
+        refusals=(Code.NOT_FOUND, Code.CONFLICT),
     ),
     Operation(
         method="GET", path="/v1/checkout", handle=show_checkout, who="anyone", linked=True,

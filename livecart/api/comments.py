@@ -276,7 +276,8 @@ OPERATIONS = (
     ),
     Operation(
         method="GET", path="/v1/streams/{id}/comments", handle=listed, who="host",
-        summary="List comments that asked for something", query=CommentsQuery, result=SeenComment,
+        summary="List comments that asked for something: unread ones, unless a state is named",
+        query=CommentsQuery, result=SeenComment,
         listed=True, refusals=(Code.NOT_FOUND,),
     ),
     Operation(

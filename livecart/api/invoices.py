@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from livecart.api.aftersale import hosted_order
 from livecart.api.bounds import own_order
 from livecart.api.calls import Call
 from livecart.api.operations import Operation
@@ -62,9 +63,7 @@ class Invoice(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 async def issue(call: Call) -> Invoice:
     """Issue a paid order's invoice, or a credit note over what was given back since; once each."""
-    order, by_host = await own_order(call)
-    if not by_host:
-        raise Refused(Code.FORBIDDEN, "The shop issues invoices.")
+    order = await hosted_order(call)
     word = await invoices.issue(call.services.ledger, order.id, call.caller.sub)
     if word == "conflict":
         raise Refused(Code.CONFLICT, "No money was taken for this order.")
@@ -130,7 +129,7 @@ def _note(note: invoices.Invoice) -> CreditNote:
 
 OPERATIONS = (
     Operation(
-        method="POST", path="/v1/orders/{id}/invoice", handle=issue, who="member",
+        method="POST", path="/v1/orders/{id}/invoice", handle=issue, who="host",
         summary="Issue an order's invoice", result=Invoice,
         refusals=(Code.NOT_FOUND, Code.CONFLICT),
     ),

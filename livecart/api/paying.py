@@ -80,19 +80,24 @@ def shown(payment: money.Payment, client: dict[str, str] | None = None) -> Payme
     )
 
 
-async def begun(call: Call, viewer: str, orders: Sequence[str], provider: str | None) -> Payment:
-    """Begin a payment of a viewer's orders; raise `Refused`."""
-    till = call.services.cashier
-    connected = list(till.providers)
+def through(call: Call, provider: str | None) -> str:
+    """Return the name of the provider to pay through; raise `Refused`."""
+    connected = list(call.services.cashier.providers)
     if not connected:
         what = "No payment provider is connected; the shop marks orders as paid."
         raise Refused(Code.FORBIDDEN, what)
     if provider is not None and provider not in connected:
         names = ", ".join(connected)
         raise Refused(Code.BAD_REQUEST, f"Expected one of: {names}", field="provider")
+    return provider or connected[0]
+
+
+async def begun(call: Call, viewer: str, orders: Sequence[str], provider: str | None) -> Payment:
+    """Begin a payment of a viewer's orders; raise `Refused`."""
+    till, name = call.services.cashier, through(call, provider)
     call.patience_s = PROVIDER_S
     try:
-        paying = await till.begin(viewer, orders, provider or connected[0])
+        paying = await till.begin(viewer, orders, name)
     except ProviderRefused as refused:
         raise Refused(Code.CONFLICT, f"The provider refuses this payment: {refused.code}") from None
     if isinstance(paying, records.Refused):

@@ -33,7 +33,6 @@ from tests.contract.access_tables import (
     HOSTED_PIN,
     HOSTED_PIN_OFFER,
     HOSTED_PRODUCT,
-    INVOICED,
     LINKED,
     LISTS_OFFERS,
     OPEN,
@@ -161,7 +160,7 @@ RULES: dict[str, Rule] = {
     "POST /v1/orders/{id}/link for more": Rule(
         HOSTED_ORDERS, 201, {"orders": ["{more}"]}, at={"more": "paid"}
     ),
-    "POST /v1/orders/{id}/invoice": Rule(INVOICED, at=_PAID),
+    "POST /v1/orders/{id}/invoice": Rule(HOSTED_ORDER, at=_PAID),
     "GET /v1/orders/{id}/invoice": Rule(ORDER, at={"order": "shipped"}),
     "POST /v1/orders/{id}/returns": Rule(OWN_ORDER, body={"reason": "x"}, at={"order": "shipped"}),
     "GET /v1/orders/{id}/returns": Rule(ORDER),

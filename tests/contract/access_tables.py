@@ -270,17 +270,6 @@ EXPORTED = Access("Hosts, what is of their shop", """
     host elsewhere, service elsewhere   none  none    none
 """)  # fmt: skip
 
-INVOICED = Access("The hosts of its stream; its viewer knows of it", """
-                                        own   another's  theirs  missing
-    nobody, bad token                   401   401        401     401
-    viewer, banned                      403   404        404     404
-    viewer elsewhere                    404   404        404     404
-    host                                ok    ok         404     404
-    other host                          404   404        ok      404
-    admin, service                      ok    ok         ok      404
-    host elsewhere, service elsewhere   404   404        404     404
-""")  # fmt: skip
-
 ORDER = Access("The viewer whose order it is, and the hosts of its stream", """
                                         own   another's  theirs  missing
     nobody, bad token                   401   401        401     401

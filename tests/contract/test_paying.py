@@ -247,6 +247,33 @@ async def test_a_checkout_of_several_and_its_link(till: Till) -> None:
         "POST", f"/v1/orders/{orders[0]}/link", {"orders": [others]}, token=shop.host
     )
     problem(foreign, 404, "not_found")
+    odd = {"provider": "nonesuch", "contact": door}
+    problem(
+        await shop.call("POST", "/v1/checkouts", {"orders": [others], **odd},
+                        token=token("viewer", "bob")),
+        400, "bad_request",
+    )  # fmt: skip
+    gone = await shop.call("GET", f"/v1/orders/{others}/contact", token=shop.host)
+    problem(gone, 404, "not_found")
+    await shop.made("POST", f"/v1/orders/{others}/cancel", {})
+    useless = await shop.call("POST", f"/v1/orders/{others}/link", {}, token=shop.host)
+    problem(useless, 409, "conflict")
+
+
+async def test_a_paid_order_that_is_cancelled_says_that_its_money_goes_back(till: Till) -> None:
+    """Order, list, sums and payment tell of a host's cancel alike."""
+    order = await till.bought("ann", 2)
+    await till.paid(order)
+    cancelled = await till.shop.made("POST", f"/v1/orders/{order}/cancel", {})
+    assert (cancelled["status"], cancelled["refunded_minor"]) == ("cancelled", 3000)
+    given_back = await till.shop.made("GET", "/v1/orders?refunded=true")
+    assert [one["id"] for one in given_back["items"]] == [order]
+    (payment,) = (await till.shop.made("GET", f"/v1/orders/{order}/payments"))["items"]
+    await till.payment(payment["id"], lambda now: now.get("refunded_minor") == 3000)
+    sums = await till.shop.made("GET", f"/v1/streams/{cancelled['stream']}/summary")
+    assert [(one["captured_minor"], one["refunded_minor"]) for one in sums["totals"]] == [
+        (3000, 3000)
+    ]
 
 
 async def test_a_link_learns_of_what_no_notice_said(till: Till) -> None:

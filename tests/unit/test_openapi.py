@@ -11,7 +11,7 @@ import pytest
 from schemathesis.specs.openapi import definitions
 
 from livecart.api import openapi
-from livecart.api.operations import ROLES
+from livecart.api.operations import ROLES, Operation
 from livecart.api.table import OPERATIONS, PLAIN, routes
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(openapi.document(OPERATIONS)))
@@ -123,3 +123,15 @@ def test_bodies_say_what_is_required(name: str) -> None:
         if field not in schema["required"]:
             options = kind.get("anyOf", [kind])
             assert {"type": "null"} in options or None in kind.get("enum", [])
+
+
+BODIES = [o for o in OPERATIONS if isinstance(o.body, type) and issubclass(o.body, msgspec.Struct)]
+
+
+@pytest.mark.parametrize("operation", BODIES, ids=lambda o: f"{o.method} {o.path}")
+def test_null_is_as_absent_in_every_body(operation: Operation) -> None:
+    """Whatever a body may leave out it may have as null (protocol, beginning)."""
+    assert operation.body is not None
+    for field in msgspec.structs.fields(operation.body):
+        if not field.required:
+            msgspec.convert(None, field.type)

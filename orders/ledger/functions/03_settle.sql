@@ -27,7 +27,9 @@ begin
         select b.id, b.status as was, b.qty from orders b where b.id = any (p_ids)
            and b.status in ('reserved', 'confirmed', 'shipped') order by b.id for update),
     ended as (
-        update orders x set status = p_status, version = x.version + 1, ended_reason = p_reason
+        update orders x set status = p_status, version = x.version + 1, ended_reason = p_reason,
+               refunded_minor = case when x.captured_at is null then x.refunded_minor
+                                     else x.qty * x.unit_price_minor end
           from before where x.id = before.id
         returning x.id, x.qty, before.was)
     select coalesce(sum(e.qty), 0),
