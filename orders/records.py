@@ -153,9 +153,7 @@ class Order(msgspec.Struct, kw_only=True, frozen=True):
     tracking: str | None = None
     late_at: int | None = None  # when it was found not shipped in time
     replaces: str | None = None  # an order that expired before its payment came
-    tax_bp: int | None = (
-        None  # the tax in its price, in hundredths of a percent, where one is stated
-    )
+    tax_bp: int | None = None  # the tax in its price, in hundredths of a percent, if one is stated
 
     @property
     def home(self) -> str:
