@@ -19,7 +19,9 @@ from streams.ports import Refused
 from streams.protocol import LINE, TEXT
 
 Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=LINE)]
-Mail = Annotated[str, Meta(max_length=254, pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+\Z")]
+# Controls and U+FEFF by name: what `\s` is differs between Python and ECMA-262 in these.
+_MAIL = r"[^@\s\x00-\x1f\x7f-\x9f\ufeff]+"
+Mail = Annotated[str, Meta(max_length=254, pattern=rf"^{_MAIL}@{_MAIL}\Z")]
 Phone = Annotated[str, Meta(max_length=40, pattern=r"^[0-9+()./ -]{3,40}\Z")]
 Country = Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")]
 
