@@ -159,7 +159,7 @@ class Sheet:
         row[_AT["Tags"]] = cell(offer.stream)
         row[_AT["Source"]] = "livecart"
         for n, (rate_bp, tax) in enumerate(list(taxes.items())[:5], start=1):
-            row[_AT[f"Tax {n} Name"]] = f"Tax {to_decimal(rate_bp, 'XXX')}%"
+            row[_AT[f"Tax {n} Name"]] = f"Tax {rate_bp // 100}.{rate_bp % 100:02}%"
             put(f"Tax {n} Value", tax)
         return row
 

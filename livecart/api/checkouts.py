@@ -41,7 +41,7 @@ class NewCheckout(msgspec.Struct, kw_only=True):
 class NewLink(msgspec.Struct, kw_only=True):
     """How long a link is good, and for which more orders of the same viewer and stream."""
 
-    ttl_s: Annotated[int, Meta(ge=60, le=LINK_TTL_S_MAX)] | None = None  # LINK_TTL_S
+    ttl_s: Annotated[int, Meta(ge=60, le=LINK_TTL_S_MAX)] | None = None  # a day
     orders: Annotated[list[Id], Meta(max_length=ORDERS_MAX - 1)] | None = None
 
 
@@ -84,9 +84,9 @@ async def checkout(call: Call, body: NewCheckout) -> Payment:
         raise Refused(Code.NOT_FOUND, "No such order of yours.", field="orders")
     if len({one.stream for one in found}) > 1 or any(one.status != "reserved" for one in found):
         raise Refused(Code.CONFLICT, "These orders do not wait for one payment.", field="orders")
-    through(call, body.provider)  # before anything is kept
+    provider = through(call, body.provider)  # before anything is kept
     await _keep(call, found, body.contact)
-    return await begun(call, viewer, ids, body.provider)
+    return await begun(call, viewer, ids, provider)
 
 
 async def _keep(call: Call, orders: list[records.Order], contact: Contact | None) -> None:
@@ -177,9 +177,9 @@ async def pay_checkout(call: Call, body: PayLink) -> Payment:
     reserved = [one for one in orders if one.status == "reserved"]
     if not reserved:
         raise Refused(Code.CONFLICT, "None of these orders waits for a payment.")
-    through(call, body.provider)  # before anything is kept
+    provider = through(call, body.provider)  # before anything is kept
     await _keep(call, reserved, body.contact)
-    return await begun(call, link.viewer, [one.id for one in reserved], body.provider)
+    return await begun(call, link.viewer, [one.id for one in reserved], provider)
 
 
 def _distinct(ids: list[str]) -> list[str]:

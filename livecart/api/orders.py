@@ -16,7 +16,7 @@ from livecart import views
 from livecart.api.bounds import hosts, own_order
 from livecart.api.calls import Call, Page, answer_json, listing
 from livecart.api.operations import Operation
-from livecart.api.paying import PaidOrder, Paying, begun, paid_order
+from livecart.api.paying import PaidOrder, Paying, begun, paid_order, through
 from livecart.api.problems import Answer, problem
 from livecart.commands import done, refusal
 from livecart.patience import ANSWER_S, bounded
@@ -207,7 +207,7 @@ async def pay(call: Call, body: Paying) -> PaidOrder:
         return paid_order(done(await call.services.changes.pay(order.id, call.caller.sub)))
     if order.status in ("confirmed", "shipped"):  # it is paid for, or need not be
         return paid_order(order)
-    payment = await begun(call, order.viewer, [order.id], body.provider)
+    payment = await begun(call, order.viewer, [order.id], through(call, body.provider))
     now = (await call.services.ledger.orders([order.id]))[0]
     return paid_order(now, payment)
 

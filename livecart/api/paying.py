@@ -92,12 +92,12 @@ def through(call: Call, provider: str | None) -> str:
     return provider or connected[0]
 
 
-async def begun(call: Call, viewer: str, orders: Sequence[str], provider: str | None) -> Payment:
-    """Begin a payment of a viewer's orders; raise `Refused`."""
-    till, name = call.services.cashier, through(call, provider)
+async def begun(call: Call, viewer: str, orders: Sequence[str], provider: str) -> Payment:
+    """Begin a payment of a viewer's orders with what `through` returned; raise `Refused`."""
+    till = call.services.cashier
     call.patience_s = PROVIDER_S
     try:
-        paying = await till.begin(viewer, orders, name)
+        paying = await till.begin(viewer, orders, provider)
     except ProviderRefused as refused:
         raise Refused(Code.CONFLICT, f"The provider refuses this payment: {refused.code}") from None
     if isinstance(paying, records.Refused):
