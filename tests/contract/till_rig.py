@@ -71,18 +71,16 @@ class Till:
 
     async def order(self, order: str, when: Callable[[Json], bool] = lambda _: True) -> Json:
         """Return an order as its shop sees it, once that is so."""
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                now = await self.shop.made("GET", f"/v1/orders/{order}")
-                if when(now):
-                    return now
-                await asyncio.sleep(0.02)
+        return await self._shown(f"/v1/orders/{order}", when)
 
     async def payment(self, payment: str, when: Callable[[Json], bool]) -> Json:
         """Return a payment as its shop sees it, once that is so."""
+        return await self._shown(f"/v1/payments/{payment}", when)
+
+    async def _shown(self, path: str, when: Callable[[Json], bool]) -> Json:
         async with asyncio.timeout(WAIT_S):
             while True:
-                now = await self.shop.made("GET", f"/v1/payments/{payment}")
+                now = await self.shop.made("GET", path)
                 if when(now):
                     return now
                 await asyncio.sleep(0.02)
