@@ -80,9 +80,15 @@ class Viewer:
         """Return the events of some types."""
         return [event for event in self.events if event["type"] in kinds]
 
-    async def get(self, kind: str, count: int = 1) -> Json:
-        """Wait for the n-th event of a type and return it."""
-        await until(lambda: len(self.of(kind)) >= count)
+    async def get(self, kind: str, count: int = 1, timeout_s: float = 10.0) -> Json:
+        """Wait for the n-th event of a type and return it; fails when the stream ends before."""
+
+        def there() -> bool:
+            found = len(self.of(kind))
+            assert found >= count or not self.ended, f"{found} of {count} {kind}: {self.closed}"
+            return found >= count
+
+        await until(there, timeout_s)
         return self.of(kind)[count - 1]
 
     async def end(self) -> None:
