@@ -16,7 +16,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
+.PHONY: help setup setup-browser docs loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,12 @@ up: setup ## serve on 127.0.0.1:8000 with a demo stream
 
 demo: setup ## play a short sale with simulated viewers
 	@exec $(BIN)/livecart demo $(ARGS)
+
+setup-browser: $(DEV_STAMP) ## Chromium, Node.js and what else the tests of the pages need; as root it installs them
+	@tests/web/setup
+
+docs: $(DEV_STAMP) ## the documentation as a site, in site/
+	$(BIN)/mkdocs build --strict --quiet
 
 # Tests wait for servers about as long as they compute: three at a time use two cores whole.
 test: $(DEV_STAMP) ## run every test

@@ -1,17 +1,23 @@
 """The pages and their files, from memory, with a strict content policy.
 
 Files come from the package `livecart.web` and nowhere else: a name that is not in it does not
-exist, whatever it is made of.
+exist, whatever it is made of. What compresses is kept compressed, too.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import NamedTuple
 
 from starlette.types import Scope
 
+from livecart.api import words
+from livecart.api.calls import header
 from livecart.api.problems import Answer, Headers, problem
 from livecart.services import Site
 from orders.ledger.ledger import LedgerAway
@@ -21,6 +27,9 @@ from streams.ports import Refused
 TYPES = {
     ".html": b"text/html; charset=utf-8",
     ".js": b"text/javascript; charset=utf-8",
+    ".mjs": b"text/javascript; charset=utf-8",
+    ".json": b"application/json",
+    ".webmanifest": b"application/manifest+json",
     ".css": b"text/css; charset=utf-8",
     ".svg": b"image/svg+xml",
     ".png": b"image/png",
@@ -81,25 +90,74 @@ async def front(scope: Scope) -> Answer:
     return Answer(303, b"", [(b"location", there.encode()), (b"cache-control", b"no-store")])
 
 
+class Kept(NamedTuple):
+    """A file as it is sent."""
+
+    kind: bytes  # Content-Type
+    content: bytes
+    packed: bytes | None  # gzip, where that is shorter
+    etag: bytes
+
+
+async def spoken(scope: Scope) -> Answer:
+    """Serve the words of the language that suits, as a module of JavaScript."""
+    wanted = header(scope["headers"], b"accept-language") or b""
+    cookies = header(scope["headers"], b"cookie") or b""
+    kept = _files()[f"words/{words.choose(_languages(), wanted, cookies)}.json"]
+    return _send(_module(kept), scope, (b"vary", b"accept-language, cookie"))
+
+
 def _file(name: str, scope: Scope) -> Answer:
-    found = _files().get(name)
-    if found is None:
-        return problem(Refused(Code.NOT_FOUND))
-    kind, content, etag = found
-    headers = [*GUARDS, (b"etag", etag), (b"cache-control", b"no-cache")]
-    if (b"if-none-match", etag) in scope["headers"]:
+    kept = _files().get(name)
+    return problem(Refused(Code.NOT_FOUND)) if kept is None else _send(kept, scope)
+
+
+def _send(kept: Kept, scope: Scope, *more: tuple[bytes, bytes]) -> Answer:
+    asked = scope["headers"]
+    packs = kept.packed is not None and b"gzip" in (header(asked, b"accept-encoding") or b"")
+    etag = kept.etag[:-1] + b'-gz"' if packs else kept.etag
+    headers = [*GUARDS, (b"etag", etag), (b"cache-control", b"no-cache"), *more]
+    if kept.packed is not None:
+        headers.append((b"vary", b"accept-encoding"))
+    if (b"if-none-match", etag) in asked:
         return Answer(304, b"", headers)
-    return Answer(200, content, [(b"content-type", kind), *headers])
+    headers.append((b"content-type", kept.kind))
+    if not packs or kept.packed is None:
+        return Answer(200, kept.content, headers)
+    return Answer(200, kept.packed, [*headers, (b"content-encoding", b"gzip")])
 
 
 @cache
-def _files() -> dict[str, tuple[bytes, bytes, bytes]]:
-    """Every file of the package by name: type, content, tag."""
-    found = {}
-    for entry in (resources.files("livecart") / "web").iterdir():
-        kind = TYPES.get("." + entry.name.rpartition(".")[2])
-        if kind is not None and entry.is_file():
-            content = entry.read_bytes()
-            tag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'.encode()
-            found[entry.name] = (kind, content, tag)
-    return found
+def _files() -> dict[str, Kept]:
+    """Every file of the package by its path in it."""
+    return {name: _keep(kind, content) for name, kind, content in _read()}
+
+
+@cache
+def _languages() -> tuple[words.Language, ...]:
+    prefix = "words/"
+    found = [kept.content for name, kept in _files().items() if name.startswith(prefix)]
+    return words.languages(found)
+
+
+@cache
+def _module(kept: Kept) -> Kept:
+    return _keep(TYPES[".js"], b"export default " + kept.content)
+
+
+def _keep(kind: bytes, content: bytes) -> Kept:
+    tag = f'"{hashlib.sha256(kind + content).hexdigest()[:20]}"'.encode()
+    packed = gzip.compress(content, mtime=0)
+    return Kept(kind, content, packed if len(packed) < len(content) else None, tag)
+
+
+def _read() -> Iterator[tuple[str, bytes, bytes]]:
+    def walk(folder: Traversable, path: str) -> Iterator[tuple[str, bytes, bytes]]:
+        for entry in folder.iterdir():
+            kind = TYPES.get("." + entry.name.rpartition(".")[2])
+            if entry.is_dir():
+                yield from walk(entry, f"{path}{entry.name}/")
+            elif kind is not None:
+                yield path + entry.name, kind, entry.read_bytes()
+
+    return walk(resources.files("livecart") / "web", "")

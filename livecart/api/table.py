@@ -89,7 +89,8 @@ PLAIN: dict[str, Callable[[Scope], Awaitable[Answer]]] = {
     "/host": pages.host,
     "/pay": pages.pay,
     "/s/{stream}": pages.viewer,
-    "/static/{file}": pages.static,
+    "/static/{file:path}": pages.static,
+    "/words.js": pages.spoken,
 }
 
 

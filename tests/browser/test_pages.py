@@ -5,29 +5,31 @@ Owns no server and runs no JavaScript; reads `livecart/web/` as text. Run by pyt
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 import livecart
+from livecart.api.words import choose, languages
 from streams.codes import Close, Code
 
 WEB = Path(livecart.__file__).parent / "web"
 PAGES = sorted(WEB.glob("*.html"))
-SCRIPTS = sorted(WEB.glob("*.js"))
+SCRIPTS = sorted(WEB.rglob("*.js"))
 LINES_MAX = 400
 
-ROW = re.compile(r'^  (\w+): \["((?:[^"\\]|\\.)+)", "((?:[^"\\]|\\.)+)"\],$', re.MULTILINE)
+LANGUAGES = sorted((WEB / "words").glob("*.json"))
+
 GAP = re.compile(r"\{(\w+)\}")
 
 
-def words() -> dict[str, tuple[str, str]]:
-    """The rows of the one table of strings: name to (Chinese, English)."""
-    return {
-        name: (chinese, english)
-        for name, chinese, english in ROW.findall((WEB / "text.js").read_text(encoding="utf-8"))
-    }
+def words(language: str = "en") -> dict[str, str]:
+    """One language's words by name."""
+    file = WEB / "words" / f"{language}.json"
+    table: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))["words"]
+    return table
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -49,12 +51,14 @@ def test_what_a_page_refers_to_is_there(page: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_script_imports_only_its_neighbours(script: Path) -> None:
-    """Every import names a file of this folder: no dependency and no build step."""
+    """Every import names a file beside it or the words: no dependency and no build step."""
     for name in re.findall(
         r'^(?:import|\} from|export).* from "([^"]+)"', script.read_text(), re.M
     ):
-        assert name.startswith("./"), name
-        assert (WEB / name).is_file(), name
+        if name == "/words.js":
+            continue
+        assert name.startswith(("./", "../")), name
+        assert (script.parent / name).is_file(), name
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
@@ -66,14 +70,38 @@ def test_no_script_makes_markup_of_text(script: Path) -> None:
     assert source.count("\n") <= LINES_MAX
 
 
-def test_every_string_is_said_in_both_languages() -> None:
-    """Each row of the table has both languages with the same gaps, and no row is malformed."""
-    table = words()
-    source = (WEB / "text.js").read_text(encoding="utf-8")
-    rows = re.findall(r"^  \w+: \[", source, re.MULTILINE)
-    assert len(rows) == len(table)
-    for name, (chinese, english) in table.items():
-        assert sorted(GAP.findall(chinese)) == sorted(GAP.findall(english)), name
+@pytest.mark.parametrize("file", LANGUAGES, ids=lambda file: file.stem)
+def test_every_string_is_said_in_every_language(file: Path) -> None:
+    """Each language has the words that English has and no other, with the same gaps."""
+    english, theirs = words(), words(file.stem)
+    assert list(theirs) == list(english)
+    for name, text in theirs.items():
+        assert text.strip() == text != "", name
+        assert sorted(GAP.findall(text)) == sorted(GAP.findall(english[name])), name
+
+
+@pytest.mark.parametrize(
+    ("accepted", "cookies", "language"),
+    [
+        (b"", b"", "en"),
+        (b"de-DE,de;q=0.9", b"", "en"),
+        (b"zh-TW,zh;q=0.9,en;q=0.8", b"", "zh-Hant"),
+        (b"zh-Hant-HK", b"", "zh-Hant"),
+        (b"zh-CN,zh;q=0.9", b"", "zh-Hans"),
+        (b"fr, zh-HK;q=0.3, en-GB;q=0.5", b"", "en"),
+        (b"en;q=0, zh-SG;q=0.1", b"", "zh-Hans"),
+        (b"en;q=much, zh-MO", b"", "zh-Hant"),
+        (b"en", b"a=1; livecart_language=zh-Hant", "zh-Hant"),
+        (b"zh-TW", b"livecart_language=tlh", "zh-Hant"),
+        (b"zh-TW", b"\xff=;;,livecart_language", "zh-Hant"),
+    ],
+)
+def test_a_visitor_reads_a_language_of_theirs(
+    accepted: bytes, cookies: bytes, language: str
+) -> None:
+    """What was chosen first, then the browser's languages by weight, else English."""
+    known = languages(file.read_bytes() for file in LANGUAGES)
+    assert choose(known, accepted, cookies) == language
 
 
 def test_every_string_asked_for_exists() -> None:

@@ -70,6 +70,22 @@ async def test_the_pages_are_served_with_a_strict_policy(shop: Shop) -> None:
         problem(await shop.call("GET", path), 404, "not_found")
 
 
+async def test_files_come_compressed_and_words_in_a_language(shop: Shop) -> None:
+    """What is asked for by gzip is the same file, smaller; words follow the browser's languages."""
+    packed = await shop.call("GET", "/static/livecart.js", headers={"Accept-Encoding": "gzip"})
+    plain = await shop.call("GET", "/static/livecart.js", headers={"Accept-Encoding": "identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.content == plain.content
+    assert int(packed.headers["content-length"]) < len(plain.content)
+    assert packed.headers["etag"] != plain.headers["etag"]
+    for asked, language in (("zh-TW,en;q=0.5", "zh-Hant"), ("zh-CN", "zh-Hans"), ("da", "en")):
+        said = await shop.call("GET", "/words.js", headers={"Accept-Language": asked})
+        assert said.headers["content-type"].startswith("text/javascript")
+        assert f'"language": "{language}"' in said.text
+        assert (await shop.call("GET", f"/static/words/{language}.json")).is_success
+
+
 async def test_the_sockets_address_asks_for_an_upgrade(shop: Shop) -> None:
     """A plain GET of a stream's socket is 426."""
     response = await shop.call("GET", "/v1/streams/st_x/ws")
