@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from contextlib import aclosing
 from typing import NamedTuple, TypeVar
 
+import asyncpg
 import msgspec
 
 from orders.ledger.ledger import Ledger, LedgerAway
@@ -105,9 +106,10 @@ class Walk:
 
     async def orders(self) -> AsyncGenerator[list[Order], None]:
         """Yield chunks of orders."""
-        async with aclosing(_ahead(self._chunks(self._orders))) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        async with aclosing(_ahead(self._chunks(self._rows))) as chunks:
+            async for chunk in chunks:  # made here, while Postgres is at work on the next
+                names = list(chunk[0].keys()) if chunk else []
+                yield [Order(**dict(zip(names[2:], row[2:], strict=True))) for row in chunk]
 
     async def _chunks(
         self, read: Callable[[_Part, int], Awaitable[_Read[T]]]
@@ -143,15 +145,14 @@ class Walk:
             purchases = []
         return rows[0]["scanned"], rows[0]["last_rank"], purchases
 
-    async def _orders(self, part: _Part, limit: int) -> _Read[list[Order]]:
+    async def _rows(self, part: _Part, limit: int) -> _Read[list[asyncpg.Record]]:
         rows = await _patiently(
             self._ledger.rows,
-            f"select * from walk_orders($6, $7, $8, $9, {_FILTER})",
+            f"select * from walk_rows($6, $7, $8, $9, {_FILTER})",
             *self._row_filter, *part, limit,
         )  # fmt: skip
-        ids = [row["id"] for row in rows if row["id"] is not None]
-        orders = {order.id: order for order in await _patiently(self._ledger.orders, ids)}
-        return rows[0]["scanned"], rows[0]["last_rank"], [orders[id_] for id_ in ids]
+        found = rows if rows[0]["id"] is not None else []
+        return rows[0]["scanned"], rows[0]["last_rank"], found
 
 
 async def begin(ledger: Ledger, wanted: Filter) -> Walk:

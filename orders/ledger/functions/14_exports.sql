@@ -43,13 +43,21 @@ return (p_shelves is null or r_shelf = any (p_shelves))
    and (p_until is null or r_at < p_until)
    and (p_sought is null or r_id = p_sought or starts_with(r_viewer, p_sought));
 
--- walk_orders: look at no more than p_limit orders of each of these offers, in the order of their
--- ranks, after `past` and up to `upto`. Back come those that are wanted. There is always a row, be
--- it without an order: of it are `scanned`, how many were looked at, and `last_rank`, how far.
-create or replace function walk_orders(
+-- walk_rows: look at no more than p_limit orders of each of these offers, in the order of their
+-- ranks, after `past` and up to `upto`. Back come those that are wanted, as order_rows has them,
+-- but its offer and product are looked up once an offer and not once an order. There is always a
+-- row, be it without an order: of it are `scanned`, how many were looked at, and `last_rank`, how
+-- far.
+create or replace function walk_rows(
     p_offers text[], p_past bigint[], p_upto bigint[], p_limit integer, p_shelves smallint[],
     p_viewer text, p_since timestamptz, p_until timestamptz, p_sought text
-) returns table (scanned bigint, last_rank bigint, id text) language plpgsql stable
+) returns table (
+    scanned bigint, last_rank bigint, id text, stream text, offer text, product text, viewer text,
+    key text, qty integer, unit_price_minor bigint, currency text, status text, rank bigint,
+    version integer, reserved_at bigint, expires_at bigint, confirmed_at bigint, bundle text,
+    extends_left smallint, bucket smallint, captured_at bigint, refunded_minor bigint,
+    shipped_at bigint, carrier text, tracking text, late_at bigint, replaces text, tax_bp integer
+) language plpgsql stable
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
@@ -60,17 +68,37 @@ as $$
 begin
     return query
         with scan as materialized (
-            select r.id, r.offer, r.rank,
+            select f.product, f.currency, f.tax_bp, f.extends, r.*,
                    is_wanted(r.id, r.viewer, r.reserved_at,
                              shelf(r.status, r.captured_at, r.refunded_minor, r.late_at),
                              p_shelves, p_viewer, p_since, p_until, p_sought) as wanted
-              from unnest(p_offers, p_past, p_upto) f (offer, past, upto)
-             cross join lateral (select x.id, x.offer, x.rank, x.viewer, x.reserved_at, x.status,
-                                        x.captured_at, x.refunded_minor, x.late_at
+              from (select u.offer, u.past, u.upto, o.product, p.currency, p.tax_bp, o.extends
+                      from unnest(p_offers, p_past, p_upto) u (offer, past, upto)
+                      join offers o on o.id = u.offer join products p on p.id = o.product
+                    offset 0) f
+             cross join lateral (select x.id, x.stream, x.offer, x.viewer, x.key, x.qty,
+                                        x.unit_price_minor, x.status, x.rank, x.version,
+                                        x.reserved_at, x.expires_at, x.confirmed_at, x.bundle,
+                                        x.extended, x.bucket, x.captured_at, x.refunded_minor,
+                                        x.shipped_at, x.carrier, x.tracking, x.late_at, x.replaces
                                    from orders x
                                   where x.offer = f.offer and x.rank > f.past and x.rank <= f.upto
                                   order by x.rank limit p_limit) r)
-        select n.scanned, n.last_rank, s.id
+        select n.scanned, n.last_rank, s.id, s.stream, s.offer, s.product, s.viewer, s.key, s.qty,
+               s.unit_price_minor, s.currency, s.status, s.rank, s.version,
+               (extract(epoch from s.reserved_at) * 1000)::bigint,
+               (extract(epoch from s.expires_at) * 1000)::bigint,
+               (extract(epoch from s.confirmed_at) * 1000)::bigint,
+               s.bundle,
+               case when s.status = 'reserved' and s.extends > 0
+                    then s.extends - s.extended end,
+               s.bucket,
+               (extract(epoch from s.captured_at) * 1000)::bigint,
+               nullif(s.refunded_minor, 0),
+               (extract(epoch from s.shipped_at) * 1000)::bigint,
+               s.carrier, s.tracking,
+               (extract(epoch from s.late_at) * 1000)::bigint,
+               s.replaces, s.tax_bp
           from (select count(*) as scanned, max(y.rank) as last_rank from scan y) n
           left join scan s on s.wanted
          order by s.offer, s.rank;
