@@ -249,7 +249,8 @@ def _event(fact: Told, product: Product | None) -> Main:
     at, reason, subject = fact.at, fact.reason, fact.subject
     match fact.kind:
         case "stream.started":
-            return StreamStarted(at=at, reason=reason)
+            playback_url = None if fact.body is None else fact.body["playback_url"]
+            return StreamStarted(at=at, reason=reason, playback_url=playback_url)
         case "stream.ended":
             return StreamEnded(at=at, reason=reason)
         case "unpinned":

@@ -242,6 +242,16 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(name="LIVECART_HOOKS_KEPT_S", kind="int", default=int(_HOOKS.kept_s),
              least=60, most=365 * DAY_S,
              meaning="how long a webhook is kept, to be replayed, once it is done or given up"),
+    Variable(name="LIVECART_INGEST_GRACE_S", kind="float", default=30.0, most=3_600,
+             meaning="how long a stream that publishing started stays live without a publisher"),
+    Variable(name="LIVECART_INGEST_SECRET", kind="secret", default=None,
+             meaning="what media servers must send with a notice; without it the stream key is"
+                     " enough"),
+    Variable(name="LIVECART_LIVEKIT_SECRET", kind="secret", default=None,
+             meaning="API secret that LiveKit signs its webhooks with"),
+    Variable(name="LIVECART_PLAYBACK_URL", kind="url", default=None, schemes=("https", "http"),
+             meaning="where viewers find a published stream, as https://cdn.example/{name}.m3u8:"
+                     " {name} is the stream's id"),
     Variable(name="LIVECART_FAILPOINTS", kind="text", default=None,
              meaning="for tests alone: faults that processes do to themselves at named points"),
     Variable(name="LIVECART_TESTING", kind="word", default="no", words=("no", "yes"),
@@ -292,6 +302,18 @@ class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True):
         return "PaymentSettings(…)"  # keys must not get into a log by way of a traceback
 
 
+class IngestSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How streams start and end by their video."""
+
+    grace_s: float = 30.0
+    secret: str | None = None
+    livekit_secret: str | None = None
+    playback_url: str | None = None  # a template with {name}
+
+    def __repr__(self) -> str:
+        return "IngestSettings(…)"
+
+
 class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the HTTP side."""
 
@@ -317,6 +339,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keeper: KeeperLimits
     payments: PaymentSettings = PaymentSettings()
     hooks: HookLimits
+    ingest: IngestSettings = IngestSettings()
     data_key: str | None = None  # see `orders.sealing`
     failpoints: str | None = None
 
@@ -406,6 +429,12 @@ def load(environ: Mapping[str, str]) -> Settings:
             life_s=_int(found, "HOOKS_LIFE_S"),
             kept_s=_int(found, "HOOKS_KEPT_S"),
         ),
+        ingest=IngestSettings(
+            grace_s=_float(found, "INGEST_GRACE_S"),
+            secret=_text(found, "INGEST_SECRET"),
+            livekit_secret=_text(found, "LIVEKIT_SECRET"),
+            playback_url=_playback_url(found),
+        ),
         data_key=_data_key(found),
         failpoints=_failpoints(found),
     )
@@ -448,6 +477,14 @@ def _payments(found: Mapping[str, Value]) -> PaymentSettings:
 def _names(found: Mapping[str, Value], name: str) -> tuple[str, ...]:
     parts = (part.strip() for part in (_text(found, name) or "").split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _playback_url(found: Mapping[str, Value]) -> str | None:
+    """Return the template, once it names the stream."""
+    template = _text(found, "PLAYBACK_URL")
+    if template is not None and "{name}" not in template:
+        raise SettingsError("LIVECART_PLAYBACK_URL lacks {name}, where the stream's id goes")
+    return template
 
 
 def _data_key(found: Mapping[str, Value]) -> str | None:

@@ -236,8 +236,18 @@ class Changes:
         """Close every offer, then end; None when it is ended now."""
         return await self._stream("end_stream", stream)
 
-    async def _stream(self, function: str, stream: str) -> Refused | None:
-        word = await self._ledger.word(function, stream)
+    async def start_ingest(
+        self, stream: str, session: str, late_s: float, playback_url: str | None
+    ) -> Refused | None:
+        """Go live since somebody publishes; None also when that was known, or came too late."""
+        return await self._stream("start_ingest", stream, session, late_s, playback_url)
+
+    async def end_ingest(self, stream: str) -> Refused | None:
+        """End a stream whose publisher has not come back within the grace."""
+        return await self._stream("end_ingest", stream)
+
+    async def _stream(self, function: str, stream: str, *args: object) -> Refused | None:
+        word = await self._ledger.word(function, stream, *args)
         if word in _WHY:
             return Refused(_WHY[word])
         if word == "ok":

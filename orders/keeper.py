@@ -1,9 +1,10 @@
 """The keeper: finishes what a crash, a pause or the clock left undone.
 
-Owns expiry, scheduled opening and closing, holds without a row (R1), the gate's lag (R4, R7), its
-rebuild (R2), the publishing of facts that nobody published (R9), and reconcile in the background
-(R11). Each effect is conditional in Postgres or in a script, so two keepers at once are harmless;
-`livecart` runs one leader (R10). Knows no sockets; what it commits it tells to its listener.
+Owns expiry, scheduled opening and closing, the end of streams whose video stopped, holds without a
+row (R1), the gate's lag (R4, R7), its rebuild (R2), the publishing of facts that nobody published
+(R9), and reconcile in the background (R11). Each effect is conditional in Postgres or in a script,
+so two keepers at once are harmless; `livecart` runs one leader (R10). Knows no sockets; what it
+commits it tells to its listener.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from orders import failpoints, metrics
 from orders.changes import Changes
 from orders.deadline import end_if_cancelled
 from orders.health import GateHealth
-from orders.ledger import sales
+from orders.ledger import ingest, sales
 from orders.ledger.ledger import Active, Ledger, LedgerAway
 from orders.ledger.money import Money
 from orders.ledger.retention import make_partition
@@ -86,7 +87,7 @@ class Keeper:
         """What there is to do; each tells whether there is more of it at once."""
         return (
             self.open_and_close, self.look_after_gate, self.expire, self.look_after_buckets,
-            self.publish, self.look_for_late, self.fold_sales,
+            self.publish, self.look_for_late, self.fold_sales, self.end_unfed,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -168,6 +169,12 @@ class Keeper:
     async def fold_sales(self) -> bool:
         """Add what changed of the sales to their sums, so that reading these stays cheap."""
         return await sales.fold(self._ledger)
+
+    async def end_unfed(self) -> bool:
+        """End streams whose video stopped, and whose publisher did not come back in time."""
+        for stream in await ingest.due(self._ledger):
+            await self._changes.end_ingest(stream)
+        return False
 
     async def reconcile(self) -> bool:
         """Compare offers with the gate, name by name; a little each round (R11)."""

@@ -403,6 +403,7 @@ class Main(Event, kw_only=True):
 
 class StreamStarted(Main, tag="stream.started", kw_only=True):
     reason: str | None = None
+    playback_url: str | None = None  # where there is video, which the start may have brought
 
 
 class StreamEnded(Main, tag="stream.ended", kw_only=True):

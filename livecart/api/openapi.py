@@ -113,7 +113,7 @@ def _operation(
             "content": {"application/json": {"schema": of[operation.body]}},
         }
     elif operation.raw:
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": {}}}}
+        made["requestBody"] = {"required": True, "content": {operation.raw_as: {"schema": {}}}}
     roles = ROLES[operation.who]
     made["security"] = [{"token": [role]} for role in roles] or [{}, {"token": []}]
     if operation.linked:

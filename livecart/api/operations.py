@@ -65,6 +65,8 @@ class Operation:
     body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
     raw: bool = False  # the handler gets the body's bytes as they came: what is signed are those
+    raw_as: str = "application/json"  # the media type of those
+    bare: bool = False  # who calls has no token of ours: what he sends in its place is not judged
     keyed: bool = False  # needs an Idempotency-Key
     may_key: bool = False  # takes one where it is sent
     linked: bool = False  # a checkout link says who may, whatever token there is
@@ -119,7 +121,8 @@ class Path:
         call = Call(site.services, scope)
         if not call.services.selling.ledger_health.well:  # known already: no need to wait for it
             raise Refused(Code.RETRY)
-        call.identity = await identify(call.services.verifier, call.headers)
+        if not operation.bare:
+            call.identity = await identify(call.services.verifier, call.headers)
         admit(operation.who, call)
         if operation.method != "GET" and not operation.unpaced:
             _in_time(call, operation.paced)

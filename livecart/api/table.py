@@ -27,6 +27,7 @@ from livecart.api import (
     events,
     exports,
     hooks,
+    ingest,
     invoices,
     offers,
     openapi,
@@ -66,6 +67,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *sales.OPERATIONS,
     *exports.OPERATIONS,
     *invoices.OPERATIONS,
+    *ingest.OPERATIONS,
 )
 
 
