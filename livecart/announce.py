@@ -233,10 +233,17 @@ async def events_of(facts: Sequence[Told], catalog: Catalog) -> list[Main]:
     """Return the main events of committed facts; raises `LedgerAway`."""
     wanted = [fact.body["product"] for fact in facts if fact.body is not None]
     products = await catalog.products(wanted)
-    return [
+    events = [
         _event(fact, None if fact.body is None else products[fact.body["product"]])
         for fact in facts
     ]
+    for fact, event in zip(facts, events, strict=True):
+        # Where the video is may have come with its publisher, after everybody had his `welcome`.
+        # Not in the fact: the release before could not read one that has more to say.
+        if isinstance(event, StreamStarted):
+            stream = await catalog.stream(fact.subject)
+            event.playback_url = None if stream is None else stream.playback_url
+    return events
 
 
 def _caller(buy: Buy) -> Caller | None:
@@ -249,8 +256,7 @@ def _event(fact: Told, product: Product | None) -> Main:
     at, reason, subject = fact.at, fact.reason, fact.subject
     match fact.kind:
         case "stream.started":
-            playback_url = None if fact.body is None else fact.body["playback_url"]
-            return StreamStarted(at=at, reason=reason, playback_url=playback_url)
+            return StreamStarted(at=at, reason=reason)
         case "stream.ended":
             return StreamEnded(at=at, reason=reason)
         case "unpinned":

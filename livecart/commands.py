@@ -17,6 +17,7 @@ from livecart.announce import asked_by
 from livecart.auth import SUB_BYTES_MAX
 from livecart.catalog.store import Catalog
 from livecart.patience import ANSWER_S, CHANGE_S, bounded, go_on
+from livecart.pins import new_pin
 from orders import records
 from orders.changes import Changes
 from orders.deadline import within
@@ -44,9 +45,7 @@ from streams.protocol import (
     OfferRestock,
     OfferResume,
     Ok,
-    Pin,
     PinCommand,
-    Product,
     Unmute,
     Unpin,
     Waitlist,
@@ -295,18 +294,12 @@ class Commands:
 
     async def _pin(self, caller: Caller, command: PinCommand) -> Event:
         shop = await self._hosted(caller)
-        product = await pinnable(
-            self._catalog, caller.stream_id, shop, command.product, command.offer
-        )
-        pin = Pin(
-            id=self._ids.new("pin"),
-            product=product,
-            position=0,
-            offer=command.offer,
-            media_at=command.media_at,
-        )
+        pin = await new_pin(
+            self._catalog, self._ids, caller.stream_id, shop, command.product, command.offer,
+            command.media_at,
+        )  # fmt: skip
         refused = await self._changes.pin(
-            caller.stream_id, pin.id, product.id, command.offer, command.media_at, PINS_MAX
+            caller.stream_id, pin.id, pin.product.id, pin.offer, pin.media_at, PINS_MAX
         )
         if refused is not None:
             raise refusal(refused)
@@ -392,22 +385,6 @@ def _other(caller: Caller, user: str) -> None:
     _user(user)
     if user == caller.identity.sub:
         raise Refused(Code.BAD_REQUEST, "That is yourself", field="user")
-
-
-async def pinnable(
-    catalog: Catalog, stream: str, shop: str, product: str, offer: str | None
-) -> Product:
-    """Return the product of a pin to be; raise `Refused` when it or the offer is another's."""
-    found = await catalog.product(product)
-    if found is None or found.shop != shop:
-        raise Refused(Code.NOT_FOUND, field="product")
-    if offer is not None:
-        of = await catalog.offer(offer)
-        if of is None or of.stream != stream:
-            raise Refused(Code.NOT_FOUND, field="offer")
-        if of.product != product:
-            raise Refused(Code.BAD_REQUEST, "The offer is of another product.", field="offer")
-    return found
 
 
 async def own_order(

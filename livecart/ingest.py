@@ -110,13 +110,13 @@ def of_nginx(body: bytes) -> Notice:
     names = [name for name, _ in pairs]
     if any(names.count(name) > 1 for name in ("call", "name", "clientid", "key")):
         raise Unreadable
-    kind = {
-        "publish": "start", "update_publish": "start", "publish_done": "stop",
-    }.get(fields.get("call", ""), "nothing")  # fmt: skip
+    if "call" not in fields:
+        raise Unreadable
+    kind = _KINDS_OF_NGINX.get(fields["call"], "nothing")
     if kind == "nothing":
         return Notice(kind="nothing")
     return Notice(
-        kind="start" if kind == "start" else "stop",
+        kind=kind,
         name=fields.get("name", ""),
         key=fields.get("key"),
         session=f"rtmp:{fields.get('clientid', '')}",
@@ -148,6 +148,12 @@ def of_mediamtx(notice: MediaMtxNotice) -> Notice:
     )
 
 
+#: `update_publish` comes every `notify_update_timeout`: what was mistaken for an end is mended.
+_KINDS_OF_NGINX: dict[str, Kind] = {
+    "publish": "start",
+    "update_publish": "start",
+    "publish_done": "stop",
+}
 _KINDS_OF_SRS: dict[str, Kind] = {"on_publish": "start", "on_unpublish": "stop"}
 _KINDS_OF_MEDIAMTX: dict[str, Kind] = {
     "publish": "check",  # it may still come to nothing: `ready` is what starts

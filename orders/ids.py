@@ -21,3 +21,7 @@ class Ids:
         """Return a fresh id such as `or_0198a1b2c3d00001f4e5d6c7b8a9`."""
         self._n = (self._n + 1) & 0xFFFFF
         return f"{prefix}_{self._now_ms():011x}{self._n:05x}{self._process}"
+
+    def now_ms(self) -> int:
+        """Return the time that ids are made of, in ms since the Unix epoch."""
+        return self._now_ms()

@@ -9,7 +9,8 @@ import msgspec
 from livecart.api.bounds import hosted_stream
 from livecart.api.calls import Call, Page, listing
 from livecart.api.operations import Operation
-from livecart.commands import pinnable, refusal
+from livecart.commands import refusal
+from livecart.pins import new_pin
 from streams.codes import Code
 from streams.ports import Refused
 from streams.protocol import (
@@ -137,17 +138,12 @@ async def pin(call: Call, body: NewPin) -> Pin:
     """Show a product on the stream."""
     stream, shop = await hosted_stream(call)
     services = call.services
-    product = await pinnable(services.catalog, stream, shop, body.product, body.offer)
-    services.hub.hasten(stream)
-    made = Pin(
-        id=services.ids.new("pin"),
-        product=product,
-        position=0,
-        offer=body.offer,
-        media_at=body.media_at,
+    made = await new_pin(
+        services.catalog, services.ids, stream, shop, body.product, body.offer, body.media_at
     )
+    services.hub.hasten(stream)
     refused = await services.changes.pin(
-        stream, made.id, product.id, body.offer, body.media_at, PINS_MAX
+        stream, made.id, made.product.id, made.offer, made.media_at, PINS_MAX
     )
     if refused is not None:
         raise refusal(refused)

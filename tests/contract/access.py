@@ -42,6 +42,7 @@ from tests.contract.access_tables import (
     OWN_ORDER,
     OWN_ORDERS,
     PLAIN,
+    PUBLISHED,
     READS_OFFER,
     REVISED_OFFER,
     SHOP,
@@ -85,6 +86,9 @@ _CONTACT = {"name": "陳小姐", "address1": "x", "country": "TW"}
 _COMMENT = {"platform": "elsewhere", "id": "c2", "user": "u", "text": "你好"}
 _PAID = {"order": "paid"}
 _LINK = {"livecart-checkout": "{link}"}
+_KEYLESS = {"form": "&call=publish&name=no_such_key&"}  # a form inside JSON, as it is read
+_SRS = {"action": "on_publish", "stream": "{stream}", "param": "?key=no_such_key"}
+_MEDIAMTX = {"action": "publish", "path": "{stream}", "query": "key=no_such_key"}
 _CONFLICT = {"draft": "409 conflict", "their draft": "409 conflict"}
 
 #: One line a route.
@@ -195,6 +199,11 @@ RULES: dict[str, Rule] = {
     ),
     "POST /v1/comments/{id}/dismiss": Rule(HOSTED_HIDDEN),
     "POST /v1/hooks/{provider}": Rule(SIGNED, 204, {}),
+    "POST /v1/streams/{id}/key": Rule(HOSTED, 201),
+    "POST /v1/hooks/ingest/rtmp": Rule(PUBLISHED, body=_KEYLESS),
+    "POST /v1/hooks/ingest/srs": Rule(PUBLISHED, body=_SRS),
+    "POST /v1/hooks/ingest/mediamtx": Rule(PUBLISHED, body=_MEDIAMTX),
+    "POST /v1/hooks/ingest/livekit": Rule(PUBLISHED, body={"event": "room_finished"}),
 }
 
 

@@ -46,13 +46,14 @@ ELSEWHERE = ["st_elsewhere"]
 SETTINGS = {
     "LIVECART_PAYMENTS": "manual",
     "LIVECART_MANUAL_TEXT": "by transfer",
+    "LIVECART_LIVEKIT_SECRET": "what LiveKit signs with in tests: 012345",
     "LIVECART_DATA_KEY": base64.urlsafe_b64encode(b"0123456789abcdef" * 2).decode(),
 } | {
     f"LIVECART_{name}_{of}": "1000000"
     for name in ("CONNECTS", "SELL", "HOST", "CHAT", "REACT")
     for of in ("PER_S", "BURST")
 }
-_NAME = re.compile(r"{([a-z. ]+)}")
+_NAME = re.compile(r"{([a-z. ]+)(?::path)?}")
 
 TOKENS: dict[str, str | None] = {
     "nobody": None,

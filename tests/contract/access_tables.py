@@ -377,6 +377,14 @@ SIGNED = Access("Payment providers, by their signature; a token is nothing to th
     admin, service, service elsewhere   401   404
 """)  # fmt: skip
 
+PUBLISHED = Access("Media servers, by a publisher's stream key; a token is nothing to them", """
+                                        any
+    nobody, bad token                   401
+    viewer, viewer elsewhere, banned    401
+    host, host elsewhere, other host    401
+    admin, service, service elsewhere   401
+""")  # fmt: skip
+
 FOLLOWS = Access("Everybody whom the stream is not shut to", """
                                         own   theirs  missing
     nobody                              ok    ok      404

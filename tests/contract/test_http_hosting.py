@@ -260,3 +260,34 @@ async def test_text_at_its_limit_is_kept_as_it_is(shop: Shop) -> None:
     shown = (await shop.call("GET", f"/v1/products/{made['id']}")).json()
     assert shown == made
     assert body.items() <= shown.items()
+
+
+async def test_a_pin_says_which_moment_of_the_video_it_belongs_to(shop: Shop) -> None:
+    """Of a stream with video, the time of the call; the host's own goes first, null is none."""
+    plain = await shop.stream()
+    body = {"title": "x", "playback_url": "https://cdn.example/x.m3u8"}
+    filmed = (await shop.made("POST", "/v1/streams", body))["id"]
+    await shop.made("POST", f"/v1/streams/{filmed}/start")
+    product = {"product": await shop.product()}
+    assert "media_at" not in await shop.made("POST", f"/v1/streams/{plain}/pins", product)
+    before = shop.services.clock.now_ms()
+    for given in ({}, {"media_at": None}):
+        made = await shop.made("POST", f"/v1/streams/{filmed}/pins", product | given)
+        assert before <= made["media_at"] <= shop.services.clock.now_ms()
+    own = await shop.made("POST", f"/v1/streams/{filmed}/pins", product | {"media_at": 5})
+    assert own["media_at"] == 5
+    room = await shop.services.catalog.room(filmed)
+    assert room is not None
+    assert [pin.media_at for pin in room.pins][:2] == [5, made["media_at"]]
+
+
+async def test_a_pin_by_socket_has_its_moment_too(shop: Shop) -> None:
+    """The answer and the event of everybody have the same `media_at`."""
+    body = {"title": "x", "playback_url": "https://cdn.example/x.m3u8"}
+    stream = (await shop.made("POST", "/v1/streams", body))["id"]
+    await shop.made("POST", f"/v1/streams/{stream}/start")
+    product = await shop.product()
+    async with lines(shop, stream, shop.host, token("viewer", "v")) as (host, viewer):
+        answer = await host.ask("pin", product=product)
+        told = await viewer.until(lambda message: message["type"] == "pinned")
+    assert told["pin"]["media_at"] == answer["pin"]["media_at"] > 1_700_000_000_000

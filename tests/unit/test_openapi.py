@@ -46,6 +46,8 @@ GET /v1/orders/{id}/contact · PUT /v1/orders/{id}/contact · DELETE /v1/orders/
 GET /v1/checkout · POST /v1/checkout/pay · POST /v1/hooks/{provider}
 POST /v1/streams/{id}/comments · GET /v1/streams/{id}/comments
 POST /v1/comments/{id}/order · POST /v1/comments/{id}/dismiss
+POST /v1/streams/{id}/key · POST /v1/hooks/ingest/rtmp · POST /v1/hooks/ingest/srs
+POST /v1/hooks/ingest/mediamtx · POST /v1/hooks/ingest/livekit
 """
 
 

@@ -183,9 +183,7 @@ begin
                 and parent is null order by id loop
         perform note_state(o, 'stream_started');
     end loop;
-    perform tell(p_stream, 'stream.started', p_stream, null,
-                 case when s.playback_url is not null
-                      then jsonb_build_object('playback_url', s.playback_url) end);
+    perform tell(p_stream, 'stream.started', p_stream, null, null);
     return 'ok';
 end $$;
 
