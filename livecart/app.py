@@ -28,6 +28,7 @@ from livecart.commands import Commands
 from livecart.comments import ChatClerk, CommentTeller, barred_from, pay_links
 from livecart.contacts import Contacts
 from livecart.eligibility import Eligibility, Hook, hook_of
+from livecart.entrance import Entrance
 from livecart.links import Links
 from livecart.providers import connected
 from livecart.rooms import Rooms
@@ -297,6 +298,7 @@ def _compose(
         hub=hub,
         cashier=cashier,
         links=links,
+        entrance=Entrance(settings.auth, redis, clock.now_ms),
         hooks=HookLedger(ledger),
         sealer=sealer,
         contacts=Contacts(cashier.money, sealer),

@@ -23,6 +23,17 @@ class Tokens:
     viewer: str
 
 
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Pages with a code in their address, each good once."""
+
+    host: str
+    viewer: str
+
+
+_AGAIN = "(Each link works once, within the hour; livecart token --help makes more: --page.)"
+
+
 def state(
     base: str,
     tokens: Tokens,
@@ -50,7 +61,9 @@ def state(
     }
 
 
-def text(base: str, tokens: Tokens, demo: Demo | None, data_dir: Path, ready_after_s: float) -> str:
+def text(
+    base: str, tokens: Tokens, links: Links, demo: Demo | None, data_dir: Path, ready_after_s: float
+) -> str:
     """Return the screen for a person."""
     lines = [
         f"livecart serves on http://{base}, ready after {ready_after_s:.1f} s. Ctrl-C stops it.",
@@ -59,16 +72,18 @@ def text(base: str, tokens: Tokens, demo: Demo | None, data_dir: Path, ready_aft
     ]
     if demo is None:
         lines += [
-            f"Host page   http://{base}/host#token={tokens.host}",
+            f"Host page   {links.host}",
+            _AGAIN,
             "",
             f"A viewer's token: {tokens.viewer}",
         ]
         return "\n".join([*lines, ""])
     lines += [
         f"{demo.title} is live. Watch and buy as a viewer:",
-        f"  http://{base}/s/{demo.stream}#token={tokens.viewer}",
+        f"  {links.viewer}",
         "Run it as the host:",
-        f"  http://{base}/host#token={tokens.host}&stream={demo.stream}",
+        f"  {links.host}",
+        _AGAIN,
         "",
         "Buy one unit with curl (the same key again gets the same order, not another):",
         f"  VIEWER={tokens.viewer}",

@@ -172,6 +172,9 @@ def token(
     ] = None,
     ttl: Annotated[int, typer.Option(min=1, help="Seconds that it is good for.")] = 43_200,
     name: Annotated[str | None, typer.Option(help="Name shown in chat; else the sub.")] = None,
+    page: Annotated[
+        str | None, typer.Option(help="A running server, http://HOST:PORT: a link to its page.")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Print a token, signed with LIVECART_SECRET or the secret of the data folder."""
@@ -179,7 +182,29 @@ def token(
     from livecart.up import find_secret
 
     secret = find_secret(load(environ_with(data_dir=data_dir)))
+    if page is not None:
+        typer.echo(page_link(secret, page.rstrip("/"), role, sub, shop, stream, ttl, name))
+        return
     typer.echo(issue(secret, role=role, sub=sub, shop=shop, streams=stream, ttl_s=ttl, name=name))
+
+
+def page_link(
+    secret: str, base: str, role: str, sub: str, shop: str | None, streams: list[str] | None,
+    ttl_s: int, name: str | None,
+) -> str:  # fmt: skip
+    """Return a link that opens a page as somebody, once, within a minute; raises SettingsError."""
+    from livecart.auth import issue
+    from livecart.entrance import link
+
+    service = issue(secret, role="service", sub="livecart token", ttl_s=60)
+    body = {
+        "sub": sub, "role": role, "shop": shop, "streams": streams, "ttl_s": ttl_s, "name": name,
+    }  # fmt: skip
+    path = "/host" if role == "host" else f"/s/{streams[0]}" if streams else "/"
+    try:
+        return link(base, service, path, body)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{base} gave no link: {error}") from error
 
 
 @app.command()

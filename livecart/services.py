@@ -16,6 +16,7 @@ from livecart.catalog.store import Catalog
 from livecart.commands import Commands
 from livecart.comments import ChatClerk
 from livecart.contacts import Contacts
+from livecart.entrance import Entrance
 from livecart.links import Links
 from livecart.rooms import Rooms
 from livecart.settings import Settings
@@ -66,6 +67,7 @@ class Services:
     cashier: Cashier
     contacts: Contacts
     links: Links
+    entrance: Entrance
     hooks: HookLedger
     sealer: Sealer | None  # None: there is no LIVECART_DATA_KEY
 

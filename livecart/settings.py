@@ -131,6 +131,9 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(name="LIVECART_LINK_SECRET", kind="secret", default=None,
              meaning="key that checkout links are signed with; when not set, one that is made from"
                      " LIVECART_SECRET"),
+    Variable(name="LIVECART_PAGE_SESSION_S", kind="int", default=86_400, least=60,
+             most=30 * 86_400,
+             meaning="how long a page may renew the token that it got for a code"),
     Variable(name="LIVECART_PAYMENTS", kind="text", default=None,
              meaning="through whom viewers may pay, with commas between, the usual one first:"
                      " stripe, manual, trial; when not set, hosts mark orders as paid by hand"),
@@ -270,6 +273,7 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ticket_secret: str | None = None
     link_secret: str | None = None
+    page_session_s: int = 86_400
     eligibility: str | None = None
 
     def __repr__(self) -> str:
@@ -373,6 +377,7 @@ def load(environ: Mapping[str, str]) -> Settings:
             issuer=_text(found, "JWT_ISSUER"),
             ticket_secret=_text(found, "TICKET_SECRET"),
             link_secret=_text(found, "LINK_SECRET"),
+            page_session_s=_int(found, "PAGE_SESSION_S"),
             eligibility=_text(found, "ELIGIBILITY"),
         ),
         serve=ServeSettings(

@@ -25,6 +25,7 @@ from livecart.auth import issue
 from livecart.eligibility import hook_of
 from livecart.embedded import EmbeddedServers, Supervisor
 from livecart.embedded.folder import DataFolder
+from livecart.entrance import link
 from livecart.fleet import Fleet, Traces, listen, raise_open_files_max
 from livecart.schema import bring_schema_forward
 from livecart.settings import Settings, SettingsError, demand, load
@@ -34,6 +35,7 @@ SECRET_NAME = "secret"
 DATA_KEY_NAME = "data-key"
 STATE_NAME = "up.json"
 TOKEN_TTL_S = 30 * 86_400.0  # what `up` prints is to be tried out, not handed to anyone
+LINK_TTL_S = 3_600  # of a code on the screen: somebody reads that first
 # Beside the pools: migrations, the keeper's leadership, the owner's psql.
 POSTGRES_CONNECTIONS_SPARE = 20
 POSTGRES_CONNECTIONS_MIN = 100
@@ -244,8 +246,25 @@ class _Up:
         if self._wishes.as_json:
             sys.stdout.write(json.dumps(self._state) + "\n")
         else:
-            sys.stdout.write(banner.text(self._base, tokens, demo, self._folder, ready_after_s))
+            links = self._links(demo)
+            sys.stdout.write(
+                banner.text(self._base, tokens, links, demo, self._folder, ready_after_s)
+            )
         sys.stdout.flush()
+
+    def _links(self, demo: demo_data.Demo | None) -> banner.Links:
+        """Return links to both pages; a code in place of a token, which stays out of histories."""
+        base, secret = f"http://{self._base}", self._environ["LIVECART_SECRET"]
+        service = issue(secret, role="service", sub="livecart up", ttl_s=60.0)
+        life: dict[str, object] = {"code_ttl_s": LINK_TTL_S, "ttl_s": 86_400}
+        host = {"sub": "demo-host", "role": "host", "name": "阿寶", "shop": demo_data.SHOP} | life
+        viewer = {"sub": "demo-viewer", "role": "viewer", "name": "小美"} | life
+        stream = [] if demo is None else [f"stream={demo.stream}"]
+        page = "/" if demo is None else f"/s/{demo.stream}"
+        return banner.Links(
+            host=link(base, service, "/host", host, stream),
+            viewer=link(base, service, page, viewer),
+        )
 
     def _token(self, role: str, sub: str, name: str) -> str:
         return issue(

@@ -24,6 +24,7 @@ from livecart.api import (
     contacts,
     deliveries,
     draws,
+    entrance,
     events,
     exports,
     hooks,
@@ -68,6 +69,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *exports.OPERATIONS,
     *invoices.OPERATIONS,
     *ingest.OPERATIONS,
+    *entrance.OPERATIONS,
 )
 
 

@@ -130,6 +130,32 @@ SHOP = Access("Hosts, for their own shop", """
     host elsewhere, service elsewhere   ok
 """)  # fmt: skip
 
+TRADED = Access("Whoever has a code, which is good once; a token is nothing beside it", """
+                                        any
+    nobody                              401
+    bad token                           401
+    viewer, viewer elsewhere, banned    401
+    host, host elsewhere, other host    401
+    admin, service, service elsewhere   401
+""")  # fmt: skip
+
+RENEWED = Access("Whose token was traded for a code: none of these", """
+                                        any
+    nobody, bad token                   401
+    viewer, viewer elsewhere, banned    403
+    host, host elsewhere, other host    403
+    admin, service, service elsewhere   403
+""")  # fmt: skip
+
+OWN_CODES = Access("Services, for everybody; a host for himself alone", """
+                                        any
+    nobody, bad token                   401
+    viewer, viewer elsewhere, banned    403
+    host, host elsewhere                ok
+    other host                          403
+    admin, service, service elsewhere   ok
+""")  # fmt: skip
+
 SHOP_WHOLE = Access("Hosts, unless limited to streams", """
                                         any
     nobody, bad token                   401

@@ -48,6 +48,7 @@ POST /v1/streams/{id}/comments · GET /v1/streams/{id}/comments
 POST /v1/comments/{id}/order · POST /v1/comments/{id}/dismiss
 POST /v1/streams/{id}/key · POST /v1/hooks/ingest/rtmp · POST /v1/hooks/ingest/srs
 POST /v1/hooks/ingest/mediamtx · POST /v1/hooks/ingest/livekit
+POST /v1/page-codes · POST /v1/page-tokens · POST /v1/page-tokens/renew
 """
 
 
