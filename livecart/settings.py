@@ -226,6 +226,11 @@ VARIABLES: tuple[Variable, ...] = (
                      " that listen"),
     Variable(name="LIVECART_HTTP_BODY_BYTES_MAX", kind="int", default=128 * 1024,
              least=1_024, most=16 * 2**20, meaning="bytes of one HTTP request's body"),
+    Variable(name="LIVECART_HSTS_S", kind="int", default=365 * DAY_S, most=10 * 365 * DAY_S,
+             meaning="how long browsers that came by TLS come by nothing else; 0: not said"),
+    Variable(name="LIVECART_MEDIA_SOURCES", kind="text", default="https:",
+             meaning="where pages may load video from, with spaces between, as a content policy has"
+                     " it; beside LIVECART_PLAYBACK_URL"),
     Variable(name="LIVECART_BUYS_WAITING_MAX", kind="int", default=_SELLING.waiting_max,
              least=1, most=10_000_000, meaning="buys of one process that have no answer yet"),
     Variable(name="LIVECART_KEEPER_ROUND_S", kind="float", default=_KEEPER.round_s,
@@ -322,6 +327,8 @@ class HttpLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the HTTP side."""
 
     body_bytes_max: int = 128 * 1024
+    hsts_s: int = 365 * DAY_S
+    media_sources: str = "https:"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -394,7 +401,11 @@ def load(environ: Mapping[str, str]) -> Settings:
         data_dir=_text(found, "DATA_DIR") or "",
         pool_connections_max=_int(found, "POOL_CONNECTIONS_MAX"),
         redis_connections_max=_int(found, "REDIS_CONNECTIONS_MAX"),
-        http=HttpLimits(body_bytes_max=_int(found, "HTTP_BODY_BYTES_MAX")),
+        http=HttpLimits(
+            body_bytes_max=_int(found, "HTTP_BODY_BYTES_MAX"),
+            hsts_s=_int(found, "HSTS_S"),
+            media_sources=_media_sources(found),
+        ),
         hub=HubLimits(
             connections_max=_int(found, "CONNECTIONS_MAX"),
             queue_bytes_max=_int(found, "QUEUE_BYTES_MAX"),
@@ -482,6 +493,16 @@ def _payments(found: Mapping[str, Value]) -> PaymentSettings:
 def _names(found: Mapping[str, Value], name: str) -> tuple[str, ...]:
     parts = (part.strip() for part in (_text(found, name) or "").split(","))
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _media_sources(found: Mapping[str, Value]) -> str:
+    """Return the sources, once they can be nothing but sources in a policy."""
+    sources = _text(found, "MEDIA_SOURCES") or ""
+    if not re.fullmatch(r"[A-Za-z0-9.:/*_\-\[\] ]+", sources):
+        raise SettingsError(
+            "LIVECART_MEDIA_SOURCES is not sources with spaces between, as https://cdn.example"
+        )
+    return sources
 
 
 def _playback_url(found: Mapping[str, Value]) -> str | None:

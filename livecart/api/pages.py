@@ -1,4 +1,4 @@
-"""The pages and their files, from memory, with a strict content policy.
+"""The pages and their files, from memory, each with the policy of a page.
 
 Files come from the package `livecart.web` and nowhere else: a name that is not in it does not
 exist, whatever it is made of. What compresses is kept compressed, too.
@@ -18,7 +18,8 @@ from starlette.types import Scope
 
 from livecart.api import words
 from livecart.api.calls import header
-from livecart.api.problems import Answer, Headers, problem
+from livecart.api.guards import POLICY_NAME, STRIPE_GUARDS, policy
+from livecart.api.problems import Answer, problem
 from livecart.services import Site
 from orders.ledger.ledger import LedgerAway
 from streams.codes import Code
@@ -35,21 +36,6 @@ TYPES = {
     ".png": b"image/png",
     ".ico": b"image/x-icon",
 }
-POLICY = (
-    b"default-src 'self'; img-src https: data:; connect-src 'self' ws: wss:; style-src 'self';"
-    b" frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-)
-POLICY_NAME = b"content-security-policy"
-#: The checkout's, where Stripe's form asks for the card in a frame of its own.
-STRIPE_POLICY = (
-    POLICY + b"; script-src 'self' https://js.stripe.com; frame-src https://js.stripe.com"
-    b" https://hooks.stripe.com"
-).replace(b"connect-src 'self'", b"connect-src 'self' https://api.stripe.com")
-GUARDS: Headers = [
-    (POLICY_NAME, POLICY),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]
 
 
 async def viewer(scope: Scope) -> Answer:
@@ -62,14 +48,20 @@ async def host(scope: Scope) -> Answer:
     return _file("host.html", scope)
 
 
+async def docs(scope: Scope) -> Answer:
+    """Show the page of the API, which draws both specs as this server has them."""
+    return _file("docs.html", scope)
+
+
 async def pay(scope: Scope) -> Answer:
     """Show the checkout of a link; where cards are paid by Stripe, its form is let in."""
     site: Site = scope["state"]["site"]
     answer = _file("pay.html", scope)
     if "stripe" not in site.settings.payments.names or answer.status >= 400:
         return answer
-    headers = [(name, value) for name, value in answer.headers if value is not POLICY]
-    return Answer(answer.status, answer.body, [(POLICY_NAME, STRIPE_POLICY), *headers])
+    headers = [(name, value) for name, value in answer.headers if name != POLICY_NAME]
+    guards = [policy(scope, stripe=True), *STRIPE_GUARDS]
+    return Answer(answer.status, answer.body, [*guards, *headers])
 
 
 async def static(scope: Scope) -> Answer:
@@ -116,7 +108,7 @@ def _send(kept: Kept, scope: Scope, *more: tuple[bytes, bytes]) -> Answer:
     asked = scope["headers"]
     packs = kept.packed is not None and b"gzip" in (header(asked, b"accept-encoding") or b"")
     etag = kept.etag[:-1] + b'-gz"' if packs else kept.etag
-    headers = [*GUARDS, (b"etag", etag), (b"cache-control", b"no-cache"), *more]
+    headers = [policy(scope), (b"etag", etag), (b"cache-control", b"no-cache"), *more]
     if kept.packed is not None:
         headers.append((b"vary", b"accept-encoding"))
     if (b"if-none-match", etag) in asked:

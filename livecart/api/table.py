@@ -43,6 +43,7 @@ from livecart.api import (
     webhooks,
 )
 from livecart.api.calls import answer_error
+from livecart.api.guards import guarded
 from livecart.api.operations import Operation, Path
 from livecart.api.problems import Answer, problem
 from streams.codes import Code
@@ -92,6 +93,7 @@ PLAIN: dict[str, Callable[[Scope], Awaitable[Answer]]] = {
     "/": pages.front,
     "/host": pages.host,
     "/pay": pages.pay,
+    "/docs": pages.docs,
     "/s/{stream}": pages.viewer,
     "/static/{file:path}": pages.static,
     "/words.js": pages.spoken,
@@ -135,6 +137,7 @@ class Application(Starlette):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the life of the application."""
         if scope["type"] == "http":
+            send = guarded(scope, send)
             path: str = scope["path"]
             if path.startswith(_BUY_HEAD) and path.endswith(_BUY_TAIL):
                 offer = path[len(_BUY_HEAD) : -len(_BUY_TAIL)]

@@ -105,6 +105,7 @@ RULES: dict[str, Rule] = {
     "GET /host": Rule(PLAIN),
     "GET /s/{stream}": Rule(PLAIN),
     "GET /pay": Rule(PLAIN),
+    "GET /docs": Rule(PLAIN),
     "GET /static/{file:path}": Rule(PLAIN),
     "GET /words.js": Rule(PLAIN),
     "GET /v1/streams/{stream}/ws": Rule(PLAIN, 426),

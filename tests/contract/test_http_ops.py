@@ -60,7 +60,7 @@ async def test_the_pages_are_served_with_a_strict_policy(shop: Shop) -> None:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith(kind)
         policy = response.headers["content-security-policy"]
-        assert "default-src 'self'" in policy
+        assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["referrer-policy"] == "no-referrer"
