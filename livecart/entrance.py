@@ -151,7 +151,8 @@ def link(
         answer = connection.getresponse()
         found = msgspec.json.decode(answer.read(), type=dict[str, Any])
         if answer.status != 201:
-            raise ValueError(str(found.get("detail", answer.status)))
+            wrong = [f"{error['path']}: {error['message']}" for error in found.get("errors", [])]
+            raise ValueError(" ".join([str(found.get("detail", answer.status)), *wrong]))
     except http.client.HTTPException as error:
         raise ValueError(repr(error)) from error
     finally:

@@ -4,7 +4,7 @@
 // Owns what is shown in which order, and the search; how a schema looks is docs-schema.js's.
 
 import { at, h } from "./dom.js";
-import { fields, kindOf, nameOf, objectLink, parameters } from "./docs-schema.js";
+import { fields, nameOf, objectLink, parameters } from "./docs-schema.js";
 
 const entries = []; // what the search goes over: { element, section, words }
 
@@ -39,28 +39,37 @@ function rolesOf(operation) {
   return roles.length ? roles.join(", ") : "anyone";
 }
 
-function content(title, media) {
+/** A body or an answer: its fields, beneath the name of the object where it has one. */
+function content(title, media, schemas) {
   const parts = [];
   for (const [type, { schema }] of Object.entries(media ?? {})) {
-    const shown = schema.$ref ? h("p", {}, h("code", {}, ...kindOf(schema))) : fields(schema);
-    parts.push(h("h4", {}, title, " ", h("code", {}, type)), shown);
+    const name = schema.$ref ? nameOf(schema.$ref) : null;
+    const head = name ? objectLink(name) : type;
+    parts.push(h("h4", {}, title, " ", h("code", {}, head)));
+    parts.push(fields(name ? schemas[name] : schema));
   }
   return parts;
 }
 
-function drawCall(operation) {
-  const made = [h("p", {}, operation.description), h("p", {}, "Who: ", rolesOf(operation))];
+/** One row a code: the description of a status has them with semicolons between. */
+function refusalRows(status, description) {
+  return description.split(/; (?=`)/).map((part) => {
+    const [, code, words] = /^`(\w+)`: (.*)$/.exec(part) ?? [null, "", part];
+    return h("tr", {}, h("td", {}, status), h("td", {}, code), h("td", { class: "dim" }, words));
+  });
+}
+
+function drawCall(operation, schemas) {
+  const description = operation.description.replace(/ ?Roles: [^.]*\.$/, "");
+  const made = [h("p", {}, description), h("p", {}, "Who: ", rolesOf(operation))];
   if (operation.parameters) made.push(h("h4", {}, "Parameters"), parameters(operation.parameters));
-  made.push(...content("Body", operation.requestBody?.content));
-  const refused = [];
+  made.push(...content("Body", operation.requestBody?.content, schemas));
+  const rows = [];
   for (const [status, answer] of Object.entries(operation.responses)) {
-    if (Number(status) >= 400) refused.push([status, answer.description]);
-    else if (answer.content) made.push(...content(`${status}:`, answer.content));
-    else made.push(h("h4", {}, status, ": nothing more"));
+    if (Number(status) >= 400) rows.push(...refusalRows(status, answer.description));
+    else if (answer.content) made.push(...content(status, answer.content, schemas));
+    else made.push(h("h4", {}, status, ", and nothing in it"));
   }
-  const rows = refused.map(([status, words]) =>
-    h("tr", {}, h("td", {}, status), h("td", { class: "dim" }, words.replaceAll("`", ""))),
-  );
   made.push(h("h4", {}, "Refusals"));
   made.push(h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, ...rows))));
   return made;
@@ -79,7 +88,7 @@ function drawHttp(spec) {
       ];
       const words = `${method} ${path} ${JSON.stringify(operation)}`;
       const id = `${method}-${path.replace(/[^a-z0-9]+/gi, "-")}`;
-      groups.get(group).push(entry(id, head, () => drawCall(operation), words));
+      groups.get(group).push(entry(id, head, () => drawCall(operation, spec.components.schemas), words));
     }
   }
   const names = [...groups.keys()].sort();

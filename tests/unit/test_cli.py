@@ -167,6 +167,16 @@ def test_a_token_of_no_use_is_not_made(
     assert "role" in capsys.readouterr().err
 
 
+def test_a_link_needs_a_server_that_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one the answer is a line that says where none was found."""
+    monkeypatch.setenv("LIVECART_SECRET", SECRET)
+    nowhere = "http://127.0.0.1:1"
+    assert run(["token", "--role", "host", "--sub", "ann", "--page", nowhere]) == 2
+    assert f"{nowhere} gave no link" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("which", ["openapi", "asyncapi"])
 def test_spec_prints_the_descriptions(which: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Both are JSON that says of which kind it is."""

@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.specs.openapi import definitions
 
 from livecart.api import openapi
@@ -138,3 +139,13 @@ def test_null_is_as_absent_in_every_body(operation: Operation) -> None:
     for field in msgspec.structs.fields(operation.body):
         if not field.required:
             msgspec.convert(None, field.type)
+
+
+def test_the_document_is_one_by_the_usual_validator() -> None:
+    """openapi-spec-validator finds nothing, and finds what is wrong when something is."""
+    assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
+    broken = msgspec.json.decode(msgspec.json.encode(DOCUMENT))
+    del broken["paths"]["/v1/streams/{id}"]["get"]["parameters"]
+    wrong = [error.message for error in OpenAPIV31SpecValidator(broken).iter_errors()]
+    assert len(wrong) == 1
+    assert "'id'" in wrong[0]
