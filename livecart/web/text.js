@@ -3,7 +3,10 @@
 //
 // `{name}` is filled in by t(); markup is never used. A language is added by a file.
 
-import words from "/words.js";
+import words, { languages } from "/words.js";
+
+/** What there is to choose from: [{language, name}]. */
+export { languages };
 
 /** Page language, a BCP 47 tag. */
 export const language = words.language;
