@@ -7,6 +7,8 @@
 /** The longest that a pin waits for the picture; beyond it a wrong encoder clock would hide it. */
 export const HOLD_MAX_MS = 5_000;
 
+const DATE = "#EXT-X-PROGRAM-DATE-TIME:";
+const READINGS_MAX = 5; // of a playlist; older ones may be from before a jump of the encoder
 const CHANGES_MAX = 16; // pins that wait at once; more at a time is no show but a loop
 
 /** Pins as they are shown: changes in their order, each when the playhead has reached it. */
@@ -71,21 +73,23 @@ function momentOf(before, after, serverMs) {
  * EXT-X-PROGRAM-DATE-TIME. A date further on corrects what the durations before it have drifted.
  */
 export function playlistTimes(text) {
-  let atMs = null;
+  let atMs = null; // the end of the segments so far
   let startMs = null;
   let beforeMs = 0; // durations of segments before the first date
+  let lengthMs = 0;
+  let dateMs = NaN;
   for (const line of text.split(/\r?\n/)) {
-    const duration = /^#EXTINF:([\d.]+)/.exec(line);
-    const date = /^#EXT-X-PROGRAM-DATE-TIME:(.+)$/.exec(line);
-    if (date) {
-      const parsed = Date.parse(date[1].trim());
-      if (Number.isNaN(parsed)) continue;
-      atMs = parsed;
-      startMs ??= parsed - beforeMs;
-    } else if (duration) {
-      const lengthMs = Number(duration[1]) * 1000;
+    // Both stand before their segment's address, in either order.
+    if (line.startsWith("#EXTINF:")) lengthMs = Number.parseFloat(line.slice(8)) * 1000;
+    else if (line.startsWith(DATE)) dateMs = Date.parse(line.slice(DATE.length).trim());
+    else if (line.trim() !== "" && !line.startsWith("#")) {
+      if (!Number.isNaN(dateMs)) {
+        atMs = dateMs;
+        startMs ??= dateMs - beforeMs;
+      }
       if (atMs === null) beforeMs += lengthMs;
       else atMs += lengthMs;
+      dateMs = NaN;
     }
   }
   if (startMs === null) return null;
@@ -101,9 +105,28 @@ export function variantUrl(text, base) {
 }
 
 /**
- * Programme time at position 0 of a video whose playlist was just read: a live one is aligned at
- * its edge (`seekableEndS`), since what slid out of it is not known; any other at its beginning.
+ * Programme time at position 0 of what plays, from playlists read beside the player.
+ *
+ * A live one is aligned at its edge: what slid out of it is not known. The one just read may be a
+ * segment ahead of the player's, which makes the origin too late and never too early; the earliest
+ * of a few readings is therefore the best.
  */
-export function originMs(times, seekableEndS) {
-  return times.live ? times.endMs - seekableEndS * 1000 : times.startMs;
+export class Origins {
+  #read = []; // ms, newest last
+
+  /** Take one reading, made after the player's last position `edgeS` (seconds) was. */
+  take(times, edgeS) {
+    const ms = times.live ? times.endMs - edgeS * 1000 : times.startMs;
+    this.#read = [...this.#read, ms].slice(-READINGS_MAX);
+  }
+
+  /** Programme time at position 0 in ms, or null before the first reading. */
+  get ms() {
+    return this.#read.length > 0 ? Math.min(...this.#read) : null;
+  }
+
+  /** Whether there are as many readings as are kept. */
+  get enough() {
+    return this.#read.length === READINGS_MAX;
+  }
 }

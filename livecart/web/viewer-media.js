@@ -3,7 +3,7 @@
 // Owns the <video> element and its recovery, and says what programme time the picture is at. The
 // page sells without it: nothing here is waited for, and no failure reaches beyond it.
 
-import { originMs, playlistTimes, variantUrl } from "./media-time.js";
+import { Origins, playlistTimes, variantUrl } from "./media-time.js";
 
 const PLAYER = "/static/vendor/hls.light.min.mjs"; // `make player` puts it there
 const HLS_TYPE = "application/vnd.apple.mpegurl";
@@ -13,7 +13,8 @@ const AGAIN_FIRST_MS = 1_000;
 const AGAIN_MAX_MS = 30_000;
 const BEHIND_MAX_S = 20; // further from the edge than that (a locked phone), go to the edge
 const EDGE_S = 4; // how near to the edge: a few segments must be there already
-const ORIGIN_MS = 30_000; // how long what was read from a playlist is trusted
+const READ_MS = 4_000; // between two readings of the playlist, until there are enough
+const READ_LATER_MS = 30_000; // and after that
 const FILE = /\.(mp4|webm|m4v|mov)$/i;
 
 export class Film {
@@ -27,7 +28,9 @@ export class Film {
   #timers = {};
   #seenAt = 0; // performance.now() of the last progress
   #seenS = 0;
-  #origin = null; // {ms, readAt}: programme time at position 0, from a playlist of ours
+  #origins = new Origins(); // programme time at position 0, from a playlist of ours
+  #readAt = -Infinity;
+  #hiddenAt = null;
 
   constructor(video, changed) {
     this.#video = video;
@@ -36,12 +39,20 @@ export class Film {
       this.#attempt = 0;
       this.#say("playing");
     });
+    // A headset's button or the system's: from then on it takes a tap to go on.
+    video.addEventListener("pause", () => {
+      if (this.state === "playing" && !document.hidden) this.#say("blocked");
+    });
     video.addEventListener("error", () => this.url !== null && this.#again());
     video.addEventListener("volumechange", changed);
     video.addEventListener("loadedmetadata", () => {
       video.classList.toggle("lying", video.videoWidth > video.videoHeight);
     });
     setInterval(() => this.#check(), WATCH_MS);
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.#hiddenAt = performance.now();
+      else this.#wake(performance.now() - (this.#hiddenAt ?? performance.now()));
+    });
   }
 
   /** Play that URL, or nothing (null); http and https only. */
@@ -50,7 +61,6 @@ export class Film {
     if (wanted === this.url) return;
     this.url = wanted;
     this.#attempt = 0;
-    this.#origin = null;
     if (wanted === null) this.#stop("none");
     else this.#load();
   }
@@ -74,31 +84,42 @@ export class Film {
   }
 
   /** The page is looked at again: go on, and near the live edge. */
-  wake() {
-    if (this.url === null) return;
-    if (this.state === "trouble") this.#load();
-    else {
-      this.#seenAt = performance.now();
-      this.#toEdge();
-      if (this.#video.paused && this.state !== "blocked") this.play();
+  #wake(hiddenMs) {
+    if (this.url === null || this.state === "unplayable") return;
+    const { seekable, currentTime, duration } = this.#video;
+    const live = duration === Infinity;
+    // Where the past of a live video cannot be sought in, only a new load is at the edge.
+    const stuck = live && seekable.length === 0 && hiddenMs > BEHIND_MAX_S * 1000;
+    if (this.state === "trouble" || stuck) {
+      this.#load();
+      return;
     }
+    this.#seenAt = performance.now();
+    if (live && seekable.length > 0) {
+      const end = seekable.end(seekable.length - 1);
+      if (end - currentTime > BEHIND_MAX_S) this.#video.currentTime = end - EDGE_S;
+    }
+    if (this.#video.paused && this.state !== "blocked") this.play();
   }
 
   /** Programme time of the picture in ms since the epoch, or null when it is not known. */
   playheadMs() {
     const video = this.#video;
-    if (this.state !== "playing" || video.readyState < 2) return null;
+    if (this.state !== "playing") return null;
     const date = this.#player?.playingDate;
     if (date) return date.getTime();
     const positionMs = video.currentTime * 1000;
     const start = video.getStartDate?.().getTime() ?? NaN;
     if (!Number.isNaN(start)) return start + positionMs;
     this.#readOrigin();
-    return this.#origin?.ms == null ? null : this.#origin.ms + positionMs;
+    const { ms } = this.#origins;
+    return ms === null ? null : ms + positionMs;
   }
 
   async #load() {
     this.#stop("loading");
+    this.#origins = new Origins(); // positions begin anew with each load
+    this.#readAt = -Infinity;
     const url = this.url;
     const video = this.#video;
     this.#seenAt = performance.now();
@@ -158,28 +179,22 @@ export class Film {
     } else if (nowMs - this.#seenAt > STALLED_MS) this.#again();
   }
 
-  #toEdge() {
-    const { seekable, currentTime, duration } = this.#video;
-    if (seekable.length === 0 || Number.isFinite(duration)) return;
-    const end = seekable.end(seekable.length - 1);
-    if (end - currentTime > BEHIND_MAX_S) this.#video.currentTime = end - EDGE_S;
-  }
-
   /** Read the playlist ourselves, where the browser plays it without telling its dates. */
   async #readOrigin() {
-    const readAt = performance.now();
-    if (this.#origin !== null && readAt - this.#origin.readAt < ORIGIN_MS) return;
+    const pauseMs = this.#origins.enough ? READ_LATER_MS : READ_MS;
+    if (performance.now() - this.#readAt < pauseMs) return;
+    this.#readAt = performance.now();
     const { url } = this;
-    this.#origin = { ms: this.#origin?.ms ?? null, readAt };
+    const origins = this.#origins;
+    // Before asking, so that the answer is never older than what the player has read.
+    const edgeS = edgeOf(this.#video);
     try {
       const times = await timesOf(url);
-      const { seekable } = this.#video;
-      const edgeS = seekable.length > 0 ? seekable.end(seekable.length - 1) : null;
-      if (url !== this.url || times === null || edgeS === null) return;
-      this.#origin = { ms: originMs(times, edgeS), readAt };
+      if (times !== null && edgeS !== null && origins === this.#origins) origins.take(times, edgeS);
     } catch (error) {
       // Another origin that does not let itself be read: pins then show without waiting.
       console.warn("no dates of the video:", error.message);
+      this.#readAt = performance.now() + READ_LATER_MS;
     }
   }
 
@@ -187,6 +202,12 @@ export class Film {
     this.state = state;
     this.#changed();
   }
+}
+
+/** The last position that is there to be played, in seconds; null when nothing is. */
+function edgeOf({ seekable, buffered }) {
+  const ranges = seekable.length > 0 ? seekable : buffered;
+  return ranges.length > 0 ? ranges.end(ranges.length - 1) : null;
 }
 
 async function timesOf(url) {

@@ -185,7 +185,6 @@ addEventListener("online", () => cart.probe());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   cart.probe();
-  film.wake();
   paint("all");
 });
 addEventListener("pagehide", () => cart.close());

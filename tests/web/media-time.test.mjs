@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { pure } from "./pure.mjs";
 
-const { HOLD_MAX_MS, PinHold, originMs, playlistTimes, variantUrl } = await pure("media-time.js");
+const { HOLD_MAX_MS, Origins, PinHold, playlistTimes, variantUrl } = await pure("media-time.js");
 const T = Date.parse("2026-11-29T12:00:00Z");
 const pin = (id, mediaAt) => ({ id, ...(mediaAt !== undefined && { media_at: mediaAt }) });
 const ids = (pins) => pins.map((one) => one.id).join();
@@ -129,6 +129,11 @@ test("a date further on reaches back to the segments before it, and corrects tho
   assert.deepEqual(playlistTimes(text), { startMs: T, endMs: T + 7_000, live: false });
 });
 
+test("a date after its segment's duration, as ffmpeg writes it, says the same", () => {
+  const text = "#EXTM3U\n#EXTINF:2.0,\n#EXT-X-PROGRAM-DATE-TIME:2026-11-29T12:00:00.000+0000\n0.ts\n#EXTINF:2.0,\n#EXT-X-PROGRAM-DATE-TIME:2026-11-29T12:00:02.000+0000\n1.ts\n";
+  assert.deepEqual(playlistTimes(text), { startMs: T, endMs: T + 4_000, live: true });
+});
+
 test("a playlist without a date, or with one that is none, has no times", () => {
   assert.equal(playlistTimes("#EXTM3U\n#EXTINF:2,\n0.ts\n"), null);
   assert.equal(playlistTimes("#EXTM3U\n#EXT-X-PROGRAM-DATE-TIME:soon\n#EXTINF:2,\n0.ts\n"), null);
@@ -140,7 +145,21 @@ test("a master playlist leads to its first variant, beside it", () => {
   assert.equal(variantUrl(LIVE, "https://v.example/a/index.m3u8"), null);
 });
 
-test("position 0 is the beginning of a recording, and as far before the edge in a live video", () => {
-  assert.equal(originMs({ startMs: T, endMs: T + 60_000, live: false }, 60), T);
-  assert.equal(originMs({ startMs: T + 50_000, endMs: T + 60_000, live: true }, 58.5), T + 1_500);
+test("position 0 of a recording is its beginning", () => {
+  const origins = new Origins();
+  assert.equal(origins.ms, null);
+  origins.take({ startMs: T, endMs: T + 60_000, live: false }, 12);
+  assert.equal(origins.ms, T);
+});
+
+test("position 0 of a live video is the earliest of the last few readings at its edge", () => {
+  const origins = new Origins();
+  origins.take({ startMs: T, endMs: T + 10_000, live: true }, 6); // read a segment ahead
+  assert.equal(origins.ms, T + 4_000);
+  origins.take({ startMs: T, endMs: T + 12_000, live: true }, 10);
+  assert.equal(origins.ms, T + 2_000);
+  assert.equal(origins.enough, false);
+  for (let n = 0; n < 5; n++) origins.take({ startMs: T, endMs: T + 90_000, live: true }, 30);
+  assert.equal(origins.enough, true);
+  assert.equal(origins.ms, T + 60_000); // the encoder jumped: what was before is forgotten
 });
