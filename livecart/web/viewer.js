@@ -22,6 +22,7 @@ import { shelf, shownNow } from "./viewer-state.js";
 
 const TOKEN_KEY = "livecart.viewer.token";
 const TICK_MS = 250;
+const CHAT_MS = 120; // between two drawings of the chat: in a full room each frame would have one
 const UNMUTED_MS = 1_000; // more than the clocks differ, less than anybody is muted for
 
 translatePage();
@@ -128,11 +129,21 @@ function showFilm() {
   say(at("film-said"), state === "trouble" ? t("film_trouble") : "");
 }
 
+let chatTimer = null;
+
+function paintChat() {
+  chatTimer ??= setTimeout(() => {
+    chatTimer = null;
+    paint("chat");
+  }, CHAT_MS);
+}
+
 function tick() {
   showLine(cart);
   if (document.hidden || room().stream === null) return;
   if (hold.holds) paint("pins");
   for (const container of [at("pinned"), at("cards")]) {
+    if (container.closest("dialog:not([open])")) continue; // nobody sees it
     for (const element of container.children) {
       const { offer } = element.parts;
       const known = offer && room().offers.get(offer.id);
@@ -167,7 +178,10 @@ function onNotice({ detail }) {
 }
 
 layDrawers();
-cart.addEventListener("change", ({ detail }) => paint(detail.what));
+cart.addEventListener("change", ({ detail }) => {
+  if (detail.what === "chat") paintChat();
+  else paint(detail.what);
+});
 cart.addEventListener("status", onStatus);
 cart.addEventListener("notice", onNotice);
 chatForm(() => cart);
