@@ -1,11 +1,17 @@
 # One image for the workers, the keeper and the migrations. The containers themselves were not run
 # where this was written (no engine at hand); tests/contract/test_compose.py runs their commands.
 
+# The player for browsers that play no HLS of their own; see livecart/web/player.
+FROM node:22-slim AS player
+COPY livecart/web/player /web/player
+RUN /web/player
+
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 RUN python -m pip install --no-cache-dir -c constraints.txt hatchling
 COPY livecart livecart
+COPY --from=player /web/vendor livecart/web/vendor
 COPY streams streams
 COPY orders orders
 COPY loadtest loadtest

@@ -16,7 +16,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup setup-browser docs loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
+.PHONY: help setup setup-browser player docs loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,6 +62,9 @@ demo: setup ## play a short sale with simulated viewers
 
 setup-browser: $(DEV_STAMP) ## Chromium, Node.js and what else the tests of the pages need; as root it installs them
 	@tests/web/setup
+
+player: ## hls.js, for browsers that play no HLS of their own; needs npm
+	@livecart/web/player
 
 docs: $(DEV_STAMP) ## the documentation as a site, in site/
 	$(BIN)/mkdocs build --strict --quiet

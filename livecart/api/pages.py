@@ -14,11 +14,13 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
+import msgspec
 from starlette.types import Scope
 
 from livecart.api import words
 from livecart.api.calls import header
 from livecart.api.guards import POLICY_NAME, STRIPE_GUARDS, policy
+from livecart.api.lean import lean
 from livecart.api.problems import Answer, problem
 from livecart.services import Site
 from orders.ledger.ledger import LedgerAway
@@ -122,7 +124,7 @@ def _send(kept: Kept, scope: Scope, *more: tuple[bytes, bytes]) -> Answer:
 @cache
 def _files() -> dict[str, Kept]:
     """Every file of the package by its path in it."""
-    return {name: _keep(kind, content) for name, kind, content in _read()}
+    return {name: _keep(kind, lean(kind, content)) for name, kind, content in _read()}
 
 
 @cache
@@ -134,7 +136,10 @@ def _languages() -> tuple[words.Language, ...]:
 
 @cache
 def _module(kept: Kept) -> Kept:
-    return _keep(TYPES[".js"], b"export default " + kept.content)
+    """One language's words, and what there is to choose from."""
+    listed = [{"language": one.language, "name": one.name} for one in _languages()]
+    known = b"export const languages = " + msgspec.json.encode(listed)
+    return _keep(TYPES[".js"], known + b";\nexport default " + kept.content)
 
 
 def _keep(kind: bytes, content: bytes) -> Kept:

@@ -14,6 +14,8 @@ for (const [digits, codes] of Object.entries(listed)) {
   for (const code of codes.split(" ")) EXPONENT[code] = Number(digits);
 }
 
+const formats = new Map(); // by language, currency and decimals: making one is dear
+
 /** Digits of the minor unit of an ISO 4217 currency: 2 for TWD, 0 for JPY. */
 export function exponent(currency) {
   return EXPONENT[currency] ?? 2;
@@ -23,15 +25,21 @@ export function exponent(currency) {
 export function money(minor, currency, language) {
   const digits = exponent(currency);
   const scale = 10 ** digits;
+  const shown = minor % scale === 0 ? 0 : digits;
+  const name = `${language} ${currency} ${shown}`;
+  if (!formats.has(name)) formats.set(name, formatOf(currency, language, shown, digits));
+  return formats.get(name).format(minor / scale);
+}
+
+function formatOf(currency, language, shown, digits) {
   // Hong Kong's Chinese names every dollar (NT$, HK$, US$); Taiwan's writes a bare "$".
   const locale = language.startsWith("zh") ? "zh-Hant-HK" : language;
-  const format = new Intl.NumberFormat(locale, {
+  return new Intl.NumberFormat(locale, {
     style: "currency",
     currency,
-    minimumFractionDigits: minor % scale === 0 ? 0 : digits,
+    minimumFractionDigits: shown,
     maximumFractionDigits: digits,
   });
-  return format.format(minor / scale);
 }
 
 /** Read what a person typed ("1,999.5") as minor units; null when it is not an exact amount. */

@@ -1,22 +1,57 @@
 // The checkout's page, served at /pay: what a link is for, where it goes to, and paying.
 //
-// The token stands behind `#`: no server and no log sees it, and it is sent in a header of its own.
+// Either a link's token stands behind `#` (no server and no log sees it; it is sent in a header of
+// its own), or `#order=` names an order of the viewer who came here from a show, in the same tab.
 // Nothing is decided here: whether something is paid is what the server says.
 
 import { Api } from "./api.js";
 import { at, h, keyed, say, tell, tokenOf } from "./dom.js";
 import { money } from "./money.js";
-import { language, reason, t, translatePage } from "./text.js";
+import { language, number, reason, t, translatePage } from "./text.js";
 
 const LOOK_MS = 2_000;
 const STRIPE_JS = "https://js.stripe.com/v3/";
+const LINK_KEY = "livecart.checkout.token";
+const VIEWER_KEY = "livecart.viewer.token";
 
 translatePage();
-const token = tokenOf("livecart.checkout.token");
-const api = new Api(null);
-const asked = (method, path, body) =>
-  api.call(method, path, body, { "Livecart-Checkout": token ?? "" });
+const orderId = new URLSearchParams(location.hash.slice(1)).get("order");
+const token = orderId === null ? tokenOf(LINK_KEY) : await entered();
+const till = orderId === null ? linked(token) : owned(orderId, token);
 let card = null; // Stripe's, once a payment is begun there: { stripe, elements }
+
+/** Who is here: the viewer that this tab has watched a show as. */
+async function entered() {
+  return tokenOf(VIEWER_KEY);
+}
+
+/** A checkout by link: whoever has it may pay. */
+function linked(secret) {
+  const api = new Api(null);
+  const headers = { "Livecart-Checkout": secret ?? "" };
+  return {
+    look: () => api.call("GET", "/v1/checkout", undefined, headers),
+    begin: (body) => api.call("POST", "/v1/checkout/pay", body, headers),
+  };
+}
+
+/** A viewer's own order, in the same shape. */
+function owned(id, viewer) {
+  const api = new Api(viewer);
+  let product = null;
+  return {
+    async look() {
+      const order = await api.get(`/v1/orders/${encodeURIComponent(id)}`);
+      product ??= await api.get(`/v1/products/${encodeURIComponent(order.product)}`);
+      const { items } = await api.get(`/v1/orders/${encodeURIComponent(id)}/payments`);
+      // A look at a payment has its provider asked, should the notice have got lost.
+      const begun = items.find((payment) => payment.state === "open");
+      if (begun) await api.get(`/v1/payments/${encodeURIComponent(begun.id)}`);
+      return { orders: [order], products: [product] };
+    },
+    begin: (body) => api.post("/v1/checkouts", { ...body, orders: [id] }),
+  };
+}
 
 function show(checkout) {
   const products = new Map(checkout.products.map((product) => [product.id, product]));
@@ -24,12 +59,16 @@ function show(checkout) {
     at("orders"),
     checkout.orders,
     (order) => order.id,
-    () => h("li", { class: "card" }, h("span"), h("span", { class: "chip" })),
+    () =>
+      h("li", { class: "card line-item" },
+        h("b"), h("span", { class: "chip" }), h("span", { class: "dim" }), h("strong")),
     (element, order) => {
-      const title = products.get(order.product)?.title ?? order.product;
-      const amount = money(order.amount_minor, order.currency, language);
-      say(element.children[0], `${title} × ${order.qty}　${amount}`);
-      say(element.children[1], t(`order_${order.status}`));
+      const [title, chip, count, amount] = element.children;
+      say(title, products.get(order.product)?.title ?? order.product);
+      say(chip, t(`order_${order.status}`));
+      chip.dataset.status = order.status;
+      say(count, `× ${number(order.qty)}`);
+      say(amount, money(order.amount_minor, order.currency, language));
     },
   );
   const waiting = checkout.orders.filter((order) => order.status === "reserved");
@@ -41,8 +80,11 @@ function show(checkout) {
     const paid = checkout.orders.some((order) => ["confirmed", "shipped"].includes(order.status));
     tell(at("outcome"), t(paid ? "paid_thanks" : "nothing_to_pay"), paid ? "good" : "");
   }
+  showBack(checkout.orders[0]?.stream);
   const select = at("provider");
-  if (select.options.length === 0) {
+  // Of one's own order it is not said who is connected: the server takes the usual one.
+  select.parentElement.hidden ||= checkout.providers === undefined;
+  if (checkout.providers && select.options.length === 0) {
     for (const name of checkout.providers) select.append(h("option", { value: name }, name));
     select.parentElement.hidden = checkout.providers.length < 2;
     at("pay-button").disabled = checkout.providers.length === 0;
@@ -51,11 +93,17 @@ function show(checkout) {
   return waiting.length > 0;
 }
 
+/** Only who came from a show goes back to it: a link may have been sent to somebody else. */
+function showBack(stream) {
+  at("back").hidden = orderId === null || stream === undefined;
+  if (stream !== undefined) at("back").href = `/s/${encodeURIComponent(stream)}`;
+}
+
 async function refresh() {
   try {
-    if (show(await asked("GET", "/v1/checkout"))) setTimeout(refresh, LOOK_MS);
+    if (show(await till.look())) setTimeout(refresh, LOOK_MS);
   } catch (problem) {
-    if (problem.status === 401) return turnAway();
+    if ([401, 403, 404].includes(problem.status)) return turnAway();
     setTimeout(refresh, LOOK_MS);
   }
 }
@@ -86,7 +134,9 @@ async function pay(event) {
     else await begin();
   } catch (problem) {
     const known = problem.code && problem.code !== "bad_request"; // that one names the field
-    tell(at("outcome"), known ? reason(problem) : problem.message, "bad");
+    const words = known ? reason(problem) : problem.message;
+    // No provider is connected: the shop takes the money itself.
+    tell(at("outcome"), problem.code === "forbidden" ? t("pay_at_shop") : words, "bad");
   } finally {
     button.disabled = false;
   }
@@ -94,7 +144,7 @@ async function pay(event) {
 
 async function begin() {
   const body = { provider: at("provider").value || undefined, contact: contact() };
-  const payment = await asked("POST", "/v1/checkout/pay", body);
+  const payment = await till.begin(body);
   const client = payment.client ?? {};
   if (client.instructions) tell(at("outcome"), client.instructions, "good");
   else if (client.client_secret && client.publishable_key) await showCard(client);

@@ -3,7 +3,10 @@
 //
 // `{name}` is filled in by t(); markup is never used. A language is added by a file.
 
-import words from "/words.js";
+import words, { languages } from "/words.js";
+
+/** What there is to choose from: [{language, name}]. */
+export { languages };
 
 /** Page language, a BCP 47 tag. */
 export const language = words.language;
@@ -39,15 +42,19 @@ export function speak(tag) {
   location.reload();
 }
 
+// Made once: a formatter costs more than a hundred uses of it, and pages count down all the time.
+const NUMBER = new Intl.NumberFormat(language);
+const TIME = new Intl.DateTimeFormat(language, { timeStyle: "short" });
+const DATE_AND_TIME = new Intl.DateTimeFormat(language, { dateStyle: "short", timeStyle: "short" });
+
 /** A number with the language's grouping. */
 export function number(value) {
-  return new Intl.NumberFormat(language).format(value);
+  return NUMBER.format(value);
 }
 
 /** A time of day, with the date when it is not today. */
 export function timeText(ms) {
   const date = new Date(ms);
   const today = date.toDateString() === new Date().toDateString();
-  const style = today ? { timeStyle: "short" } : { dateStyle: "short", timeStyle: "short" };
-  return new Intl.DateTimeFormat(language, style).format(date);
+  return (today ? TIME : DATE_AND_TIME).format(date);
 }

@@ -1,358 +1,164 @@
-// The viewer's page, served at /s/{stream}: what is on sale, buying, own orders, chat.
+// The viewer's page, served at /s/{stream}: the picture, what is on sale, own orders, chat.
 //
-// Draws what LiveCart's room says; decides nothing about stock, limits or outcomes itself.
+// Wires the parts; draws what LiveCart's room says, and decides nothing about stock, limits or
+// outcomes itself. Each part owns its corner of the page: stage, cards, orders, chat, drawers.
 
-import { Api } from "./api.js";
-import { chatForm, showLine, showMessages } from "./chat.js";
-import { at, clockText, h, keyed, painter, say, tell, tokenOf } from "./dom.js";
+import { chatForm } from "./chat.js";
+import { at, keyed, painter, say, tell, tokenOf } from "./dom.js";
 import { LiveCart } from "./livecart.js";
-import { money } from "./money.js";
+import { PinHold } from "./media-time.js";
 import { Places } from "./places.js";
-import { language, number, reason, t, timeText, translatePage } from "./text.js";
+import { language, languages, number, speak, t, timeText, translatePage } from "./text.js";
+import { Announcer } from "./viewer-announce.js";
+import { Basket } from "./viewer-buy.js";
+import { cards, steady } from "./viewer-card.js";
+import { showChat } from "./viewer-chat.js";
+import { layDrawers, openDrawer } from "./viewer-drawers.js";
+import { Film } from "./viewer-media.js";
+import { Orders } from "./viewer-orders.js";
+import { showReactions } from "./viewer-reactions.js";
+import { notice, showLanguages, showLine, showSpeaker, showStage, stopText } from "./viewer-stage.js";
+import { shelf, shownNow } from "./viewer-state.js";
 
 const TOKEN_KEY = "livecart.viewer.token";
 const TICK_MS = 250;
-const QTY_MAX = 1_000;
+const CHAT_MS = 120; // between two drawings of the chat: in a full room each frame would have one
 const UNMUTED_MS = 1_000; // more than the clocks differ, less than anybody is muted for
-const FACES = { like: "👍", love: "❤️", laugh: "😂", wow: "😮", clap: "👏" };
 
 translatePage();
+showLanguages(languages, language, speak);
 const streamId = decodeURIComponent(location.pathname.split("/")[2] ?? "");
-const token = tokenOf(TOKEN_KEY);
+const token = await entered();
 const cart = new LiveCart({ stream: streamId, token });
 const room = () => cart.room;
-const buying = new Set(); // ids of offers whose buy is under way
-const places = new Places(cart, token, () => paint("offers"));
 const products = new Map(); // id -> Product, of everything seen; null while it is fetched
 
-// --- products and offers ---
+const places = new Places(cart, token, () => paint("offers"));
+const basket = new Basket(cart, places, () => paint("offers"));
+const orders = new Orders(cart, token, products, () => paint("orders"));
+const card = cards({ basket, cart, places, pay });
+const hold = new PinHold();
+const film = new Film(at("video"), () => paint("film"));
+const announcer = new Announcer((id) => orders.titleOf(id), () => hold.release());
 
-/** Pins first, newest on top, then the other offers; an offer appears once. */
-function cardItems() {
-  const items = new Map();
-  for (const pin of room().pins) {
-    const offer = room().offers.get(pin.offer);
-    const key = offer ? offer.id : pin.id;
-    if (!items.has(key)) items.set(key, { key, offer, product: pin.product, pinned: true });
-  }
-  const order = ["open", "scheduled", "paused", "sold_out", "closed", "draft"];
-  const others = [...room().offers.values()].sort(
-    (a, b) => order.indexOf(a.status) - order.indexOf(b.status),
-  );
-  for (const offer of others) {
-    if (items.has(offer.id)) continue;
-    items.set(offer.id, { key: offer.id, offer, product: offer.product, pinned: false });
-  }
-  return [...items.values()];
+/** Who is here: the token of the link, or null for a guest. */
+async function entered() {
+  return tokenOf(TOKEN_KEY);
 }
 
-function makeCard({ key, product }) {
-  const parts = {
-    image: h("img", { class: "picture", alt: "", loading: "lazy", hidden: true }),
-    pinned: h("span", { class: "chip accent" }, t("pinned")),
-    status: h("span", { class: "chip" }),
-    title: h("h3"),
-    price: h("strong", { class: "price" }),
-    was: h("s"),
-    description: h("p", { class: "dim" }),
-    sale: h("div", { class: "sale" }),
-    meter: h("progress", { max: 1, value: 0, "aria-hidden": "true" }),
-    stock: h("span"),
-    limit: h("span", { class: "dim" }),
-    countdown: h("p", { class: "countdown", role: "timer" }),
-    qty: h("output", { class: "qty" }, "1"),
-    buy: h("button", { type: "button", class: "primary wide", onclick: () => buy(key) }),
-    wait: h("button", { type: "button", class: "wide", onclick: () => wait(key) }),
-    place: h("p", { class: "facts", role: "status" }),
-    outcome: h("p", { class: "outcome", role: "status" }),
-  };
-  const step = (sign, by, label) =>
-    h("button", { type: "button", "aria-label": label, onclick: () => turn(key, by) }, sign);
-  parts.qtyBox = h("div", { class: "stepper", role: "group", "aria-label": t("qty") },
-    step("−", -1, t("less")), parts.qty, step("+", 1, t("more")));
-  parts.sale.append(
-    parts.meter,
-    h("p", { class: "facts" }, parts.stock, parts.limit),
-    parts.countdown,
-    h("div", { class: "row" }, parts.qtyBox, parts.buy),
-    h("div", { class: "row" }, parts.wait, parts.place),
-    parts.outcome,
-  );
-  parts.image.addEventListener("error", () => (parts.image.hidden = true));
-  if (product.image_url?.startsWith("https:")) {
-    parts.image.src = product.image_url;
-    parts.image.hidden = false;
-  }
-  const card = h("article", { class: "card" },
-    h("div", { class: "product" },
-      parts.image,
-      h("div", {},
-        h("p", { class: "facts" }, parts.pinned, parts.status),
-        parts.title,
-        h("p", { class: "facts" }, parts.price, parts.was),
-        parts.description)),
-    parts.sale);
-  card.parts = parts;
-  return card;
-}
-
-function updateCard(card, { offer, product, pinned }) {
-  const { parts } = card;
-  products.set(product.id, product);
-  parts.pinned.hidden = !pinned;
-  say(parts.title, product.title);
-  const price = offer ?? product;
-  say(parts.price, money(price.price_minor, price.currency, language));
-  const cheaper = offer !== undefined && offer.price_minor < product.price_minor;
-  say(parts.was, cheaper ? money(product.price_minor, product.currency, language) : "");
-  say(parts.description, product.description ?? "");
-  parts.status.hidden = parts.sale.hidden = offer === undefined;
-  if (offer === undefined) return;
-  parts.meter.max = Math.max(1, offer.quantity);
-  parts.meter.value = offer.left;
-  say(parts.stock, t("left", { left: number(offer.left), quantity: number(offer.quantity) }));
-  say(parts.limit, t("per_viewer", { n: number(offer.per_viewer) }));
-  updateBuy(parts, offer);
-}
-
-/** The part of a card that also changes with time: countdown, quantity and button. */
-function updateBuy(parts, offer) {
-  const status = phase(offer);
-  say(parts.status, t(`offer_${status}`));
-  parts.status.dataset.status = status;
-  say(parts.countdown, countdown(offer, status));
-  const most = qtyMost(offer);
-  const qty = Math.max(1, Math.min(Number(parts.qty.textContent), most));
-  say(parts.qty, String(qty));
-  const [less, more] = parts.qtyBox.querySelectorAll("button");
-  less.disabled = qty <= 1;
-  more.disabled = qty >= most;
-  const busy = buying.has(offer.id);
-  const why = busy ? "" : cannotBuy(offer, status, most);
-  const waits = updateWait(parts, offer, status, most);
-  parts.qtyBox.hidden = why !== "" && !waits;
-  // Not `disabled`: that would throw the keyboard's focus away in the middle of a purchase.
-  parts.buy.setAttribute("aria-disabled", String(busy || why !== "" || cart.status !== "open"));
-  const amount = money(offer.price_minor * qty, offer.currency, language);
-  say(parts.buy, busy ? t("buying") : why || t("buy", { amount }));
-  if (busy && cart.status !== "open") tell(parts.outcome, t("buying_again"));
-  // What the last purchase came to follows its order: cancelled, paid, expired.
-  const order = busy ? undefined : room().orders.get(parts.outcome.dataset.order);
-  if (order) tell(parts.outcome, gotText(order), order.status in GOT ? "good" : "");
-}
-
-/** The button to wait with, and the place on the list; tells whether a number may be chosen. */
-function updateWait(parts, offer, status, most) {
-  const may = status === "sold_out" && offer.waitlist_max !== 0 && !cannotBuy(offer, "open", most);
-  if (may || places.of(offer) !== null) places.refresh(offer);
-  const position = status === "closed" ? null : places.of(offer);
-  parts.wait.hidden = position === null && !may;
-  parts.wait.setAttribute("aria-disabled", String(cart.status !== "open"));
-  say(parts.wait, t(position === null ? "wait" : "leave_waitlist"));
-  say(parts.place, position === null ? "" : t("waitlisted", { n: number(position) }));
-  return may && position === null;
-}
-
-async function wait(offerId) {
-  const { parts } = cardOf(offerId);
-  if (parts.wait.getAttribute("aria-disabled") === "true") return;
-  const offer = room().offers.get(offerId);
-  const { order, ...answer } = await places.toggle(offer, Number(parts.qty.textContent));
-  if (order) parts.outcome.dataset.order = order.id;
-  else tell(parts.outcome, answer.code ? reason(answer) : "", answer.code ? "bad" : "");
-  paint("offers");
-}
-
-/** Status on server time: a scheduled offer opens at its second, on every screen at once. */
-function phase(offer) {
-  const due = offer.status === "scheduled" && offer.opens_at && cart.clock.now() >= offer.opens_at;
-  return due ? "open" : offer.status;
-}
-
-function countdown(offer, status) {
-  const now = cart.clock.now();
-  if (status === "scheduled" && offer.opens_at) {
-    return t("opens_in", { time: clockText(offer.opens_at - now) });
-  }
-  if (status === "open" && offer.closes_at) {
-    return t("closes_in", { time: clockText(offer.closes_at - now) });
-  }
-  return "";
-}
-
-/** Why this viewer cannot buy now, in words; "" if they can try. */
-function cannotBuy(offer, status, most) {
-  if (status !== "open") return t(`offer_${status}`);
-  if (room().you.role === "guest") return t("guest_cannot_buy");
-  if (room().you.role !== "viewer") return t("not_a_buyer");
-  if (room().stream.status !== "live") return t(`status_${room().stream.status}`);
-  if (most < 1) return t("limit_used");
-  return "";
-}
-
-function qtyMost(offer) {
-  return Math.min(offer.per_viewer - room().taken(offer.id), QTY_MAX);
-}
-
-function cardOf(key) {
-  return [...at("cards").children].find((card) => card.dataset.key === key);
-}
-
-function turn(offerId, by) {
-  const { qty } = cardOf(offerId).parts;
-  qty.textContent = String(Math.max(1, Number(qty.textContent) + by));
-  paint("offers");
-}
-
-async function buy(offerId) {
-  const { parts } = cardOf(offerId);
-  if (parts.buy.getAttribute("aria-disabled") === "true") return;
-  buying.add(offerId);
-  delete parts.outcome.dataset.order;
-  tell(parts.outcome, t("buying"));
-  paint("offers");
-  const { order, ...refused } = await cart.buy(offerId, Number(parts.qty.textContent));
-  buying.delete(offerId);
-  if (order) parts.outcome.dataset.order = order.id;
-  else tell(parts.outcome, reason(refused), "bad");
-  paint("offers");
-}
-
-const GOT = {
-  reserved: (order) => t("got_reserved", { qty: order.qty, time: timeText(order.expires_at) }),
-  confirmed: (order) => t("got_confirmed", { qty: order.qty }),
-};
-
-function gotText(order) {
-  const words = GOT[order.status];
-  return words ? words(order) : t("got_other", { status: t(`order_${order.status}`) });
-}
-
-// --- own orders ---
-
-/** The title of an order's product, which the order names by id only. */
-function productTitle(id) {
-  if (!products.has(id)) {
-    products.set(id, null);
-    new Api(token).get(`/v1/products/${encodeURIComponent(id)}`).then(
-      (product) => {
-        products.set(id, product);
-        paint("orders");
-      },
-      // The order is shown with its id instead; nothing else depends on the title.
-      (problem) => console.warn("no title for", id, problem.message),
-    );
-  }
-  return products.get(id)?.title ?? id;
-}
-
-function makeOrder(order) {
-  const parts = {
-    title: h("b"),
-    status: h("span", { class: "chip" }),
-    facts: h("span"),
-    rank: h("span", { class: "dim" }),
-    time: h("p", { class: "countdown" }),
-    cancel: h("button", { type: "button", onclick: () => cancel(order.id) }, t("cancel_order")),
-  };
-  const item = h("li", { class: "card" },
-    h("p", { class: "facts" }, parts.title, parts.status),
-    h("p", { class: "facts" }, parts.facts, parts.rank),
-    parts.time,
-    parts.cancel);
-  item.parts = parts;
-  return item;
-}
-
-function updateOrder({ parts }, order) {
-  say(parts.title, productTitle(order.product));
-  say(parts.status, t(`order_${order.status}`));
-  parts.status.dataset.status = order.status;
-  const unit = money(order.unit_price_minor, order.currency, language);
-  const amount = money(order.amount_minor, order.currency, language);
-  say(parts.facts, `${unit} × ${number(order.qty)} = ${amount}`);
-  say(parts.rank, t("rank", { n: number(order.rank) }));
-  const held = order.status === "reserved";
-  parts.cancel.hidden = parts.time.hidden = !held;
-  if (held && order.expires_at) {
-    const left = order.expires_at - cart.clock.now();
-    say(parts.time, left > 0 ? t("pay_within", { time: clockText(left) }) : t("hold_over"));
-  }
-}
-
-async function cancel(orderId) {
-  if (!confirm(t("cancel_sure"))) return;
-  const answer = await cart.cancel(orderId);
-  if (answer.code) tell(at("order-outcome"), reason(answer), "bad");
-  else tell(at("order-outcome"), t(`order_${answer.order.status}`), "good");
+function pay(order) {
+  openDrawer("orders");
+  orders.pay(order);
 }
 
 // --- drawing ---
 
-function showHead() {
-  const { stream, viewers } = room();
-  document.title = `${stream.title} · livecart`;
-  say(at("title"), stream.title);
-  say(at("live"), t(`status_${stream.status}`));
-  at("live").dataset.status = stream.status;
-  say(at("viewers"), t("viewers", { n: number(viewers) }));
-  const watch = at("watch");
-  watch.hidden = !/^https?:/.test(stream.playback_url ?? "");
-  if (!watch.hidden) watch.href = stream.playback_url;
-  const guest = room().you.role === "guest";
-  for (const control of at("chat-form").elements) control.disabled = guest;
-  if (guest) tell(at("chat-outcome"), t("guest_cannot_chat"));
+function shownPins() {
+  return hold.show(room().pins, {
+    playheadMs: film.playheadMs(),
+    serverMs: cart.clock.now(),
+    nowMs: performance.now(),
+  });
 }
 
-function showReactions() {
-  keyed(at("reactions"), Object.keys(FACES), (kind) => kind, makeReaction, (button, kind) =>
-    say(button.lastChild, number(room().reactions[kind] ?? 0)));
+/** Draw both the big card and the shelf; says which product is on the big card. */
+function showSale(pins) {
+  const items = shelf(pins, room().offers);
+  for (const { product } of items) products.set(product.id, product);
+  const now = shownNow(items);
+  const before = at("pinned").firstElementChild;
+  keeping(at("pinned"), () =>
+    keyed(at("pinned"), now ? [now] : [], (item) => item.key, card.make, card.update));
+  const after = at("pinned").firstElementChild;
+  if (before && after && before !== after) steady(after);
+  at("now").hidden = now === undefined;
+  at("sale-empty").hidden = items.length > 0;
+  say(at("products-badge"), number(items.length));
+  at("products-badge").hidden = items.length === 0;
+  at("products-open").setAttribute("aria-label", t("products_open", { n: number(items.length) }));
+  keeping(at("cards"), () =>
+    keyed(at("cards"), items, (item) => item.key, card.make, card.update));
+  return now?.product;
 }
 
-function makeReaction(kind) {
-  const props = { type: "button", class: "react", "aria-label": t(`react_${kind}`) };
-  return h("button", { ...props, onclick: () => cart.react(kind) },
-    h("span", { "aria-hidden": "true" }, FACES[kind]), h("span", { class: "dim" }));
+/** Draw, and give the keyboard's focus back to what was moved, or to the card that came instead. */
+function keeping(container, draw) {
+  const focused = document.activeElement;
+  const inside = focused !== null && container.contains(focused);
+  draw();
+  if (!inside || document.activeElement === focused) return;
+  if (focused.isConnected) focused.focus({ preventScroll: true });
+  // On the card itself and not on its button: Enter must not buy what was not looked at.
+  else container.firstElementChild?.focus({ preventScroll: true });
 }
+
+let product; // on the big card
+const SALE = ["stream", "pins", "offers", "orders"];
 
 const paint = painter((parts) => {
+  if (parts.has("film")) showFilm();
   if (room().stream === null) return;
   const all = parts.has("all");
-  if (all || parts.has("stream") || parts.has("viewers")) showHead();
-  if (all || ["stream", "pins", "offers", "orders"].some((part) => parts.has(part))) {
-    const items = cardItems();
-    at("sale-empty").hidden = items.length > 0;
-    keyed(at("cards"), items, (item) => item.key, makeCard, updateCard);
-    const orders = room().myOrders();
-    at("orders-empty").hidden = orders.length > 0;
-    keyed(at("orders"), orders, (order) => order.id, makeOrder, updateOrder);
+  if (all || SALE.some((part) => parts.has(part))) {
+    if (all || parts.has("offers") || parts.has("pins") || parts.has("orders")) {
+      announcer.look(room(), shownPins());
+    }
+    product = showSale(shownPins());
+    keeping(at("orders-list"), () => orders.show());
   }
-  if (all || parts.has("reactions")) showReactions();
-  if (all || parts.has("chat")) showMessages(room().messages);
+  if (all || parts.has("stream") || parts.has("viewers") || parts.has("pins")) {
+    showStage(room(), product);
+  }
+  if (all || parts.has("stream")) {
+    film.watch(room().stream.status === "live" ? (room().stream.playback_url ?? null) : null);
+    showSpeaker(room());
+  }
+  if (all || parts.has("reactions")) showReactions(room().reactions, (kind) => cart.react(kind));
+  if (all || parts.has("chat")) showChat(room().messages);
 });
+
+function showFilm() {
+  const { state, url } = film;
+  at("stage").dataset.film = state;
+  at("sound").hidden = !["playing", "blocked", "loading"].includes(state);
+  at("sound").setAttribute("aria-label", t(film.muted ? "sound_on" : "sound_off"));
+  at("sound").dataset.muted = String(film.muted);
+  at("play").hidden = state !== "blocked";
+  at("watch").hidden = state !== "unplayable";
+  if (state === "unplayable") at("watch").href = url;
+  say(at("film-said"), state === "trouble" ? t("film_trouble") : "");
+}
+
+let chatTimer = null;
+
+function paintChat() {
+  chatTimer ??= setTimeout(() => {
+    chatTimer = null;
+    paint("chat");
+  }, CHAT_MS);
+}
 
 function tick() {
   showLine(cart);
   if (document.hidden || room().stream === null) return;
-  for (const card of at("cards").children) {
-    const offer = room().offers.get(card.dataset.key);
-    if (offer) updateBuy(card.parts, offer);
+  if (hold.holds) paint("pins");
+  for (const container of [at("pinned"), at("cards")]) {
+    if (container.closest("dialog:not([open])")) continue; // nobody sees it
+    for (const element of container.children) {
+      const { offer } = element.parts;
+      const known = offer && room().offers.get(offer.id);
+      if (known) card.tick(element, known);
+    }
   }
-  for (const item of at("orders").children) {
-    const order = room().orders.get(item.dataset.key);
-    if (order) updateOrder(item, order);
-  }
+  orders.tick();
 }
 
-function notice(text) {
-  say(at("notice"), text);
-  at("notice").hidden = text === "";
-}
+// --- what happens ---
 
 function onStatus() {
   tick();
   const stopped = cart.status === "stopped";
-  if (stopped) notice(t(`stop_${cart.closeCode}`));
+  if (stopped) notice(stopText(cart.closeCode));
   else if (cart.status === "open") notice("");
   at("as-guest").hidden = !(stopped && token !== null && [4401, 4403].includes(cart.closeCode));
 }
@@ -371,10 +177,16 @@ function onNotice({ detail }) {
   tell(at("chat-outcome"), text, "bad");
 }
 
-cart.addEventListener("change", ({ detail }) => paint(detail.what));
+layDrawers();
+cart.addEventListener("change", ({ detail }) => {
+  if (detail.what === "chat") paintChat();
+  else paint(detail.what);
+});
 cart.addEventListener("status", onStatus);
 cart.addEventListener("notice", onNotice);
 chatForm(() => cart);
+at("sound").addEventListener("click", () => film.toggleSound());
+at("play").addEventListener("click", () => film.play());
 at("as-guest").addEventListener("click", () => {
   sessionStorage.removeItem(TOKEN_KEY);
   location.reload();
@@ -384,7 +196,11 @@ addEventListener("hashchange", () => {
   if (given !== token) location.reload(); // another person: nothing of the first one stays
 });
 addEventListener("online", () => cart.probe());
-document.addEventListener("visibilitychange", () => document.hidden || cart.probe());
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  cart.probe();
+  paint("all");
+});
 addEventListener("pagehide", () => cart.close());
 addEventListener("pageshow", (event) => event.persisted && cart.connect());
 setInterval(tick, TICK_MS);
