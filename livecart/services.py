@@ -16,6 +16,7 @@ from livecart.catalog.store import Catalog
 from livecart.commands import Commands
 from livecart.comments import ChatClerk
 from livecart.contacts import Contacts
+from livecart.figures import Figures
 from livecart.links import Links
 from livecart.rooms import Rooms
 from livecart.settings import Settings
@@ -63,6 +64,7 @@ class Services:
     clerk: Clerk
     ear: ChatClerk
     hub: Hub
+    figures: Figures
     cashier: Cashier
     contacts: Contacts
     links: Links

@@ -26,6 +26,7 @@ from livecart.api import (
     draws,
     events,
     exports,
+    figures,
     hooks,
     invoices,
     offers,
@@ -64,6 +65,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *comments.OPERATIONS,
     *deliveries.OPERATIONS,
     *sales.OPERATIONS,
+    *figures.OPERATIONS,
     *exports.OPERATIONS,
     *invoices.OPERATIONS,
 )
