@@ -68,7 +68,7 @@ function draw(messages) {
 function makeMessage(message) {
   const name = message.name || message.user;
   const label = t("moderate", { name });
-  return h("li", { title: timeText(message.at) },
+  return h("div", { class: "message", title: timeText(message.at) },
     h("span", { class: "wide" }, h("b", {}, name), h("span", { class: "text" }, message.text)),
     h("button", { type: "button", class: "dots", "aria-label": label, title: label,
       onclick: () => openModeration(message) }, "⋯"));

@@ -56,6 +56,19 @@ export async function act(section, work, done = t("done")) {
   return answer ?? true;
 }
 
+/** What is held and not paid for now, over all offers: units, and their money by currency. */
+export function held() {
+  const owed = new Map();
+  let units = 0;
+  for (const offer of desk.offers) {
+    // Of an offer that asks for no payment, every order is confirmed at once: nothing is held.
+    if (offer.reserved === 0) continue;
+    units += offer.reserved;
+    owed.set(offer.currency, (owed.get(offer.currency) ?? 0) + offer.reserved * offer.price_minor);
+  }
+  return { units, money: [...owed].map(([currency, minor]) => amount(minor, currency)).join(" + ") };
+}
+
 /** A path below the chosen stream. */
 export function streamPath(rest = "") {
   return `/v1/streams/${encodeURIComponent(desk.stream.id)}${rest}`;

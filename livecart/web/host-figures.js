@@ -4,7 +4,7 @@
 
 import { at, h, keyed, say } from "./dom.js";
 import { byMinute, chart, spark, sparkBox } from "./host-charts.js";
-import { amount, desk } from "./host-desk.js";
+import { amount, desk, held } from "./host-desk.js";
 import { number, reason, t } from "./text.js";
 
 const SAMPLES_MAX = 120; // of two seconds: four minutes
@@ -90,7 +90,8 @@ export function showFigures() {
   const alive = desk.offers.filter(({ status }) => ["open", "paused", "sold_out"].includes(status));
   const of = (name) => alive.reduce((all, offer) => all + offer[name], 0);
   put("left", number(of("left")), t("tile_of", { n: number(of("quantity")) }), []);
-  put("unpaid", number(main?.unpaid ?? 0), main ? amount(main.unpaid_minor, main.currency) : "", []);
+  const { units, money: owed } = held();
+  put("unpaid", number(units), owed, []);
   const reasons = Object.entries(figures?.refusals ?? {}).sort((a, b) => b[1] - a[1]);
   const short = reasons.slice(0, REASONS_SHOWN).map(([code, n]) => `${why(code)} ${number(n)}`);
   put("refused", number(sum(figures?.refusals ?? {})), short.join(" · "), line("refused"));

@@ -2,7 +2,7 @@
 // and on a phone the tabs that bring one part to the front. Called by host.js.
 
 import { at, say } from "./dom.js";
-import { desk } from "./host-desk.js";
+import { desk, held } from "./host-desk.js";
 import { showFigures } from "./host-figures.js";
 import { language, number, speak, t } from "./text.js";
 
@@ -36,10 +36,10 @@ function show(name) {
   if (desk.stream) showFigures();
 }
 
-/** Put on the tabs what waits behind them: unpaid orders, unread comments. */
+/** Put on the tabs what waits behind them: units that are held unpaid, unread comments. */
 export function showTabs() {
   const waiting = {
-    orders: (desk.summary?.totals ?? []).reduce((all, sums) => all + sums.unpaid, 0),
+    orders: held().units,
     talk: desk.comments.length,
   };
   for (const tab of at("tabs").children) {

@@ -128,15 +128,15 @@ function pinsOf(offer) {
 // --- what a host does with one ---
 
 async function step(id, what) {
-  await act("offers", () => desk.api.post(`/v1/offers/${id}/${what}`));
+  const offer = await act("offers", () => desk.api.post(`/v1/offers/${id}/${what}`));
   desk.refresh();
+  return offer;
 }
 
 /** Open an offer, and pin it: what is sold now should be seen. */
 export async function openOffer(id) {
-  const offer = current(id);
-  await step(id, "open");
-  if (current(id)?.status === "open" && pinsOf(offer).length === 0) {
+  const offer = await step(id, "open");
+  if (offer?.status === "open" && pinsOf(offer).length === 0) {
     await pin({ product: offer.product.id, offer: id });
   }
 }
@@ -184,7 +184,7 @@ async function restock(id) {
   done(t("restocked", { n: number(add), what: offer.product.title }), () => shrink(id, add));
 }
 
-/** Take restocked units back, as far as nobody has bought them: the server refuses the rest. */
+/** Take restocked units back; the server refuses once more is taken than would be left in all. */
 async function shrink(id, by) {
   await act("offers", async () => {
     const now = await desk.api.get(`/v1/offers/${id}`);

@@ -3,7 +3,7 @@
 
 import { Problem } from "./api.js";
 import { at, clockText, h, keyed, say, tell } from "./dom.js";
-import { act, amount, button, desk, problemText, streamPath, timeOf } from "./host-desk.js";
+import { act, button, desk, held, problemText, streamPath, timeOf } from "./host-desk.js";
 import { counted, shown, sure } from "./host-dialog.js";
 import { number, t, timeText } from "./text.js";
 
@@ -82,16 +82,12 @@ async function end() {
 function endCosts() {
   const open = desk.offers.filter(({ status }) => !["draft", "closed"].includes(status));
   const left = open.reduce((sum, offer) => sum + offer.left, 0);
-  const unpaid = (desk.summary?.totals ?? []).filter((sums) => sums.unpaid > 0);
+  const { units, money } = held();
   return [
     t("end_final"),
     desk.cart.room.viewers > 0 && t("end_viewers", { n: number(desk.cart.room.viewers) }),
     open.length > 0 && t("end_offers", { n: number(open.length), left: number(left) }),
-    ...unpaid.map((sums) =>
-      t("end_unpaid", {
-        orders: counted("unpaid_orders", sums.unpaid),
-        amount: amount(sums.unpaid_minor, sums.currency),
-      })),
+    units > 0 && t("end_unpaid", { holds: counted("unpaid_holds", units), amount: money }),
   ];
 }
 
@@ -139,8 +135,9 @@ async function makeKey() {
   at("encoder-make").hidden = true;
   const texts = Object.entries(made).filter(([, value]) => typeof value === "string");
   at("encoder-shown").replaceChildren(...texts.map(([name, value]) => {
-    const field = h("input", { readonly: true, value, autocomplete: "off", "aria-label": name });
-    return h("div", { class: "row tight" }, h("span", { class: "dim" }, name), field,
+    const label = ["stream", "key"].includes(name) ? t(`encoder_${name}`) : name;
+    const field = h("input", { readonly: true, value, autocomplete: "off", "aria-label": label });
+    return h("div", { class: "row tight" }, h("span", { class: "dim" }, label), field,
       button(t("copy"), async () => {
         field.select();
         try {

@@ -14,8 +14,8 @@ const UNDO_S = 6;
 const open = []; // newest last: {undo}
 
 /** Say what will be done, and do it unless it is taken back. */
-export function later(text, commit) {
-  offer(text, "undo_later", () => {}, commit);
+export function later(text, commit, undone) {
+  offer(text, "undo_later", undone, commit);
 }
 
 /** Say what was done, and reverse it if asked to. */
