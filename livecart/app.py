@@ -29,6 +29,7 @@ from livecart.comments import ChatClerk, CommentTeller, barred_from, pay_links
 from livecart.contacts import Contacts
 from livecart.eligibility import Eligibility, Hook, hook_of
 from livecart.entrance import Entrance
+from livecart.figures import Figures
 from livecart.links import Links
 from livecart.providers import connected
 from livecart.rooms import Rooms
@@ -169,6 +170,7 @@ async def _fill(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None)
     screen = Eligibility(settings.auth.ticket_secret, clock.now_ms, hook)
     services = _compose(settings, redis, gate_redis, pool, selling_pool, clock, screen)
     await services.hub.start()
+    services.figures.start()
     services.cashier.start()
     services.clerk.start()
     stack.push_async_callback(_end_services, services)
@@ -275,6 +277,8 @@ def _compose(
     sealer = None if settings.data_key is None else Sealer(settings.data_key)
     cashier = Cashier(ledger, changes, selling, ids, connected(settings.payments))
     teller.attach(hub)
+    figures = Figures(hub.counts)
+    selling.counted = figures.count
     return Services(
         settings=settings,
         redis=redis,
@@ -296,6 +300,7 @@ def _compose(
         clerk=clerk,
         ear=ear,
         hub=hub,
+        figures=figures,
         cashier=cashier,
         links=links,
         entrance=Entrance(settings.auth, redis, clock.now_ms),
@@ -336,6 +341,7 @@ async def _end_services(services: Services) -> None:
     await services.changes.close()
     await services.rebuilder.close()
     await services.announcer.close()
+    await services.figures.close()
     await services.hub.stop()
     await services.ear.close()
 

@@ -17,6 +17,7 @@ from livecart.commands import Commands
 from livecart.comments import ChatClerk
 from livecart.contacts import Contacts
 from livecart.entrance import Entrance
+from livecart.figures import Figures
 from livecart.links import Links
 from livecart.rooms import Rooms
 from livecart.settings import Settings
@@ -64,6 +65,7 @@ class Services:
     clerk: Clerk
     ear: ChatClerk
     hub: Hub
+    figures: Figures
     cashier: Cashier
     contacts: Contacts
     links: Links

@@ -64,7 +64,8 @@ class Selling:
         self._retries = 0  # said in the present second,
         self._retries_before = 0  # in the one before,
         self._retries_since = 0.0  # and when the present one began
-        self._tally: dict[str, int] = {}
+        self.counted: Callable[[Mapping[tuple[str | None, str], int]], None] | None = None
+        self._tally: dict[tuple[str | None, str], int] = {}  # by stream and outcome
         self._tally_due = False
         self._closing = False
         self.bundles = Bundles(self)
@@ -155,7 +156,8 @@ class Selling:
         else:
             assert type(outcome) is Accepted
             word = "replayed" if outcome.replayed else outcome.order.status
-        self._tally[word] = self._tally.get(word, 0) + 1
+        counted = buy.stream, word
+        self._tally[counted] = self._tally.get(counted, 0) + 1
         if not self._tally_due:
             self._tally_due = True
             loop = asyncio.get_running_loop()
@@ -166,12 +168,18 @@ class Selling:
             log.exception("an answer to %s could not be delivered", buy.key)
 
     def _count(self, first_s: float) -> None:
-        """Bring the tally of the last moment to the metrics, once for many answers."""
+        """Bring the figures of the last moment to the metrics, once for many answers."""
         self._tally_due = False
         metrics.BUY_S.observe(first_s)
         metrics.WAITING.set(self._open)
-        for word, n in self._tally.items():
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Tell the metrics and `counted` what buys came to; what they are given is emptied then."""
+        for (_, word), n in self._tally.items():
             metrics.OUTCOMES.labels(word).inc(n)
+        if self.counted is not None:
+            self.counted(self._tally)
         self._tally.clear()
 
     def replay(
@@ -346,6 +354,7 @@ class Selling:
 
     def close(self) -> None:
         """End what runs in the background."""
+        self._hand_over()
         self.gate_health.close()
         self.ledger_health.close()
         self.bundles.close()

@@ -1,14 +1,14 @@
-"""Numbers that hubs share through Redis: who is present, and the totals of reactions.
+"""Numbers that hubs share through Redis: who is present, totals of reactions, and of buys.
 
-Owns the keys `{log:NN}:<stream>:present`, `…:users:<hub>` and `…:reactions` and their scripts. A
-count is a lease, so a hub that was killed is forgotten within `lease_ms`. Must never know a
-session. Called by hub, and by the call that shows a host his audience. Every method raises
-`Refused(RETRY)` when Redis is away.
+Owns the keys `{log:NN}:<stream>:present`, `…:users:<hub>`, `…:reactions` and `…:buys` and their
+scripts. A count is a lease, so a hub that was killed is forgotten within `lease_ms`. Must never
+know a session. Called by hub, by livecart's figures, and by the call that shows a host his
+audience. Every method raises `Refused(RETRY)` when Redis is away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from streams.calls import CALL_TIMEOUT_S, Arg, Caller, Client, Script
@@ -30,6 +30,7 @@ class Counts:
         self._react = Script("react", prelude=False)
         self._users = Script("users", prelude=False)
         self._audience = Script("audience", prelude=False)
+        self._tally = Script("tally", prelude=False)
 
     async def close(self) -> None:
         """Wait for the calls under way; before the client is closed."""
@@ -69,3 +70,19 @@ class Counts:
         key = f"{tag_of(stream_id)}:{stream_id}:reactions"
         reply = cast("list[bytes]", await self._caller.script(self._react, [key], args))
         return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
+
+    async def tally(
+        self, stream_id: str, words: Mapping[str, int], orders: int
+    ) -> tuple[int, dict[str, int]]:
+        """Add to what a stream's buys came to, by word, and to the orders of this second.
+
+        Return the orders of the last ten full seconds, and the totals of all hubs by word.
+        """
+        args: list[Arg] = [RETENTION_MS, orders]
+        for word, n in words.items():
+            args += (word, n)
+        key = f"{tag_of(stream_id)}:{stream_id}:buys"
+        reply = await self._caller.script(self._tally, [key], args)
+        lately, *told = cast("list[int | bytes]", reply)
+        pairs = zip(told[::2], told[1::2], strict=True)
+        return int(lately), {cast(bytes, word).decode(): int(n) for word, n in pairs}

@@ -74,7 +74,8 @@ export class Api {
     let cursor = null;
     for (let page = 0; page < PAGES_MAX; page++) {
       const query = cursor === null ? "" : `&cursor=${encodeURIComponent(cursor)}`;
-      const answer = await this.get(`${path}?limit=200${query}`);
+      const joint = path.includes("?") ? "&" : "?";
+      const answer = await this.get(`${path}${joint}limit=200${query}`);
       items.push(...answer.items.filter(keep));
       cursor = answer.next_cursor ?? null;
       if (cursor === null) break;

@@ -1,57 +1,35 @@
-// The host's page, served at /host: sign in, choose a stream, go live; the parts of a chosen
-// stream (offers, orders, chat) are drawn by host-sale.js.
+// The host's page, served at /host: sign in, choose a stream, and keep what is shown as the server
+// has it. The parts (host-*.js) draw from the `desk` and send what the host does.
 //
-// Everything is done over HTTP, which names what is wrong (problem.detail); the WebSocket brings
-// viewers, pins and chat, and carries moderation. Polling stops while nobody looks.
+// What the host does goes over HTTP, which names what is wrong (problem.detail). The WebSocket
+// brings viewers, pins, stock and chat, and carries moderation; orders go to their buyers only, so
+// they are asked for. Asking stops while nobody looks.
 
 import { Api, Problem } from "./api.js";
-import { chatForm, showLine, showMessages } from "./chat.js";
-import { at, claims, h, keyed, painter, say, tell, tokenOf } from "./dom.js";
-import { showOffers, showOrders, showPins, showProducts, wireSale } from "./host-sale.js";
+import { at, claims, painter, say, tokenOf } from "./dom.js";
+import { showPins, showProducts, wireCatalogue } from "./host-catalogue.js";
+import { showMessages, showSlow, wireChat } from "./host-chat.js";
+import { showComments, wireComments } from "./host-comments.js";
+import { act, desk, problemText, streamPath } from "./host-desk.js";
+import { wireDialogs } from "./host-dialog.js";
+import { forgetFigures, sampleFigures, showFigures, wireFigures } from "./host-figures.js";
+import { wireKeys } from "./host-keys.js";
+import { wireOfferForm } from "./host-offer-form.js";
+import { showOffers, wireOffers } from "./host-offers.js";
+import { wireOrder } from "./host-order.js";
+import { ordersPath, showOrders, wireOrders } from "./host-orders.js";
+import { keepStream, showSince, showStreams, wireStreams } from "./host-streams.js";
+import { showSummary, wireSummary } from "./host-summary.js";
+import { askSystem, showLine, showTabs, wireFrame } from "./host-frame.js";
 import { LiveCart } from "./livecart.js";
-import { number, reason, t, translatePage } from "./text.js";
+import { t, translatePage } from "./text.js";
 
 const TOKEN_KEY = "livecart.host.token";
-const POLL_MS = 2_000;
-const ORDERS_SHOWN = 50;
-
-/** What this page knows; the one mutable thing that its parts share. */
-const desk = {
-  token: null,
-  api: null,
-  shop: null,
-  streams: [],
-  products: [],
-  stream: null, // the chosen one
-  offers: [],
-  orders: [],
-  cart: null,
-};
+const POLL_MS = 1_500;
+const SLOW_EVERY = 4; // polls: what changes seldom is asked for in each fourth
+const SOON_MS = 400; // after an event: several come together
 
 translatePage();
-
-// Refusals whose detail says no more than their code does; those speak the page's language.
-const OWN_WORDS = ["conflict", "closed", "not_live", "rate_limited", "retry", "unreachable"];
-
-/** Do one thing and say in that section how it went; true when it worked. */
-async function act(section, work, done = t("done")) {
-  const outcome = at(`${section}-outcome`);
-  tell(outcome, t("loading"));
-  try {
-    await work();
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    if (problem.status === 401) signOut(t("token_bad"));
-    tell(outcome, problemText(problem), "bad");
-    return false;
-  }
-  tell(outcome, done, "good");
-  return true;
-}
-
-function problemText(problem) {
-  return OWN_WORDS.includes(problem.code) ? reason(problem) : problem.message;
-}
 
 // --- signing in ---
 
@@ -69,7 +47,7 @@ function signIn(token) {
   const name = claimed.name ? `${claimed.name} · ` : "";
   say(at("who"), name + t("shop_of", { shop: desk.shop }));
   at("sign-in").hidden = true;
-  at("panel").hidden = at("sign-out").hidden = false;
+  at("more").hidden = false;
   return load();
 }
 
@@ -77,8 +55,13 @@ function signOut(text = "") {
   sessionStorage.removeItem(TOKEN_KEY);
   desk.cart?.close();
   desk.api = desk.stream = desk.cart = null;
+  desk.streams = [];
   say(at("who"), "");
-  at("panel").hidden = at("room").hidden = at("sign-out").hidden = true;
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  showStreams();
+  at("more").hidden = at("first").hidden = true;
+  say(at("line"), "");
+  say(at("system"), "");
   at("sign-in").hidden = false;
   at("token").value = "";
   notice(text);
@@ -89,186 +72,176 @@ function notice(text) {
   at("notice").hidden = text === "";
 }
 
-// --- streams ---
+// --- which stream ---
+
+function shopPath(path) {
+  return `${path}?shop=${encodeURIComponent(desk.shop)}`;
+}
 
 async function load() {
-  const ours = (item) => item.shop === desk.shop;
   const loaded = await act("streams", async () => {
-    desk.streams = await desk.api.all("/v1/streams", ours);
-    desk.products = await desk.api.all("/v1/products", ours);
+    [desk.streams, desk.products] = await Promise.all([
+      desk.api.all(shopPath("/v1/streams")), desk.api.all(shopPath("/v1/products"))]);
   }, "");
   if (!loaded) return;
-  showStreams();
-  showProducts();
   const wanted = new URLSearchParams(location.hash.slice(1)).get("stream");
   const live = desk.streams.find((stream) => stream.status === "live");
   const first = desk.streams.find((stream) => stream.id === wanted) ?? live ?? desk.streams[0];
   if (first) choose(first);
-}
-
-function showStreams() {
-  at("streams-empty").hidden = desk.streams.length > 0;
-  const make = () => h("button", { type: "button", onclick: pick });
-  const pick = ({ currentTarget: { dataset } }) =>
-    choose(desk.streams.find((stream) => stream.id === dataset.key));
-  keyed(at("streams"), desk.streams, (stream) => stream.id, make, (button, stream) => {
-    say(button, `${stream.title} · ${t(`status_${stream.status}`)}`);
-    button.setAttribute("aria-pressed", String(stream.id === desk.stream?.id));
-  });
+  else showStreams();
 }
 
 function choose(stream) {
   desk.cart?.close();
-  desk.stream = stream;
-  desk.offers = [];
-  desk.orders = [];
+  Object.assign(desk, { stream, offers: [], orders: [], comments: [], figures: null, summary: null });
+  forgetFigures();
   history.replaceState(null, "", `#stream=${encodeURIComponent(stream.id)}`);
-  desk.cart = new LiveCart({ stream: stream.id, token: desk.token });
-  const { cart } = desk;
+  const cart = new LiveCart({ stream: stream.id, token: desk.token });
+  desk.cart = cart;
   cart.addEventListener("change", ({ detail }) => cart === desk.cart && paint(detail.what));
   cart.addEventListener("status", () => cart === desk.cart && onStatus());
+  cart.addEventListener("notice", ({ detail }) =>
+    cart === desk.cart && detail.type === "draining" && notice(t("draining")));
   cart.connect();
-  at("room").hidden = false;
-  at("viewer-page").href = `/s/${encodeURIComponent(stream.id)}`;
   showStreams();
-  showStream();
+  askSystem();
   paint("all");
   poll();
-}
-
-/** Take a stream as the server has just told it. */
-function keep(stream) {
-  desk.streams = desk.streams.map((known) => (known.id === stream.id ? stream : known));
-  if (desk.stream?.id === stream.id) desk.stream = stream;
-  showStreams();
-  showStream();
-}
-
-function showStream() {
-  const { stream } = desk;
-  say(at("stream-title"), stream.title);
-  say(at("live"), t(`status_${stream.status}`));
-  at("live").dataset.status = stream.status;
-  at("go-live").hidden = stream.status !== "scheduled";
-  at("end").hidden = stream.status !== "live";
-}
-
-async function turn(step) {
-  const path = `/v1/streams/${desk.stream.id}/${step}`;
-  await act("stream", async () => keep(await desk.api.post(path)));
-  refresh();
-}
-
-async function createStream(event) {
-  event.preventDefault();
-  const { title, starts_at, playback_url } = event.target.elements;
-  const body = { title: title.value.trim() };
-  if (starts_at.value) body.starts_at = new Date(starts_at.value).getTime();
-  if (playback_url.value) body.playback_url = playback_url.value.trim();
-  let made;
-  const worked = await act("streams", async () => {
-    made = await desk.api.post("/v1/streams", body);
-  }, t("created"));
-  if (!worked) return;
-  event.target.reset();
-  event.target.parentElement.open = false;
-  desk.streams = [made, ...desk.streams];
-  choose(made);
 }
 
 // --- the chosen stream, live ---
 
 const paint = painter((parts) => {
   const { room } = desk.cart ?? {};
-  if (!room?.stream) return;
-  if (room.stream.status !== desk.stream.status) keep({ ...desk.stream, ...room.stream });
-  say(at("viewers"), t("viewers", { n: number(room.viewers) }));
+  if (!room?.stream || !desk.stream) return;
+  if (room.stream.status !== desk.stream.status) keepStream({ ...desk.stream, ...room.stream });
   const all = parts.has("all");
   if (all || parts.has("pins")) showPins();
-  if (all || parts.has("chat")) showMessages(room.messages, controls);
+  if (all || parts.has("chat")) showMessages();
+  if (all || parts.has("viewers")) showFigures();
+  if (parts.has("offers")) {
+    desk.offers = desk.offers.map(withStock);
+    showOffers();
+  }
+  if (all || ["offers", "pins", "stream"].some((part) => parts.has(part))) soon();
 });
 
-/** What a host can do about a message, folded away so that the chat stays readable. */
-function controls({ id, user, name }) {
-  const button = (label, work) => h("button", { type: "button", onclick: work }, t(label));
-  const buttons = [button("remove", () => moderate("chat.remove", { message: id }))];
-  if (user !== desk.cart.room.you.id) {
-    const ban = () => confirm(t("ban_sure", { name: name || user })) && moderate("ban", { user });
-    buttons.push(
-      button("mute", () => moderate("mute", { user })),
-      button("unmute", () => moderate("unmute", { user })),
-      button("ban", ban),
-    );
-  }
-  const label = t("moderate", { name: name || user });
-  return [
-    h("details", {},
-      h("summary", { "aria-label": label, title: label }, "⋯"),
-      h("div", { class: "controls" }, ...buttons)),
-  ];
-}
-
-async function moderate(type, fields) {
-  const answer = await desk.cart.moderate(type, fields);
-  tell(at("chat-outcome"), answer.code ? reason(answer) : t("done"), answer.code ? "bad" : "good");
+/** An offer with what the socket has said of its stock since it was asked for. */
+function withStock(offer) {
+  const heard = desk.cart.room.offers.get(offer.id);
+  const newer = heard && heard.epoch === offer.epoch && heard.version > offer.version;
+  return newer ? { ...offer, left: heard.left } : offer;
 }
 
 function onStatus() {
   const { status, closeCode } = desk.cart;
-  showLine(desk.cart);
+  showLine();
   if (status === "stopped" && closeCode === 4401) signOut(t("token_bad"));
   else if (status === "stopped") notice(t(`stop_${closeCode}`));
   else if (status === "open") notice("");
 }
 
-// --- polling: orders go to their buyers only, so the host asks for them ---
+// --- asking ---
 
 let polling = null;
+let polls = 0;
+let asked = 0; // refreshes begun,
+let answered = 0; // and the newest whose answer is shown: an older one that comes late is dropped
+let coming = null;
 
-/** Refresh now, and every POLL_MS while the page is seen. */
+/** Ask now, and every POLL_MS while the page is seen. */
 async function poll() {
   clearTimeout(polling);
-  if (desk.stream && !document.hidden) await refresh();
+  if (desk.stream && !document.hidden) await refresh(polls++ % SLOW_EVERY === 0);
   clearTimeout(polling);
   if (desk.api) polling = setTimeout(poll, POLL_MS);
 }
 
-async function refresh() {
+function soon() {
+  coming ??= setTimeout(() => {
+    coming = null;
+    refresh(false);
+  }, SOON_MS);
+}
+
+/** Ask for what is shown; `whole`: also for what changes seldom. */
+async function refresh(whole = true) {
   const { stream, api } = desk;
   if (!stream) return; // signed out meanwhile
-  const status = at("orders-status").value;
-  const filter = status && `&status=${status}`;
-  const id = encodeURIComponent(stream.id);
+  const turn = ++asked;
+  const get = (path) => api.get(path);
   try {
-    const [offers, orders] = await Promise.all([
-      api.get(`/v1/streams/${id}/offers?limit=200`),
-      api.get(`/v1/orders?stream=${id}&limit=${ORDERS_SHOWN}${filter}`),
+    const [offers, orders, figures, ...seldom] = await Promise.all([
+      get(streamPath("/offers?limit=200")), get(ordersPath()), get(streamPath("/figures")),
+      ...(whole ? [
+        get(streamPath()), get(streamPath("/summary")), get(streamPath("/comments?limit=50")),
+        get(`${shopPath("/v1/streams")}&limit=20`), get(`${shopPath("/v1/products")}&limit=50`),
+      ] : []),
     ]);
-    if (desk.stream?.id !== stream.id) return;
-    desk.offers = offers.items;
+    if (desk.stream?.id !== stream.id || turn < answered) return;
+    answered = turn;
+    desk.offers = offers.items.map(withStock);
     desk.orders = orders.items;
+    desk.figures = figures;
+    sampleFigures(figures);
+    if (whole) keepSeldom(...seldom);
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
     if (problem.status === 401) signOut(t("token_bad"));
-    else notice(problemText(problem));
+    else if (desk.stream?.id === stream.id) notice(problemText(problem));
     return;
   }
-  if (desk.cart?.status === "open") notice("");
+  if (desk.cart.status === "open") notice("");
   showOffers();
   showOrders();
+  showFigures();
+  showSummary();
+  showTabs();
 }
 
-wireSale(desk, act, refresh);
-chatForm(() => desk.cart);
+function keepSeldom(stream, summary, comments, streams, products) {
+  desk.summary = summary;
+  desk.comments = comments.items;
+  desk.streams = joined(streams.items, desk.streams);
+  desk.products = joined(products.items, desk.products);
+  keepStream(stream);
+  showSlow(stream);
+  showComments();
+  showProducts();
+}
+
+/** Two lists, newest first, the first of them the newer reading. */
+function joined(newer, known) {
+  const ids = new Set(newer.map(({ id }) => id));
+  return [...newer, ...known.filter(({ id }) => !ids.has(id))];
+}
+
+desk.refresh = refresh;
+desk.signOut = signOut;
+wireFrame();
+wireDialogs();
+wireStreams(choose);
+wireCatalogue();
+wireOffers();
+wireOfferForm();
+wireOrders();
+wireOrder();
+wireFigures();
+wireChat();
+wireComments();
+wireSummary();
+wireKeys();
 at("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
   signIn(at("token").value.trim());
 });
 at("sign-out").addEventListener("click", () => signOut());
-at("stream-form").addEventListener("submit", createStream);
-at("go-live").addEventListener("click", () => turn("start"));
-at("end").addEventListener("click", () => confirm(t("end_sure")) && turn("end"));
-setInterval(() => desk.cart && showLine(desk.cart), 1_000);
+setInterval(() => {
+  if (!desk.cart) return;
+  showLine();
+  showSince();
+}, 1_000);
+setInterval(() => desk.cart && !document.hidden && askSystem(), 5_000);
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || !desk.cart) return;
   desk.cart.probe();
@@ -277,11 +250,13 @@ document.addEventListener("visibilitychange", () => {
 addEventListener("online", () => desk.cart?.probe());
 addEventListener("pagehide", () => desk.cart?.close());
 addEventListener("pageshow", (event) => event.persisted && desk.cart?.connect());
-addEventListener("hashchange", () => {
-  const given = tokenOf(TOKEN_KEY);
-  if (given && given !== desk.token) signIn(given);
-});
+addEventListener("hashchange", begin);
 
-at("sign-in").hidden = false;
-const kept = tokenOf(TOKEN_KEY);
-if (kept) signIn(kept);
+/** Sign in with the token that this tab has, or was just given. */
+async function begin() {
+  const kept = await tokenOf(TOKEN_KEY);
+  if (kept && kept !== desk.token) await signIn(kept);
+  else if (!kept) at("sign-in").hidden = false;
+}
+
+begin();

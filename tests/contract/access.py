@@ -115,6 +115,7 @@ RULES: dict[str, Rule] = {
     "PATCH /v1/streams/{id}": Rule(HOSTED, body={"chat_every_s": 7}),
     "GET /v1/streams/{id}/audience": Rule(HOSTED),
     "GET /v1/streams/{id}/summary": Rule(HOSTED),
+    "GET /v1/streams/{id}/figures": Rule(HOSTED),
     "GET /v1/streams/{id}/orders.csv": Rule(HOSTED),
     "GET /v1/streams/{id}/orders.jsonl": Rule(HOSTED),
     "POST /v1/streams/{id}/start": Rule(HOSTED),

@@ -34,6 +34,7 @@ POST /v1/webhooks · GET /v1/webhooks · GET /v1/webhooks/{id} · PATCH /v1/webh
 DELETE /v1/webhooks/{id} · POST /v1/webhooks/{id}/rotate · POST /v1/webhooks/{id}/test
 GET /v1/webhooks/{id}/deliveries · GET /v1/webhooks/{id}/deliveries/{delivery}
 POST /v1/webhooks/{id}/replay
+GET /v1/streams/{id}/figures
 GET /v1/streams/{id}/summary · GET /v1/streams/{id}/orders.csv · GET /v1/streams/{id}/orders.jsonl
 GET /v1/orders.csv · GET /v1/orders.jsonl · POST /v1/orders/{id}/invoice
 GET /v1/orders/{id}/invoice

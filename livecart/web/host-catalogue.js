@@ -1,0 +1,142 @@
+// The host's catalogue: products found as one types, pinned with one press or by keyboard, and what
+// is pinned now. The search is over what was loaded, which is all of the shop's (up to 2,000); the
+// server has no search of its own.
+
+import { at, guardComposition, h, keyed, say, tell } from "./dom.js";
+import { act, amount, button, desk, streamPath } from "./host-desk.js";
+import { shown } from "./host-dialog.js";
+import { exponent, minorUnits } from "./money.js";
+import { t } from "./text.js";
+
+const SHOWN_MAX = 60;
+
+let found = [];
+let current = 0; // which of the found Enter would pin
+
+/** Wire the search and the form, once. */
+export function wireCatalogue() {
+  const search = at("search");
+  guardComposition(search);
+  search.addEventListener("input", () => {
+    current = 0;
+    showProducts();
+  });
+  search.addEventListener("keydown", onKey);
+  search.addEventListener("focus", showProducts);
+  search.addEventListener("blur", showProducts);
+  at("product-new").addEventListener("click", () => shown(at("product-dialog")));
+  at("product-form").addEventListener("submit", create);
+}
+
+function onKey(event) {
+  if (event.isComposing) return;
+  if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    event.preventDefault();
+    const step = event.key === "ArrowDown" ? 1 : -1;
+    current = Math.max(0, Math.min(found.length - 1, current + step));
+    showProducts();
+    at("products").children[current]?.scrollIntoView({ block: "nearest" });
+  } else if (event.key === "Enter") {
+    event.preventDefault();
+    if (found[current]) toggle(found[current]);
+  } else if (event.key === "Escape") {
+    if (at("search").value === "") at("search").blur();
+    else at("search").value = "";
+    current = 0;
+    showProducts();
+  }
+}
+
+/** Every word of what is typed must be somewhere in the title or the SKU. */
+function matching(typed) {
+  const words = typed.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+  return desk.products.filter((product) => {
+    const text = `${product.title} ${product.sku}`.toLocaleLowerCase();
+    return words.every((word) => text.includes(word));
+  });
+}
+
+/** Show what is found, the current one marked while the search is in use. */
+export function showProducts() {
+  const search = at("search");
+  const all = matching(search.value);
+  found = all.slice(0, SHOWN_MAX);
+  const active = document.activeElement === search;
+  const pinned = new Set((desk.cart?.room.pins ?? []).map((pin) => pin.product.id));
+  const empty = at("products-empty");
+  empty.hidden = found.length > 0 && all.length === found.length;
+  if (all.length > found.length) say(empty, t("found_more", { n: all.length - found.length }));
+  else say(empty, search.value === "" ? t("no_products") : t("nothing_found"));
+  keyed(at("products"), found, ({ id }) => id, makeProduct, (row, product) => {
+    const on = active && found[current] === product;
+    row.setAttribute("aria-selected", String(on));
+    if (on) search.setAttribute("aria-activedescendant", row.id);
+    const isPinned = pinned.has(product.id);
+    row.classList.toggle("pinned", isPinned);
+    say(row.toggle, isPinned ? t("unpin") : t("pin"));
+  });
+  if (!active) search.removeAttribute("aria-activedescendant");
+}
+
+function makeProduct(product) {
+  // Part of the list box, so that Tab does not stop at each of sixty: the keyboard pins by Enter.
+  const pin = h("span", { class: "press" });
+  const row = h("li", { id: `p-${product.id}`, role: "option", class: "entry", onclick: () => toggle(product) },
+    h("span", { class: "wide" }, h("b", { class: "two", title: product.title }, product.title),
+      h("span", { class: "dim" }, `${amount(product.price_minor, product.currency)} · ${product.sku}`)), pin);
+  row.toggle = pin;
+  row.addEventListener("mousedown", (event) => event.preventDefault()); // the search keeps focus
+  return row;
+}
+
+/** Pin a product, with its newest offer if it has one that is not over; or take its pins away. */
+function toggle(product) {
+  const pins = desk.cart.room.pins.filter((pin) => pin.product.id === product.id);
+  if (pins.length > 0) return Promise.all(pins.map((pin) => unpin(pin.id)));
+  const alive = (offer) => offer.product.id === product.id && !["draft", "closed"].includes(offer.status);
+  const offer = desk.offers.find(alive);
+  return pin({ product: product.id, offer: offer?.id });
+}
+
+/** Show a product on the stream. */
+export function pin(body) {
+  return act("pins", () => desk.api.post(streamPath("/pins"), body), t("pin_done"));
+}
+
+/** Take a pin away. */
+export function unpin(id) {
+  return act("pins", () => desk.api.call("DELETE", streamPath(`/pins/${id}`)), t("unpin_done"));
+}
+
+/** Show what viewers see pinned now, newest first. */
+export function showPins() {
+  const { pins } = desk.cart.room;
+  at("pins-empty").hidden = pins.length > 0;
+  keyed(at("pins"), pins, ({ id }) => id, (one) =>
+    h("li", { class: "entry" }, h("b", { class: "wide two", title: one.product.title }, one.product.title),
+      button(t("unpin"), () => unpin(one.id), "small")));
+  showProducts();
+}
+
+async function create(event) {
+  event.preventDefault();
+  const form = event.target;
+  const { title, sku, currency, price, image_url, description } = form.elements;
+  const price_minor = minorUnits(price.value, currency.value);
+  if (price_minor === null) {
+    const digits = exponent(currency.value);
+    tell(at("product-outcome"), t("price_bad", { currency: currency.value, digits }), "bad");
+    return price.focus();
+  }
+  const body = { title: title.value.trim(), sku: sku.value.trim(), price_minor };
+  body.currency = currency.value;
+  if (image_url.value) body.image_url = image_url.value.trim();
+  if (description.value.trim()) body.description = description.value.trim();
+  const made = await act("product", () => desk.api.post("/v1/products", body), "");
+  if (!made) return undefined;
+  form.reset();
+  at("product-dialog").close();
+  tell(at("products-outcome"), t("created"), "good");
+  desk.products = [made, ...desk.products];
+  return showProducts();
+}

@@ -1,0 +1,204 @@
+// The offers of the host's page: one card each, in the order in which they were made, so that the
+// number on a card, which is also its key, stays the same while the host looks at the camera.
+//
+// What costs money asks first. Closing is done only when its seconds of undo are over (no call
+// reverses it); a restock is done at once and undone by a call that lowers the quantity again.
+
+import { at, clockText, h, keyed, say } from "./dom.js";
+import { act, amount, button, desk } from "./host-desk.js";
+import { ask, counted, sure } from "./host-dialog.js";
+import { pin, unpin } from "./host-catalogue.js";
+import { openOfferForm } from "./host-offer-form.js";
+import { done, later } from "./host-undo.js";
+import { openWaitlist } from "./host-waitlist.js";
+import { number, t, timeText } from "./text.js";
+
+const LARGE_RESTOCK = 100; // units; more than that, or than there were in all, is asked about
+const QUICK = [5, 10, 50];
+const SLOTS_MAX = 9;
+
+const closing = new Set(); // offers whose close waits for its undo to be over, on this screen
+
+/** Wire what does not belong to a card, once. */
+export function wireOffers() {
+  at("offer-new").addEventListener("click", () => openOfferForm());
+}
+
+/** Offers that are not over, oldest first: what the digits 1-9 count. */
+export function prepared() {
+  return desk.offers.filter(({ status }) => status !== "closed").reverse();
+}
+
+/** Show all cards; closed ones are folded away. */
+export function showOffers() {
+  const alive = prepared();
+  const closed = desk.offers.filter(({ status }) => status === "closed");
+  at("offers-empty").hidden = desk.offers.length > 0;
+  keyed(at("offers"), alive, ({ id }) => id, makeCard, updateCard);
+  alive.forEach((offer, index) => {
+    const { slot } = at("offers").children[index].parts;
+    slot.hidden = index >= SLOTS_MAX;
+    say(slot, String(index + 1));
+  });
+  at("closed-box").hidden = closed.length === 0;
+  say(at("closed-count"), t("closed_offers", { n: number(closed.length) }));
+  keyed(at("closed"), closed, ({ id }) => id, makeCard, updateCard);
+}
+
+function current(id) {
+  return desk.offers.find((offer) => offer.id === id);
+}
+
+function makeCard({ id, product }) {
+  const count = () => h("dd");
+  const bar = () => h("i");
+  const parts = {
+    slot: h("kbd", { class: "slot" }),
+    status: h("span", { class: "chip" }),
+    facts: h("p", { class: "dim" }),
+    left: count(), reserved: count(), confirmed: count(), waiting: count(),
+    sold: bar(), held: bar(),
+    open: button(t("open_offer"), () => openOffer(id), "primary"),
+    resume: button(t("resume_offer"), () => step(id, "resume"), "primary"),
+    restock: button(t("restock"), () => restock(id)),
+    pause: button(t("pause_offer"), () => step(id, "pause")),
+    pin: button("", () => togglePin(id)),
+    edit: button(t("edit"), () => openOfferForm(current(id), true)),
+    resize: button(t("set_quantity"), () => resize(id)),
+    waitlist: button(t("waitlist"), () => openWaitlist(current(id))),
+    close: button(t("close_offer"), () => close(id)),
+  };
+  parts.meter = h("div", { class: "meter", "aria-hidden": "true" }, parts.sold, parts.held);
+  const cell = (label, value) => h("div", {}, h("dt", {}, t(label)), value);
+  const more = h("details", { class: "menu" }, h("summary", {}, t("more")),
+    h("div", { class: "sheet" }, parts.edit, parts.resize,
+      button(t("duplicate"), () => openOfferForm(current(id))), parts.waitlist, parts.close));
+  const card = h("article", { class: "card offer" },
+    h("div", { class: "offer-head" }, parts.slot, h("h3", { class: "wide" }, product.title), parts.status),
+    parts.facts, parts.meter,
+    h("dl", { class: "counts" }, cell("left_now", parts.left), cell("reserved_now", parts.reserved),
+      cell("confirmed_now", parts.confirmed), cell("waiting_now", parts.waiting)),
+    h("div", { class: "controls" },
+      parts.open, parts.resume, parts.pin, parts.restock, parts.pause, more));
+  card.parts = parts;
+  return card;
+}
+
+function updateCard(card, offer) {
+  const { parts } = card;
+  const { status, quantity } = offer;
+  card.dataset.status = status;
+  say(parts.status, t(closing.has(offer.id) ? "closing" : `offer_${status}`));
+  parts.status.dataset.status = status;
+  say(parts.facts, facts(offer).join(" · "));
+  for (const name of ["left", "reserved", "confirmed"]) say(parts[name], number(offer[name]));
+  say(parts.waiting, number(offer.waiting ?? 0));
+  const share = (units) => `${quantity === 0 ? 0 : (100 * units) / quantity}%`;
+  parts.sold.style.width = share(offer.confirmed);
+  parts.held.style.width = share(offer.reserved);
+  const unopened = ["draft", "scheduled"].includes(status);
+  const over = status === "closed";
+  parts.open.hidden = !unopened;
+  parts.edit.hidden = status !== "draft";
+  parts.resume.hidden = status !== "paused";
+  parts.pause.hidden = status !== "open";
+  parts.restock.hidden = unopened || over;
+  parts.restock.classList.toggle("primary", status === "sold_out");
+  parts.resize.hidden = parts.close.hidden = over;
+  parts.pin.hidden = over || desk.stream.status === "ended";
+  parts.waitlist.hidden = unopened;
+  const pinned = pinsOf(offer).length > 0;
+  say(parts.pin, pinned ? t("unpin") : t("pin"));
+  parts.pin.setAttribute("aria-pressed", String(pinned));
+}
+
+function facts(offer) {
+  const list = [amount(offer.price_minor, offer.currency), t("per_viewer", { n: number(offer.per_viewer) })];
+  list.push(offer.payment === "none" ? t("payment_none") : t("pay_in", { time: clockText(offer.hold_s * 1000) }));
+  if (offer.keyword) list.push(t("keyword", { word: offer.keyword }));
+  if (offer.status === "scheduled") list.push(t("opens_at", { time: timeText(offer.opens_at) }));
+  if (offer.closes_at && offer.status !== "closed") list.push(t("closes_at", { time: timeText(offer.closes_at) }));
+  return list;
+}
+
+function pinsOf(offer) {
+  return (desk.cart?.room.pins ?? []).filter((shown) => shown.offer === offer.id);
+}
+
+// --- what a host does with one ---
+
+async function step(id, what) {
+  const offer = await act("offers", () => desk.api.post(`/v1/offers/${id}/${what}`));
+  desk.refresh();
+  return offer;
+}
+
+/** Open an offer, and pin it: what is sold now should be seen. */
+export async function openOffer(id) {
+  const offer = await step(id, "open");
+  if (offer?.status === "open" && pinsOf(offer).length === 0) {
+    await pin({ product: offer.product.id, offer: id });
+  }
+}
+
+/** Pin an offer, or take its pins away. */
+export function togglePin(id) {
+  const offer = current(id);
+  const pins = pinsOf(offer);
+  if (pins.length > 0) return Promise.all(pins.map((shown) => unpin(shown.id)));
+  return pin({ product: offer.product.id, offer: id });
+}
+
+async function close(id) {
+  const offer = current(id);
+  const costs = [
+    t("close_final"),
+    offer.left > 0 && t("close_left", { n: number(offer.left) }),
+    offer.reserved > 0 && t("close_held", { holds: counted("unpaid_holds", offer.reserved) }),
+    offer.waiting > 0 && t("close_waiting", { n: number(offer.waiting) }),
+  ];
+  if (!(await sure(t("close_title", { what: offer.product.title }), costs, t("close_offer")))) return;
+  closing.add(id);
+  showOffers();
+  const over = (then) => () => {
+    closing.delete(id);
+    showOffers();
+    then?.();
+  };
+  later(t("closing_of", { what: offer.product.title }), over(() => step(id, "close")), over());
+}
+
+async function restock(id) {
+  const offer = current(id);
+  const add = await ask(t("restock_title", { what: offer.product.title }), t("restock_ask"), t("restock"),
+    { min: 1, max: 1_000_000, value: 10, quick: QUICK });
+  if (add === null) return;
+  const large = add > Math.max(LARGE_RESTOCK, offer.quantity);
+  const costs = [t("restock_large", {
+    n: number(add), before: number(offer.quantity), after: number(offer.quantity + add),
+  })];
+  if (large && !(await sure(t("restock_title", { what: offer.product.title }), costs, t("restock")))) return;
+  const work = () => desk.api.postOnce(`/v1/offers/${id}/restock`, { add });
+  if (!(await act("offers", work))) return;
+  desk.refresh();
+  done(t("restocked", { n: number(add), what: offer.product.title }), () => shrink(id, add));
+}
+
+/** Take restocked units back; the server refuses once more is taken than would be left in all. */
+async function shrink(id, by) {
+  await act("offers", async () => {
+    const now = await desk.api.get(`/v1/offers/${id}`);
+    return desk.api.call("PATCH", `/v1/offers/${id}`, { quantity: now.quantity - by });
+  }, t("undone"));
+  desk.refresh();
+}
+
+async function resize(id) {
+  const offer = current(id);
+  const taken = offer.reserved + offer.confirmed;
+  const quantity = await ask(t("set_quantity"), t("quantity_ask", { n: number(taken) }), t("set_quantity"),
+    { min: taken, max: 1_000_000, value: offer.quantity });
+  if (quantity === null) return;
+  await act("offers", () => desk.api.call("PATCH", `/v1/offers/${id}`, { quantity }));
+  desk.refresh();
+}

@@ -1,0 +1,170 @@
+// One order in full: what happened to it, and what a shop can do about it: mark it paid, cancel,
+// ship, give money back, decide on what is sent back. Read anew after each step. Called by the feed.
+
+import { Problem } from "./api.js";
+import { at, h, keyed, say, tell } from "./dom.js";
+import { act, amount, button, desk, problemText, titleOf } from "./host-desk.js";
+import { shown, sure } from "./host-dialog.js";
+import { exponent, minorUnits } from "./money.js";
+import { number, t, timeText } from "./text.js";
+
+let open = null; // the order that is shown
+
+/** Wire the forms, once. */
+export function wireOrder() {
+  at("ship-form").addEventListener("submit", ship);
+  at("refund-form").addEventListener("submit", refund);
+}
+
+/** Show an order until its dialog is closed. */
+export async function openOrder(order) {
+  open = order;
+  at("ship-form").reset();
+  at("refund-form").reset();
+  at("ship-box").open = at("refund-box").open = false;
+  at("timeline").replaceChildren();
+  at("returns").replaceChildren();
+  tell(at("order-outcome"), "");
+  draw();
+  const closed = shown(at("order-dialog"));
+  read();
+  await closed;
+  open = null;
+}
+
+/** Take what the feed has learnt of the order that is shown. */
+export function showOrder() {
+  const known = desk.orders.find(({ id }) => id === open?.id);
+  if (!known || known.version <= open.version) return;
+  open = known;
+  draw();
+  read();
+}
+
+/** Ask for its present state, its timeline and its returns. */
+async function read() {
+  const { id } = open;
+  try {
+    const [order, timeline, returns] = await Promise.all(
+      ["", "/timeline", "/returns"].map((rest) => desk.api.get(`/v1/orders/${id}${rest}`)));
+    if (open?.id !== id) return;
+    open = order;
+    draw();
+    showTimeline(timeline.steps);
+    showReturns(returns.items);
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    tell(at("order-outcome"), problemText(problem), "bad");
+  }
+}
+
+function draw() {
+  const { status, currency, captured_at, refunded_minor = 0, amount_minor } = open;
+  say(at("order-title"), `${titleOf(open.product)} × ${number(open.qty)}`);
+  const facts = [
+    t(`order_${status}`), amount(amount_minor, currency), t("buyer", { id: open.viewer }),
+    t("rank", { n: number(open.rank) }), timeText(open.reserved_at),
+    captured_at && t("money_in", { time: timeText(captured_at) }),
+    refunded_minor > 0 && t("given_back", { amount: amount(refunded_minor, currency) }),
+    open.carrier, open.tracking, open.late_at && t("order_late"),
+  ];
+  at("order-facts").replaceChildren(...facts.filter(Boolean).map((fact) => h("span", {}, fact)));
+  const paid = ["confirmed", "shipped"].includes(status);
+  at("order-actions").replaceChildren(
+    ...(status === "reserved" ? [button(t("mark_paid"), () => step("pay", {}, t("paid")), "primary")] : []),
+    ...(["reserved", "confirmed"].includes(status) ? [button(t("cancel_order"), cancel)] : []));
+  at("ship-box").hidden = !paid;
+  at("refund-box").hidden = !paid || refunded_minor >= amount_minor;
+  say(at("refund-label"), t("refund_amount", { amount: amount(amount_minor - refunded_minor, currency) }));
+}
+
+function showTimeline(steps) {
+  keyed(at("timeline"), steps, (one) => `${one.at} ${one.what}`, (one) => {
+    const what = stepText(one.what);
+    return h("li", {}, h("span", { class: "dim" }, timeText(one.at)), " ", h("b", {}, what), " ",
+      h("span", { class: "dim" }, one.who), one.why ? h("span", {}, ` · ${one.why}`) : null);
+  });
+}
+
+const STATUSES = ["reserved", "confirmed", "shipped", "expired", "cancelled", "refunded"];
+const STEPS = [
+  "captured", "refunded_in_part", "late", "extended", "replaced", "tracking", "changed", "payment",
+  "return_asked", "return_accepted", "return_refused",
+];
+
+function stepText(what) {
+  if (STATUSES.includes(what)) return t(`order_${what}`);
+  return STEPS.includes(what) ? t(`step_${what}`) : what;
+}
+
+function showReturns(items) {
+  at("returns-box").hidden = items.length === 0;
+  keyed(at("returns"), items, (one) => `${one.id} ${one.state}`, (one) =>
+    h("li", { class: "order" },
+      h("p", { class: "facts" }, h("b", { class: "wide" }, one.reason),
+        h("span", { class: "chip" }, t(`return_${one.state}`))),
+      one.photo_url
+        ? h("a", { href: one.photo_url, target: "_blank", rel: "noopener noreferrer" }, t("photo")) : null,
+      one.note ? h("p", { class: "dim" }, one.note) : null,
+      one.state === "asked" ? h("p", { class: "row" },
+        button(t("accept_return"), () => decide(one.id, "accept"), "primary"),
+        button(t("refuse_return"), () => decide(one.id, "refuse"))) : null));
+}
+
+// --- steps ---
+
+async function step(what, body, said) {
+  await act("order", () => desk.api.post(`/v1/orders/${open.id}/${what}`, body), said);
+  after();
+}
+
+function after() {
+  if (open) read();
+  desk.refresh();
+}
+
+function who() {
+  return { n: number(open.rank), id: open.viewer, amount: amount(open.amount_minor, open.currency) };
+}
+
+async function cancel() {
+  const costs = [t("cancel_cost", who()), t(open.captured_at ? "cancel_money" : "cancel_units")];
+  if (await sure(t("cancel_order"), costs, t("cancel_order"))) step("cancel", {}, t("done"));
+}
+
+async function ship(event) {
+  event.preventDefault();
+  const { carrier, tracking } = event.target.elements;
+  const body = {};
+  if (carrier.value.trim()) body.carrier = carrier.value.trim();
+  if (tracking.value.trim()) body.tracking = tracking.value.trim();
+  await step("ship", body, t("shipped"));
+}
+
+async function refund(event) {
+  event.preventDefault();
+  const { amount: typed, reason, restock } = event.target.elements;
+  const rest = open.amount_minor - (open.refunded_minor ?? 0);
+  const whole = typed.value.trim() === "";
+  const minor = whole ? rest : minorUnits(typed.value, open.currency);
+  if (minor === null || minor < 1 || minor > rest) {
+    tell(at("order-outcome"), t("price_bad", { currency: open.currency, digits: exponent(open.currency) }), "bad");
+    return typed.focus();
+  }
+  const costs = [
+    t("refund_cost", { ...who(), amount: amount(minor, open.currency) }),
+    t(whole || minor === rest ? "refund_whole" : "refund_part"),
+    restock.checked && t("refund_restock"),
+  ];
+  if (!(await sure(t("refund"), costs, t("refund")))) return undefined;
+  const body = { restock: restock.checked };
+  if (!whole) body.amount_minor = minor;
+  if (reason.value.trim()) body.reason = reason.value.trim();
+  await act("order", () => desk.api.postOnce(`/v1/orders/${open.id}/refund`, body), t("refund_begun"));
+  return after();
+}
+
+async function decide(id, how) {
+  await act("order", () => desk.api.post(`/v1/returns/${id}/${how}`));
+  after();
+}
