@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 import secrets
 import time
 from collections import deque
@@ -30,7 +31,15 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from streams.outcome import Bought, BoughtBundle, ClientError, Disconnected, Rejected, Stopped
-from streams.resume import Backoff, Event, Progress, ServerClock, full_jitter_s, may_return
+from streams.resume import (
+    Backoff,
+    Event,
+    Progress,
+    ServerClock,
+    full_jitter_s,
+    may_return,
+    renew_in_s,
+)
 
 __all__ = [
     "Bought",
@@ -48,6 +57,8 @@ ANSWER_TIMEOUT_S = 10.0  # then a command with a key is sent again
 EVENTS_WAITING_MAX = 10_000  # beyond, the oldest are dropped and `client.dropped` says how many
 MESSAGE_BYTES_MAX = 16 * 2**20  # a welcome carries every open offer
 PASSING_CODES = frozenset({"retry", "rate_limited"})  # of a reject: the same key again
+
+logger = logging.getLogger("streams.client")
 
 Token = str | Callable[[], Awaitable[str]] | None  # a function is asked before every connection
 
@@ -142,6 +153,13 @@ class Client:
             return BoughtBundle(answer["bundle"], answer["orders"], key, replayed)
         return Rejected(answer["code"], answer["message"], key, answer.get("field"))
 
+    async def cancel(self, order: str, *, deadline_s: float = 30.0) -> Event:
+        """Give a held order back; return an order event or `reject`.
+
+        Sent again until answered: what is cancelled already is `conflict`.
+        """
+        return await self._insist("cancel", deadline_s, order=order)
+
     async def extend(self, order: Event, *, deadline_s: float = 30.0) -> Event:
         """Move the deadline of a reserved order; return an order event or `reject`.
 
@@ -200,7 +218,7 @@ class Client:
     async def _visit(self) -> Stopped | None:
         """Stay connected as long as possible; return why there is no coming back, or None."""
         refusal = ""
-        heartbeat: asyncio.Task[None] | None = None
+        beside: list[asyncio.Task[None]] = []  # what goes on beside the reading
         spoken = Subprotocol(f"livecart.v1.{'msgpack' if self._msgpack else 'json'}")
         try:
             token = await self._token() if callable(self._token) else self._token
@@ -214,7 +232,10 @@ class Client:
                 hello = {"token": token, "since": self._progress.since}
                 present = {name: value for name, value in hello.items() if value is not None}
                 await self._send(connection, "hello", 0, present)
-                heartbeat = asyncio.create_task(self._beat(connection))
+                beside = [
+                    asyncio.create_task(self._beat(connection)),
+                    asyncio.create_task(self._renew(token)),
+                ]
                 with suppress(ConnectionClosed):
                     async for payload in connection:
                         event = self._decode(payload)
@@ -234,8 +255,8 @@ class Client:
         except (OSError, TimeoutError, InvalidHandshake, Disconnected):
             return None
         finally:
-            if heartbeat is not None:
-                heartbeat.cancel()
+            for task in beside:
+                task.cancel()
 
     def _break_off(self, fault: Exception | None) -> None:
         """Tell those who wait for an answer, and get ready for the next connection."""
@@ -270,6 +291,24 @@ class Client:
             connection.transport.abort()
         except Disconnected:
             return
+
+    async def _renew(self, token: str | None) -> None:
+        """Say `auth` with a fresh token before the present one ends."""
+        with suppress(Disconnected):
+            await self._linked()
+            while token is not None and callable(self._token):
+                in_s = renew_in_s(token, self.server_now_ms())
+                if in_s is None:
+                    return
+                await asyncio.sleep(in_s)
+                try:
+                    token = await self._token()
+                except Exception:  # the connection lasts as long as its token
+                    logger.warning(
+                        "no fresh token; it is asked for again at the end", exc_info=True
+                    )
+                    return
+                await self.command("auth", token=token)  # refused: another is asked for
 
     # --- messages ----------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ for a client. It must never know a socket. Called by `client`.
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 from collections import deque
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from streams.codes import Close
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.5, 20.0
 STABLE_S = 10.0  # a connection that lasted so long makes the back-off begin anew
 CLOCK_SAMPLES = 8
+RENEW_AHEAD_S, RENEW_MIN_S = 60.0, 1.0  # how long before its end a token is renewed; between two
 
 #: Close codes after which coming back is of no use (protocol v1, close codes).
 FINAL_CLOSES = frozenset({Close.NOT_A_MESSAGE, Close.FORBIDDEN, Close.NOT_FOUND, Close.TOO_LARGE})
@@ -46,6 +49,21 @@ def may_return(close_code: int | None, fresh_token: bool) -> bool:
     if close_code == Close.BAD_TOKEN:
         return fresh_token
     return close_code not in FINAL_CLOSES
+
+
+def renew_in_s(token: str, now_ms: float) -> float | None:
+    """Return in how many seconds to renew a token; None: it does not say when it ends.
+
+    Drawn, so that a crowd whose tokens end together does not come together.
+    """
+    try:
+        claims = token.split(".")[1]
+        ends_s = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
+        left_s = float(ends_s) - now_ms / 1000
+    except (IndexError, KeyError, TypeError, ValueError):  # only the server can read it
+        return None
+    ahead_s = min(RENEW_AHEAD_S, left_s / 2)
+    return max(RENEW_MIN_S, left_s - ahead_s * random.uniform(0.6, 1.0))
 
 
 class Progress:

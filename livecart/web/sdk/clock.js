@@ -1,18 +1,30 @@
+// @ts-check
 // The server's clock as seen from here: the offset of the smallest round trip of the last few.
 
 const SAMPLES_MAX = 8;
+const SLEPT_MS = 1_000;
 
 export class ServerClock {
-  #samples = []; // {rtt, offset} in ms, newest last
+  /** @type {{rtt: number, offset: number}[]} in ms, newest last */
+  #samples = [];
   #wallOffset = Date.now() - performance.now();
 
-  /** Take a coarse first guess (from `welcome`), worse than any measured sample. */
+  /**
+   * Take a coarse first guess (from `welcome`), worse than any measured sample.
+   * @param {number} serverNowMs
+   */
   guess(serverNowMs) {
-    this.#restart();
+    this.#samples = [];
+    this.#wallOffset = Date.now() - performance.now();
     this.#add(Infinity, serverNowMs - performance.now());
   }
 
-  /** Take one `pong`: sent and received on performance.now(), `serverNowMs` in between. */
+  /**
+   * Take one `pong`: sent and received on performance.now(), `serverNowMs` in between.
+   * @param {number} sentMs
+   * @param {number} receivedMs
+   * @param {number} serverNowMs
+   */
   sample(sentMs, receivedMs, serverNowMs) {
     this.#add(receivedMs - sentMs, serverNowMs - (sentMs + receivedMs) / 2);
   }
@@ -24,9 +36,14 @@ export class ServerClock {
     return performance.now() + best.offset;
   }
 
+  /** What to add to Date.now() to have the server's time, in ms. */
+  offset() {
+    return this.now() - Date.now();
+  }
+
   /** Whether this machine slept: performance.now() stood still, so the samples are worthless. */
   slept() {
-    return Math.abs(this.#sleptMs()) > 1_000;
+    return Math.abs(this.#sleptMs()) > SLEPT_MS;
   }
 
   /** Forget the samples; what they said, and the time slept, serves until the next `pong`. */
@@ -38,11 +55,10 @@ export class ServerClock {
     return Date.now() - performance.now() - this.#wallOffset;
   }
 
-  #restart() {
-    this.#samples = [];
-    this.#wallOffset = Date.now() - performance.now();
-  }
-
+  /**
+   * @param {number} rtt
+   * @param {number} offset
+   */
   #add(rtt, offset) {
     this.#samples = [...this.#samples, { rtt, offset }].slice(-SAMPLES_MAX);
   }

@@ -1,34 +1,55 @@
+// @ts-check
 // What a client knows of one stream: the snapshot, and every event since applied to it.
 //
-// Pure state, no socket and no DOM; livecart.js feeds it. It keeps the position in both sequences
+// Pure state, no socket and no DOM; cart.js feeds it. It keeps the position in both sequences
 // (for `since`), sees gaps, and drops what is stale: a `stock` or an order of a lower version.
+// Only what the server said is in here: what is merely hoped for is pending.js's.
+
+/** @import { AnyEvent, Message, Offer, Order, Pin, Resync, Since, Stock } from "./protocol.d.ts" */
+/** @import { Stream, Welcome, You } from "./protocol.d.ts" */
 
 export const MESSAGES_MAX = 200;
 export const ORDERS_MAX = 200;
+
+/** Order statuses that never change again, and hold no units. */
 export const TERMINAL = new Set(["expired", "cancelled", "refunded"]);
 
 export class Room {
+  /** @type {Stream | null} */
   stream = null;
+  /** @type {You | null} */
   you = null;
   viewers = 0;
+  /** @type {Record<string, number>} */
   reactions = {};
-  pins = []; // newest first
-  messages = []; // oldest first, at most MESSAGES_MAX
-  offers = new Map(); // by id; a closed one stays until the next snapshot, to be shown as closed
-  orders = new Map(); // by id, own orders only
+  /** @type {Pin[]} newest first */
+  pins = [];
+  /** @type {Message[]} oldest first, at most MESSAGES_MAX */
+  messages = [];
+  /** @type {Map<string, Offer>} by id; a closed one stays until the next snapshot */
+  offers = new Map();
+  /** @type {Map<string, Order>} by id, own orders only */
+  orders = new Map();
+  /** @type {string | null} */
   epoch = null;
   seq = 0;
   cseq = 0;
   #historySeq = 0; // recovered main events up to here are already in the snapshot
 
-  /** The position to recover from, or null before the first snapshot. */
+  /**
+   * The position to recover from, or null before the first snapshot.
+   * @returns {Since | null}
+   */
   since() {
     return this.epoch === null ? null : { epoch: this.epoch, seq: this.seq, cseq: this.cseq };
   }
 
-  /** Take a `welcome` or a `resync`. */
+  /**
+   * Take a `welcome` or a `resync`.
+   * @param {Welcome | Resync} frame
+   */
   snapshot(frame) {
-    if (frame.you) {
+    if (frame.type === "welcome" && frame.you) {
       if (this.you && this.you.id !== frame.you.id) this.orders.clear();
       this.you = frame.you;
     }
@@ -48,7 +69,9 @@ export class Room {
 
   /**
    * Apply one event; says which part changed: stream, offers, pins, orders, viewers, reactions,
-   * chat; `gap` when something was missed (reconnect with `since`); null when nothing changed.
+   * chat; `gap` when something was missed (reconnect with `since`); `seen` when it is no news;
+   * null when nothing that is kept here changed.
+   * @param {AnyEvent} frame
    */
   apply(frame) {
     if (frame.type === "chat.skipped") {
@@ -56,26 +79,34 @@ export class Room {
       return null;
     }
     // By the field and not by the type: an event type of a later server counts too.
-    for (const name of ["seq", "cseq"]) {
-      const place = frame[name];
-      if (!Number.isInteger(place)) continue;
-      if (place <= this[name]) return null; // seen before
+    const numbered = /** @type {{seq?: number, cseq?: number}} */ (frame);
+    for (const name of /** @type {const} */ (["seq", "cseq"])) {
+      const place = numbered[name];
+      if (place === undefined || !Number.isInteger(place)) continue;
+      if (place <= this[name]) return "seen";
       if (place !== this[name] + 1) return "gap";
       this[name] = place;
     }
-    if (Number.isInteger(frame.seq) && frame.seq <= this.#historySeq) return null;
-    if (frame.type.startsWith("order.")) return this.putOrder(frame.order) ? "orders" : null;
+    if (this.isHistory(frame)) return null;
     return this.#effect(frame);
   }
 
+  /**
+   * Whether the last snapshot had the effect of this event already.
+   * @param {AnyEvent} frame
+   */
+  isHistory(frame) {
+    const { seq } = /** @type {{seq?: number}} */ (frame);
+    return seq !== undefined && seq <= this.#historySeq;
+  }
+
+  /** @param {AnyEvent} frame */
   #effect(frame) {
     switch (frame.type) {
       case "stream.started":
-        this.stream = { ...this.stream, status: "live", started_at: frame.at };
-        return "stream";
+        return this.#turn({ status: "live", started_at: frame.at });
       case "stream.ended":
-        this.stream = { ...this.stream, status: "ended", ended_at: frame.at };
-        return "stream";
+        return this.#turn({ status: "ended", ended_at: frame.at });
       case "pinned":
         this.pins = [frame.pin, ...this.pins.filter((pin) => pin.id !== frame.pin.id)];
         return "pins";
@@ -106,17 +137,30 @@ export class Room {
       case "chat.removed":
         this.messages = this.messages.filter((message) => message.id !== frame.message);
         return "chat";
+      case "bundle":
+        return frame.orders.filter((order) => this.putOrder(order)).length > 0 ? "orders" : null;
+      case "order.reserved":
+      case "order.confirmed":
+      case "order.cancelled":
+      case "order.expired":
+      case "order.refunded":
+      case "order.shipped":
+        return this.putOrder(frame.order) ? "orders" : null;
       default:
         return null;
     }
   }
 
-  /** Keep an order unless a newer version of it is known. */
+  /**
+   * Keep an order unless a newer version of it is known.
+   * @param {Order} order
+   */
   putOrder(order) {
     const known = this.orders.get(order.id);
     if (known && known.version >= order.version) return false;
     this.orders.set(order.id, order);
-    if (this.orders.size > ORDERS_MAX) this.orders.delete(this.myOrders().at(-1).id);
+    const oldest = this.orders.size > ORDERS_MAX ? this.myOrders().at(-1) : undefined;
+    if (oldest) this.orders.delete(oldest.id);
     return true;
   }
 
@@ -125,7 +169,10 @@ export class Room {
     return [...this.orders.values()].sort((a, b) => b.reserved_at - a.reserved_at);
   }
 
-  /** Units of an offer that this viewer holds or has bought. */
+  /**
+   * Units of an offer that this viewer holds or has bought.
+   * @param {string} offerId
+   */
   taken(offerId) {
     let units = 0;
     for (const order of this.orders.values()) {
@@ -134,6 +181,14 @@ export class Room {
     return units;
   }
 
+  /** @param {Partial<Stream>} fields */
+  #turn(fields) {
+    if (this.stream === null) return null;
+    this.stream = { ...this.stream, ...fields };
+    return "stream";
+  }
+
+  /** @param {Offer} offer */
   #putOffer(offer) {
     const known = this.offers.get(offer.id);
     // `stock` is not ordered with the main events, so a newer count may have come first.
@@ -143,6 +198,10 @@ export class Room {
     return "offers";
   }
 
+  /**
+   * @param {string} offerId
+   * @param {Partial<Offer>} fields
+   */
   #amend(offerId, fields) {
     const known = this.offers.get(offerId);
     if (!known) return null;
@@ -150,6 +209,7 @@ export class Room {
     return "offers";
   }
 
+  /** @param {Stock} frame */
   #stock({ offer, left, version }) {
     const known = this.offers.get(offer);
     if (!known || version < known.version) return null;

@@ -1,0 +1,236 @@
+// The pure parts of livecart.js, each by itself. Run by test_sdk_parts.py, in Node's test runner.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+const sdk = new URL("../../livecart/web/sdk/", import.meta.url);
+const { backoffMs, freshKey } = await import(new URL("backoff.js", sdk));
+const { Room } = await import(new URL("room.js", sdk));
+const { EventReader } = await import(new URL("sse.js", sdk));
+const { Store } = await import(new URL("store.js", sdk));
+const { watchSurroundings } = await import(new URL("surroundings.js", sdk));
+const { Tokens } = await import(new URL("tokens.js", sdk));
+const { Ways } = await import(new URL("ways.js", sdk));
+const { askedOf } = await import(new URL("http.js", sdk));
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+const EMPTY = { type: "welcome", epoch: "e", seq: 0, cseq: 0, pins: [], offers: [], orders: [] };
+const jwt = (claims) => `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.s`;
+
+test("events are whole wherever the bytes are cut", () => {
+  const text = 'retry: 5\n\n:\n\nid: e:1:2\ndata: {"text":"限時🍵"}\n\n'
+    + "event: close\r\ndata: a\r\ndata: b\r\n\r\n";
+  const bytes = new TextEncoder().encode(text);
+  const expected = [
+    { name: "message", data: '{"text":"限時🍵"}' },
+    { name: "close", data: "a\nb" },
+  ];
+  for (let size = 1; size <= bytes.length; size++) {
+    const reader = new EventReader();
+    const events = [];
+    for (let at = 0; at < bytes.length; at += size) {
+      events.push(...reader.take(bytes.subarray(at, at + size)));
+    }
+    assert.deepEqual(events, expected, `pieces of ${size}`);
+  }
+});
+
+test("a value stays the same object until it changes, and is frozen", async () => {
+  const facts = { list: [{ n: 1 }], other: 1 };
+  const list = () => facts.list.map((item) => ({ ...item }));
+  const store = new Store({ list, other: () => facts.other });
+  const first = store.get("list");
+  const state = store.state;
+  store.mark("list");
+  assert.equal(store.get("list"), first);
+  assert.equal(store.state, state);
+  assert.throws(() => first.push(1), TypeError);
+  assert.throws(() => (first[0].n = 2), TypeError);
+  facts.list = [{ n: 2 }];
+  store.mark("list");
+  assert.notEqual(store.get("list"), first);
+  assert.deepEqual(first, [{ n: 1 }]);
+  assert.notEqual(store.state, state);
+});
+
+test("a listener is told once a task, of what changed for it, until it ends", async () => {
+  let n = 0;
+  const store = new Store({ n: () => n, fixed: () => "x" });
+  const told = [];
+  const end = store.subscribe("n", (now, before) => told.push([now, before]));
+  store.subscribe("fixed", () => told.push("fixed"));
+  store.subscribe(({ n }) => n > 1, (now) => told.push(now));
+  for (n = 1; n < 3; n++) store.mark("n", "fixed");
+  await settled();
+  assert.deepEqual(told, [[3, 0], true]);
+  store.mark("n");
+  await settled();
+  end();
+  n = 9;
+  store.mark("n");
+  await settled();
+  assert.equal(told.length, 2);
+});
+
+test("one listener's mistake is uncaught, and the others are told", async () => {
+  let n = 0;
+  const store = new Store({ n: () => n });
+  const caught = [];
+  const told = [];
+  const keep = process.listeners("uncaughtException");
+  process.removeAllListeners("uncaughtException");
+  process.once("uncaughtException", (error) => caught.push(error.message));
+  store.subscribe("n", () => {
+    throw new Error("a page's");
+  });
+  store.subscribe("n", (now) => told.push(now));
+  n = 1;
+  store.mark("n");
+  await settled();
+  await settled();
+  for (const listener of keep) process.on("uncaughtException", listener);
+  assert.deepEqual([caught, told], [["a page's"], [1]]);
+});
+
+test("the ways take turns once WebSocket is silent, later where it got through before", () => {
+  const tried = (ways, count) =>
+    Array.from({ length: count }, () => {
+      const way = ways.next();
+      ways.silent(way);
+      return way[0];
+    }).join("");
+  const ways = new Ways(["socket", "events"]);
+  assert.equal(tried(ways, 7), "ssseses");
+  ways.free();
+  assert.equal(tried(ways, 11), "ssssssssese");
+  ways.free();
+  ways.moved();
+  assert.equal(tried(ways, 5), "ssses");
+  assert.equal(tried(new Ways(["socket"]), 5), "sssss");
+  assert.equal(tried(new Ways(["events"]), 3), "eee");
+});
+
+test("a token is due when there is none, when it ended and when it was refused", async () => {
+  let asked = 0;
+  const ask = async () => jwt({ exp: 100 + ++asked });
+  assert.equal(new Tokens("opaque", null).due(1e15), false);
+  assert.equal(new Tokens(jwt({ exp: 5 }), null).due(1e15), false);
+  const tokens = new Tokens(null, ask);
+  assert.equal(tokens.due(0), true);
+  await Promise.all([tokens.fetch(), tokens.fetch()]);
+  assert.equal(asked, 1);
+  assert.equal(tokens.endsAt(), 101_000);
+  assert.equal(tokens.due(100_999), false);
+  assert.equal(tokens.due(101_000), true);
+  assert.deepEqual([1, 2, 3, 4].map(() => tokens.refused()), [true, true, true, false]);
+  tokens.accepted();
+  assert.equal(tokens.due(0), true);
+  assert.equal(tokens.refused(), true);
+  for (const value of ["", "a", "a.!.c", "a.e30.c"]) {
+    assert.equal(new Tokens(value, ask).endsAt(), null, value);
+  }
+});
+
+test("a token that the page gives outlasts one that was asked for before", async () => {
+  let give;
+  const tokens = new Tokens(null, () => new Promise((resolve) => (give = resolve)));
+  const asking = tokens.fetch();
+  tokens.replace("by the page");
+  give("too late");
+  await asking;
+  assert.equal(tokens.value, "by the page");
+});
+
+test("a token is renewed in its second half, at most a minute ahead, never in a hurry", () => {
+  const tokens = (exp) => new Tokens(jwt({ exp }), async () => null);
+  for (const ttl of [3, 60, 600, 1e8]) {
+    const inMs = tokens(1_000 + ttl).renewInMs(1_000_000);
+    assert.ok(inMs >= Math.max(ttl * 500, ttl * 1000 - 60_000) && inMs < ttl * 1000, String(inMs));
+  }
+  assert.equal(tokens(1_000).renewInMs(2_000_000), 1_000);
+  assert.equal(new Tokens(jwt({ exp: 1 }), null).renewInMs(0), null);
+});
+
+test("a room tells news from what it has seen, and sees gaps in both sequences", () => {
+  const room = new Room();
+  const snapshot = { ...EMPTY, seq: 5, cseq: 2 };
+  room.snapshot(snapshot);
+  const chat = (cseq) => room.apply({ type: "chat", cseq, message: { id: `m${cseq}` } });
+  assert.deepEqual([chat(2), chat(3), chat(5)], ["seen", "chat", "gap"]);
+  assert.equal(room.apply({ type: "chat.skipped", cseq: 8 }), null);
+  assert.equal(chat(9), "chat");
+  assert.equal(room.apply({ type: "not.known.yet", seq: 6 }), null);
+  assert.equal(room.apply({ type: "unpinned", seq: 8, pin: "p" }), "gap");
+  assert.deepEqual(room.since(), { epoch: "e", seq: 6, cseq: 9 });
+  room.snapshot({ ...snapshot, recovered: true, seq: 7 });
+  const history = { type: "unpinned", seq: 7, pin: "p" };
+  assert.deepEqual([room.apply(history), room.isHistory(history)], [null, true]);
+  assert.equal(room.apply({ type: "unpinned", seq: 8, pin: "p" }), "pins");
+});
+
+test("an older order or stock changes nothing", () => {
+  const room = new Room();
+  const offer = { id: "of", version: 4, left: 3, epoch: 1, status: "open" };
+  const order = { id: "or", version: 2, status: "confirmed", offer: "of", qty: 2, reserved_at: 1 };
+  room.snapshot({ ...EMPTY, offers: [offer], orders: [order] });
+  assert.equal(room.apply({ type: "stock", offer: "of", left: 9, version: 3 }), null);
+  const older = { ...order, version: 1, status: "reserved" };
+  assert.equal(room.apply({ type: "order.reserved", order: older }), null);
+  assert.equal(room.apply({ type: "stock", offer: "of", left: 1, version: 5 }), "offers");
+  room.apply({ type: "offer.restocked", seq: 1, offer: { ...offer, quantity: 9 } });
+  assert.equal(room.offers.get("of").left, 1);
+  assert.equal(room.taken("of"), 2);
+});
+
+test("back-off is drawn below a ceiling that doubles from 0.5 s to 20 s", () => {
+  const random = Math.random;
+  Math.random = () => 1;
+  try {
+    const ceilings = [0, 1, 2, 3, 4, 5, 6, 60].map(backoffMs);
+    assert.deepEqual(ceilings, [500, 1000, 2000, 4000, 8000, 16_000, 20_000, 20_000]);
+  } finally {
+    Math.random = random;
+  }
+  assert.match(freshKey(), /^[0-9a-f]{32}$/);
+});
+
+test("the page's events are heard until the end, and none is needed", () => {
+  const [page, network, around] = [new EventTarget(), new EventTarget(), new EventTarget()];
+  const told = [];
+  const say = (word) => () => told.push(word);
+  const words = { wake: say("wake"), sleep: say("sleep"), look: say("look"), moved: say("moved") };
+  watchSurroundings(words)();
+  Object.assign(page, { visibilityState: "hidden" });
+  const hear = around.addEventListener.bind(around);
+  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  Object.assign(globalThis, { document: page, addEventListener: hear });
+  const value = { connection: network };
+  Object.defineProperty(globalThis, "navigator", { value, configurable: true });
+  const end = watchSurroundings(words);
+  const happens = () => {
+    page.dispatchEvent(new Event("visibilitychange"));
+    page.visibilityState = "visible";
+    page.dispatchEvent(new Event("visibilitychange"));
+    network.dispatchEvent(new Event("change"));
+    for (const name of ["freeze", "resume"]) page.dispatchEvent(new Event(name));
+    for (const name of ["pagehide", "pageshow", "online", "offline"]) {
+      around.dispatchEvent(new Event(name));
+    }
+  };
+  happens();
+  end();
+  happens();
+  delete globalThis.document;
+  delete globalThis.addEventListener;
+  if (before) Object.defineProperty(globalThis, "navigator", before);
+  else delete globalThis.navigator;
+  const expected = ["look", "moved", "sleep", "wake", "sleep", "wake", "look", "look"];
+  assert.deepEqual(told, expected);
+});
+
+test("ids are escaped in the paths of HTTP calls", () => {
+  const base = "https://shop.example/v1/streams/st_1";
+  const asked = askedOf(base, { type: "cancel", order: "../a b" });
+  assert.equal(asked.url, "https://shop.example/v1/orders/..%2Fa%20b/cancel");
+  assert.equal(askedOf(base, { type: "ban", user: "u" }), null);
+});
