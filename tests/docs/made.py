@@ -1,12 +1,11 @@
-"""What of docs/ is made from the code: the settings page, and the table of HTTP calls.
+"""What of docs/ is made from the code: the settings page, and tables of the protocol.
 
-Owns both texts. `python -m tests.docs.made` writes them anew; test_protocol.py and test_site.py
+Owns these texts. `python -m tests.docs.made` writes them anew; test_protocol.py and test_site.py
 hold the files to them.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import msgspec
@@ -14,12 +13,15 @@ import msgspec
 from livecart.api.operations import Operation
 from livecart.api.table import OPERATIONS
 from livecart.settings import VARIABLES, Variable
+from streams import protocol
 from tests.docs.pages import DOCS
 
 SETTINGS = DOCS / "settings.md"
 PROTOCOL = DOCS / "protocol.md"
-BEGIN = "<!-- made from livecart/api/table.py: python -m tests.docs.made -->"
-END = "<!-- until here -->"
+OBJECTS = ("Stream", "Product", "Offer", "Pin", "Order", "Message", "You")
+
+_MADE = "<!-- made from {}: python -m tests.docs.made -->"
+_END = "<!-- until here -->"
 
 _TITLES = {
     "aftersale": "After the sale",
@@ -27,8 +29,10 @@ _TITLES = {
     "comments": "Orders by comment",
     "contacts": "Where orders go to",
     "deliveries": "Deliveries of webhooks",
+    "entrance": "Tokens for pages",
     "events": "Events without WebSocket",
     "hooks": "Notices of payment providers",
+    "ingest": "Notices of media servers",
     "sales": "Sums",
     "speech": "Chat and reactions",
 }
@@ -105,13 +109,23 @@ def fields(shape: type[msgspec.Struct]) -> str:
     return ", ".join(each.encode_name + ("" if each.required else "?") for each in found)
 
 
-def with_calls(page: str) -> str:
-    """Return the protocol's page with the tables of calls as they are now."""
-    made = f"{BEGIN}\n\n{calls()}\n{END}"
-    pattern = f"{re.escape(BEGIN)}.*?{re.escape(END)}"
-    if not re.search(pattern, page, re.DOTALL):
-        raise ValueError(f"no place for the calls: {BEGIN}")
-    return re.sub(pattern, lambda _: made, page, flags=re.DOTALL)
+def objects() -> str:
+    """Return the table of the objects that clients meet."""
+    head = "| object | fields |\n|---|---|\n"
+    return head + "".join(
+        f"| **{each}** | `{fields(getattr(protocol, each))}` |\n" for each in OBJECTS
+    )
+
+
+def renewed(page: str) -> str:
+    """Return the protocol's page with its tables as the code makes them now."""
+    for source, made in (("streams/protocol.py", objects()), ("livecart/api/table.py", calls())):
+        begin = _MADE.format(source)
+        if begin not in page:
+            raise ValueError(f"no place for what is made: {begin}")
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n\n{made}\n{_END}{rest.partition(_END)[2]}"
+    return page
 
 
 def write(page: Path, text: str) -> None:
@@ -122,4 +136,4 @@ def write(page: Path, text: str) -> None:
 
 if __name__ == "__main__":
     write(SETTINGS, settings())
-    write(PROTOCOL, with_calls(PROTOCOL.read_text("utf-8")))
+    write(PROTOCOL, renewed(PROTOCOL.read_text("utf-8")))

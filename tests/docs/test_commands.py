@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.docs.commands import SHELL, Command, commands, named
@@ -64,6 +65,25 @@ def test_what_a_page_says_to_do_works(up: Up, tmp_path: Path, page: Path) -> Non
     todo = steps(name(page), PLAYED[page])
     if todo:
         play(todo, tmp_path, environment() | given | {"PATH": path, "HOME": str(tmp_path)})
+
+
+async def test_the_queries_of_the_audit_page_are_answered(up: Up) -> None:
+    """What anybody may paste into psql is SQL of this schema, and finds nothing wrong."""
+    (block,) = (each for each in blocks(ROOT / "docs/audit.md") if each.language == "sql")
+    connection = await asyncpg.connect(up.ready["database_url"])
+    try:
+        for query in block.text.split(";\n")[:-1]:
+            for word in ("offer", "stream"):
+                query = query.replace(f":'{word}'", f"'{up.ready[f'demo_{word}']}'")
+            rows = await connection.fetch(query)
+            if "o.quantity, o.taken" in query:
+                assert [row["taken"] for row in rows] == [row["live"] for row in rows]
+            elif "from facts" in query:
+                assert [row["n"] for row in rows] == list(range(1, len(rows) + 1))
+            else:
+                assert rows == []
+    finally:
+        await connection.close()
 
 
 def test_each_row_of_the_table_is_still_needed() -> None:

@@ -7,15 +7,13 @@ from collections.abc import Iterable
 from typing import get_args
 
 import msgspec
-import pytest
 
 from streams import protocol
 from streams.codes import HTTP_STATUS, Close
-from tests.docs.made import PROTOCOL, calls, fields, with_calls
+from tests.docs.made import PROTOCOL, calls, fields, renewed
 from tests.docs.pages import prose, section, spans, table
 
 COMMON = {"at", "seq", "cseq"}  # of every main and every chat event
-OBJECTS = ("Stream", "Product", "Offer", "Pin", "Order", "Message", "You")
 EVENTS: dict[str, type[msgspec.Struct]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(protocol.AnyEvent)
 }
@@ -63,14 +61,6 @@ def test_each_event_is_there_with_its_fields() -> None:
         assert (of == "chat") is issubclass(kind, protocol.ChatEvent)
 
 
-@pytest.mark.parametrize("name", OBJECTS)
-def test_each_object_is_there_with_its_fields(name: str) -> None:
-    """The table of objects has every field, and says which may be absent."""
-    said = rows("## Objects")
-    assert tuple(said) == OBJECTS
-    assert names(said[name][0]) == shown(getattr(protocol, name))
-
-
 def test_each_code_is_there_with_its_status() -> None:
     """The tables of reject codes and of close codes are those of `streams.codes`."""
     said = {code: int(rest[0]) for code, rest in rows("### Errors").items()}
@@ -78,10 +68,10 @@ def test_each_code_is_there_with_its_status() -> None:
     assert {int(code) for code in rows("### Close codes")} == {int(code) for code in Close}
 
 
-def test_each_http_call_is_there() -> None:
-    """The tables of calls are what the code makes of them: `python -m tests.docs.made`."""
+def test_each_object_and_each_call_is_there() -> None:
+    """These tables are what the code makes of them: `python -m tests.docs.made`."""
     page = PROTOCOL.read_text("utf-8")
-    assert with_calls(page) == page
+    assert renewed(page) == page
     assert "`POST /v1/offers/{id}/orders`" in calls()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from livecart.settings import VARIABLES
 from tests.docs.commands import named
 from tests.docs.made import SETTINGS, settings
-from tests.docs.pages import DOCS, PAGES, READMES, ROOT, anchors, links, name, prose, spans
+from tests.docs.pages import DOCS, PAGES, READMES, ROOT, anchors, blocks, links, name, prose, spans
 from tests.integration.up_rig import environment
 
 #: What begins a code span that is a command.
@@ -66,6 +68,17 @@ def test_every_command_in_the_text_exists(page: Path) -> None:
                 named(words)
             except LookupError as error:
                 pytest.fail(f"{name(page)}: `{span}`: {error}")
+
+
+def test_every_example_of_data_can_be_read() -> None:
+    """Blocks of JSON and TOML are that."""
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language in ("json", "toml"):
+                try:
+                    (json if block.language == "json" else tomllib).loads(block.text)
+                except ValueError as error:
+                    pytest.fail(f"{block.where}: {error}")
 
 
 class Loads(HTMLParser):
