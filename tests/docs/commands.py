@@ -7,6 +7,7 @@ a command that is not run: its program, subcommand, options and make targets exi
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -180,9 +181,9 @@ def _takes_args(target: str, recipe: str, words: list[str]) -> None:
 
 def _of_help(program: list[str], words: list[str]) -> None:
     options = _options(words)
-    if not options and not any(part.startswith("tests.") for part in program):
-        return
-    helped = _help(tuple(program))
+    if program[1] == "-m" and importlib.util.find_spec(program[2]) is None:
+        raise LookupError(f"there is no module {program[2]}")
+    helped = _help(tuple(program)) if options else ""
     for option in options:
         if not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", helped):
             raise LookupError(f"{shlex.join(program)} has no option {option}")

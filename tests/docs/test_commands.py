@@ -57,7 +57,8 @@ def test_what_a_page_says_to_do_works(up: Up, tmp_path: Path, page: Path) -> Non
     """Its commands, in their order, succeed and print what is shown."""
     for program in ("bash", "curl", "openssl"):
         if shutil.which(program) is None:
-            pytest.fail(f"{program} is not there: no command of {name(page)} was run")
+            say = pytest.fail if "CI" in os.environ else pytest.skip
+            say(f"{program} is not there: no command of {name(page)} was run")
     (tmp_path / ".livecart").symlink_to(up.data_dir)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     given = GIVEN[name(page)](up) if name(page) in GIVEN else {}
