@@ -16,7 +16,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup setup-browser player docs loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
+.PHONY: help setup setup-browser player docs docs-serve loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,7 +67,10 @@ player: ## hls.js, for browsers that play no HLS of their own; needs npm
 	@livecart/web/player
 
 docs: $(DEV_STAMP) ## the documentation as a site, in site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(DEV_STAMP) ## the same on 127.0.0.1:8001, made anew when a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict -a 127.0.0.1:8001 $(ARGS)
 
 # Tests wait for servers about as long as they compute: three at a time use two cores whole.
 test: $(DEV_STAMP) ## run every test
@@ -133,6 +136,6 @@ coverage: $(DEV_STAMP) ## run every test and say what they did not reach
 	$(BIN)/coverage report
 
 clean: ## remove .venv/ and what tools left; the data in .livecart/ stays
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

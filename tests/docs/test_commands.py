@@ -1,0 +1,161 @@
+"""Every command of README and docs/ does what it says: each page is played on a running `up`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.docs.commands import SHELL, Command, commands, named
+from tests.docs.pages import PAGES, ROOT, blocks, name
+from tests.docs.playing import Differs, compare, play
+from tests.docs.told import GIVEN, GIVEN_PYTHON, INSTEAD, NAMED, TWINS
+from tests.integration.up_rig import Up, environment
+
+PLAYED = {page: commands(blocks(page)) for page in PAGES if name(page) not in TWINS}
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Up]:
+    """The server that `make up` would start, with its data folder where the docs have it."""
+    folder = Path(tempfile.mkdtemp(prefix="lc-docs-"))
+    running = Up(folder / ".livecart")
+    try:
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def steps(page: str, found: list[Command]) -> list[tuple[Command, str]]:
+    """Return what of a page is run, and look up what is not."""
+    todo: list[tuple[Command, str]] = []
+    for command in found:
+        row = next((each for each in INSTEAD if each.matches(command.text)), None)
+        if command.language == "python":
+            todo.append((command, GIVEN_PYTHON.get(page, "") + command.text))
+        elif row is None:
+            todo.append((command, command.text))
+        elif row.shell != NAMED:
+            todo.append((command, row.shell.format(command=command.text)))
+        else:
+            try:
+                named(command.text)
+            except LookupError as error:
+                raise Differs(f"{command.where}: {error}") from error
+    return todo
+
+
+@pytest.mark.parametrize("page", [page for page in PLAYED if PLAYED[page]], ids=name)
+def test_what_a_page_says_to_do_works(up: Up, tmp_path: Path, page: Path) -> None:
+    """Its commands, in their order, succeed and print what is shown."""
+    for program in ("bash", "curl", "openssl"):
+        if shutil.which(program) is None:
+            say = pytest.fail if "CI" in os.environ else pytest.skip
+            say(f"{program} is not there: no command of {name(page)} was run")
+    (tmp_path / ".livecart").symlink_to(up.data_dir)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    given = GIVEN[name(page)](up) if name(page) in GIVEN else {}
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    todo = steps(name(page), PLAYED[page])
+    if todo:
+        play(todo, tmp_path, environment() | given | {"PATH": path, "HOME": str(tmp_path)})
+
+
+async def test_the_queries_of_the_audit_page_are_answered(up: Up) -> None:
+    """What anybody may paste into psql is SQL of this schema, and finds nothing wrong."""
+    (block,) = (each for each in blocks(ROOT / "docs/audit.md") if each.language == "sql")
+    connection = await asyncpg.connect(up.ready["database_url"])
+    try:
+        for query in block.text.split(";\n")[:-1]:
+            for word in ("offer", "stream"):
+                query = query.replace(f":'{word}'", f"'{up.ready[f'demo_{word}']}'")
+            rows = await connection.fetch(query)
+            if "o.quantity, o.taken" in query:
+                assert [row["taken"] for row in rows] == [row["live"] for row in rows]
+            elif "from facts" in query:
+                assert [row["n"] for row in rows] == list(range(1, len(rows) + 1))
+            else:
+                assert rows == []
+    finally:
+        await connection.close()
+
+
+def test_each_row_of_the_table_is_still_needed() -> None:
+    """No stand-in is left for a command that no page has any more, and each says why."""
+    every = [command.text for found in PLAYED.values() for command in found]
+    for row in INSTEAD:
+        assert row.why
+        assert any(row.matches(text) for text in every), row
+    pages = {name(page) for page, found in PLAYED.items() if found}
+    assert {*GIVEN, *GIVEN_PYTHON} <= pages
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_twin_has_the_same_commands(twin: str) -> None:
+    """A page in another language has the commands and answers of the one that is played."""
+    one, other = (blocks(ROOT / path) for path in (twin, TWINS[twin]))
+    assert [each.text for each in one] == [each.text for each in other]
+
+
+def test_no_command_is_written_where_it_is_not_run() -> None:
+    """Every block says what it is, and none is made by indenting, which would escape this test."""
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.language, f"{block.where}: no language"
+            first = block.text.lstrip().partition(" ")[0]
+            if first in ("$", "make", "livecart", "livecart-loadtest", "curl", "pip", "docker"):
+                assert block.language in SHELL, f"{block.where}: commands in {block.language}"
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ('{"id": "or_…", "qty": 1}', '{"id": "or_1", "qty": 2}'),
+        ('{"id": "or_…"}', '{"id": "of_1"}'),
+        ('{"id": "or_…"}', '{"id": "or_1", "qty": 1}'),
+        ('{"qty": 1, "…": "…"}', '{"id": "or_1"}'),
+        ('{"at": 1800000000000}', '{"at": 1}'),
+        ('{"items": []}', '{"items": [1]}'),
+        ("ok …", "no"),
+        ("one\n…\nthree", "one\ntwo"),
+    ],
+)
+def test_what_is_shown_and_is_not_so_is_found(shown: str, printed: str) -> None:
+    """The comparison lets nothing pass but what `…`, ids and times stand for."""
+    with pytest.raises(Differs):
+        compare("a page", shown, printed)
+
+
+def test_what_differs_each_time_may(tmp_path: Path) -> None:
+    """Ids and times of their kind, and whatever `…` stands for, are what is shown."""
+    compare(
+        "a page", '{"id": "or_01…", "at": 1800000000000}', '{"id": "or_9", "at": 1700000000001}'
+    )
+    compare("a page", '{"qty": 1, "…": "…"}', '{"qty": 1, "id": "x"}')
+    compare("a page", "one\n…\nthree", "one\n2\n2\nthree\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["make nothing", "livecart sell", "livecart up --fast", "livecart-loadtest run x --no-such",
+     "make soak ARGS='--no-such'", "locust --no-such", "unheard-of"],
+)  # fmt: skip
+def test_what_is_not_there_is_found(command: str) -> None:
+    """A command that is only looked up is not taken on trust."""
+    with pytest.raises(LookupError):
+        named(command)
+
+
+def test_a_command_that_fails_is_named(tmp_path: Path) -> None:
+    """The page and line of the first command that fails are told, and none after it is run."""
+    found = [Command("p.md", 3, "true"), Command("p.md", 4, "false"), Command("p.md", 5, "touch x")]
+    with pytest.raises(Differs, match=r"p\.md:4"):
+        play([(each, each.text) for each in found], tmp_path, environment())
+    assert not (tmp_path / "x").exists()
