@@ -91,7 +91,6 @@ class Person:
         self.page: Page
         self.complaints: list[str] = []
         self.bears: list[re.Pattern[str]] = []  # complaints that are part of the play
-        self.answers: list[str] = []  # what to type into the next prompts
 
     async def open(self) -> Page:
         """Open the page that is watched from its first script on."""
@@ -120,10 +119,8 @@ class Person:
             self.complaints.append(f"console: {message.text} {where}".split("#")[0])
 
     async def _asked(self, dialog: Dialog) -> None:
-        if dialog.type == "prompt":
-            await dialog.accept(self.answers.pop(0))
-        else:
-            await dialog.accept()
+        self.complaints.append(f"a {dialog.type} of the browser's own: {dialog.message}")
+        await dialog.dismiss()
 
 
 #: Runs before any script of the page, and outside of its content policy.
@@ -170,30 +167,16 @@ class People:
         return [fault for person in self.all for fault in person.faults()]
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """What axe-core has against a page."""
-
-    impact: str
-    rule: str
-    where: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.impact} {self.rule}: {', '.join(self.where)}"
-
-
-async def axe(page: Page) -> list[Finding]:
-    """Return what axe-core finds that is serious or critical.
+async def axe(page: Page, state: str) -> list[str]:
+    """Return what axe-core finds that is serious or critical, each with the name of the state.
 
     Evaluated through the debugger, so that the page's content policy stays as it is.
     """
     await page.evaluate(AXE.read_text(encoding="utf-8"))
     result: str = await page.evaluate("axe.run().then(JSON.stringify)")
     return [
-        Finding(
-            impact=found["impact"],
-            rule=found["id"],
-            where=tuple(f"{' '.join(map(str, node['target']))}" for node in found["nodes"]),
-        )
+        f"{state}: {found['impact']} {found['id']}: {' '.join(map(str, node['target']))}"
         for found in json.loads(result)["violations"]
         if found["impact"] in ("serious", "critical")
+        for node in found["nodes"]
     ]

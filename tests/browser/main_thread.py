@@ -46,5 +46,5 @@ def _read(events: list[dict[str, Any]], longest: Longest) -> None:
     for event in events:
         if event["name"] == TASK and (event["pid"], event["tid"]) in mains:
             longest.tasks += 1
-            longest.wall_ms = max(longest.wall_ms, event["dur"] / 1000)
-            longest.cpu_ms = max(longest.cpu_ms, event["tdur"] / 1000)
+            longest.wall_ms = max(longest.wall_ms, event.get("dur", 0) / 1000)
+            longest.cpu_ms = max(longest.cpu_ms, event.get("tdur", 0) / 1000)

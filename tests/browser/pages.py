@@ -49,9 +49,8 @@ class _Page:
 
     def button(self, word: str, within: Locator | None = None) -> Locator:
         """The button with these words."""
-        return (within or self.page.locator("body")).get_by_role(
-            "button", name=self.words.like(word)
-        )
+        where = within or self.page.locator("body")
+        return where.get_by_role("button", name=self.words.like(word))
 
     async def connected(self) -> None:
         """Wait until the page's line to the server is open."""
@@ -99,60 +98,123 @@ class ViewerPage(_Page):
     async def visit(
         cls, person: Person, server: Server, stream: str, *, language: str = "en", token: str = ""
     ) -> ViewerPage:
-        """Open a stream's page, as a guest without a token, and wait until it is connected."""
+        """Open a stream's page; without a token as a guest."""
         page = cls(person, Words(language))
         await person.page.goto(f"{server.http}/s/{stream}" + (token and f"#token={token}"))
         return page
 
+    # --- what is on sale -------------------------------------------------------------------------
+
     def card(self, title: str) -> Locator:
-        """What is shown of a product."""
-        return self.page.get_by_role("article").filter(has_text=title)
+        """What is to be seen of a product: the big card, or the one on the shelf."""
+        cards = self.page.locator("#pinned article, #cards article").filter(has_text=title)
+        return cards.filter(visible=True).first
+
+    def big(self, title: str) -> Locator:
+        """The one button of a card."""
+        return self.card(title).locator("button.buy")
 
     async def buy(self, title: str) -> None:
-        """Press the button that buys, with a finger where the screen is touched."""
-        button = self.button("buy", self.card(title))
-        await expect(button).not_to_have_attribute("aria-disabled", "true")
-        await button.click()
+        """Press the button that buys."""
+        await expect(self.big(title)).to_have_text(self.words.like("buy"))
+        await expect(self.big(title)).to_have_attribute("aria-disabled", "false")
+        await self.big(title).click()
 
     async def yours(self, title: str) -> None:
-        """Wait until the page says that a unit is held for this viewer."""
-        await expect(self.card(title)).to_contain_text(self._got("got_reserved"))
+        """Wait until the page says that a unit is held for this viewer, and until when."""
+        await expect(self.card(title)).to_contain_text(self._part("note_yours"))
 
     async def refused(self, title: str) -> None:
         """Wait until the page says that this viewer was too late."""
         await expect(self.card(title)).to_contain_text(self.words.text("code_sold_out"))
 
     async def left(self, title: str, left: int, quantity: int) -> None:
-        """Wait until so many of so many are left."""
-        words = self.words.text("left", left=left, quantity=quantity)
-        await expect(self.card(title)).to_contain_text(words)
+        """Wait until it is shown that so many of so many are left, or that all are sold."""
+        if left == 0:
+            await self.status(title, "sold_out")
+            return
+        stock = self.card(title).locator(".stock")
+        await expect(stock).to_have_text(self.words.text("left", left=left, quantity=quantity))
+        await expect(stock).to_be_visible()
 
     async def status(self, title: str, status: str) -> None:
         """Wait until the offer has this status."""
-        await expect(self.card(title)).to_contain_text(self.words.text(f"offer_{status}"))
+        chip = self.card(title).locator(".chip")
+        await expect(chip).to_have_text(self.words.text(f"offer_{status}"))
 
     async def pinned(self, title: str) -> None:
-        """Wait until the product is shown as the one that the host talks about."""
-        await expect(self.card(title)).to_contain_text(self.words.text("pinned"))
+        """Wait until the product is the one on the big card."""
+        shown = self.page.locator("#pinned article.is-pinned").filter(has_text=title)
+        await expect(shown).to_be_visible()
 
     async def wait(self, title: str) -> None:
         """Join the waitlist, and wait for the place on it."""
         await self.button("wait", self.card(title)).click()
-        await expect(self.card(title)).to_contain_text(self._got("waitlisted"))
+        await expect(self.card(title)).to_contain_text(self._part("waitlisted"))
+
+    async def cannot_buy(self, title: str, why: str) -> None:
+        """Wait until the card says why nothing can be bought."""
+        await expect(self.card(title)).to_contain_text(self.words.text(why))
+        await expect(self.big(title)).to_have_attribute("aria-disabled", "true")
+
+    async def pay(self, title: str) -> None:
+        """Press the button again, which pays now, and wait until the payment is waited for."""
+        await expect(self.big(title)).to_have_text(self.words.like("act_pay"))
+        await self.big(title).click()
+        await expect(self._orders()).to_contain_text(self.words.text("payment_waits"))
+        await self.close_drawer()
+
+    async def paid(self, title: str) -> None:
+        """Wait until the card says that it is paid."""
+        await expect(self.card(title)).to_contain_text(self._part("note_paid"))
+
+    # --- the drawers -----------------------------------------------------------------------------
+
+    async def open_products(self) -> None:
+        """Have all products seen, in a drawer where there is no room beside the picture."""
+        await self._open("products")
+
+    async def open_orders(self) -> None:
+        """Have this viewer's orders seen."""
+        await self._open("orders")
+
+    async def close_drawer(self) -> None:
+        """Put the drawer away, if one is open."""
+        if await self.page.locator("dialog[open]").count():
+            await self.page.keyboard.press("Escape")
+            await expect(self.page.locator("dialog[open]")).to_have_count(0)
+
+    async def orders(self, *statuses: str) -> None:
+        """Wait until this viewer's orders are these, newest first."""
+        await self.open_orders()
+        items = self._orders().locator("#orders-list > li")
+        await expect(items).to_have_count(len(statuses))
+        for index, status in enumerate(statuses):
+            chip = items.nth(index).locator(".chip")
+            await expect(chip).to_have_text(self.words.text(f"order_{status}"))
+            await expect(chip).to_be_visible()
+        await self.close_drawer()
+
+    def _orders(self) -> Locator:
+        return self.page.locator("#orders")
+
+    async def _open(self, name: str) -> None:
+        section = self.page.locator(f"#{name}")
+        if not await section.is_visible():
+            await self.page.locator(f"#{name}-open").click()
+        await expect(section).to_be_visible()
+
+    # --- the rest --------------------------------------------------------------------------------
 
     async def ended(self) -> None:
         """Wait until the page says that the show is over."""
         await expect(self.page.locator("#live")).to_have_text(self.words.text("status_ended"))
 
-    async def cannot_buy(self, title: str, why: str) -> None:
-        """Wait until the card says why nothing can be bought."""
-        button = self.button(why, self.card(title))
-        await expect(button).to_have_attribute("aria-disabled", "true")
-
     async def cannot_chat(self, why: str) -> None:
         """Wait until the chat says why nothing can be written."""
-        await expect(self.page.locator("#chat-outcome")).to_have_text(self.words.text(why))
-        await expect(self.page.locator("#chat-text")).to_be_disabled()
+        field = self.page.locator("#chat-text")
+        await expect(field).to_be_disabled()
+        await expect(field).to_have_attribute("placeholder", self.words.text(why))
 
     async def lost(self) -> None:
         """Wait until the page says that it is not connected."""
@@ -166,23 +228,9 @@ class ViewerPage(_Page):
     async def choose_language(self, language: str) -> None:
         """Have the page in another language."""
         self.words = Words(language)
-        await self.page.evaluate(
-            "(tag) => import('/static/text.js').then((text) => void text.speak(tag))", language
-        )
+        await self.page.locator("#language").select_option(language)
 
-    async def show_orders(self) -> None:
-        """Have this viewer's orders seen."""
-
-    async def orders(self, *statuses: str) -> None:
-        """Wait until this viewer's orders are these, newest first."""
-        await self.show_orders()
-        items = self.page.locator("#orders > li")
-        await expect(items).to_have_count(len(statuses))
-        for index, status in enumerate(statuses):
-            words = self.words.text(f"order_{status}")
-            await expect(items.nth(index)).to_contain_text(words)
-
-    def _got(self, word: str) -> re.Pattern[str]:
+    def _part(self, word: str) -> re.Pattern[str]:
         return self.words.like(word, whole=False)
 
 
@@ -209,17 +257,24 @@ class HostPage(_Page):
 
     async def end(self) -> None:
         """End the stream, and say that one is sure."""
-        await self.button("end_stream").click()
+        await self.ask_to_end()
+        await self.page.locator("#sure-yes").click()
         await expect(self.page.locator("#live")).to_have_text(self.words.text("status_ended"))
+
+    async def ask_to_end(self) -> None:
+        """Press what ends the stream, and wait to be asked."""
+        await self.button("end_stream").click()
+        await expect(self.page.locator("#sure")).to_be_visible()
+
+    # --- offers ----------------------------------------------------------------------------------
 
     async def prepare(self, title: str, *, price: str, quantity: int) -> None:
         """Fill in the form of a new offer of a product, and wait until it is listed."""
-        await self.page.locator("summary").filter(has_text=self.words.like("new_offer")).click()
+        await self.button("prepare").click()
         form = self.page.locator("#offer-form")
         chosen = form.locator("[name=product] option").filter(has_text=title)
-        await form.locator("[name=product]").select_option(
-            value=await chosen.get_attribute("value")
-        )
+        product = await chosen.first.get_attribute("value")  # the newest
+        await form.locator("[name=product]").select_option(value=product)
         await form.locator("[name=price]").fill(price)
         await form.locator("[name=quantity]").fill(str(quantity))
         await self.button("create", form).click()
@@ -243,27 +298,36 @@ class HostPage(_Page):
         """Wait until the product is listed as shown."""
         await expect(self.page.locator("#pins > li").filter(has_text=title)).to_have_count(1)
 
-    async def counts(self, title: str, *, left: int, held: int, sold: int, total: int) -> None:
+    async def restock(self, title: str, add: int) -> None:
+        """Add units to an offer."""
+        await self.button("restock", self.offer(title)).click()
+        await self.page.locator("#ask-value").fill(str(add))
+        await self.page.locator("#ask-yes").click()
+        await expect(self.page.locator("#ask")).to_be_hidden()
+
+    async def counts(self, title: str, *, left: int, held: int, sold: int) -> None:
         """Wait until an offer's figures are these."""
-        wanted = {"left_now": left, "reserved_now": held, "confirmed_now": sold, "total_now": total}
+        wanted = {"left_now": left, "reserved_now": held, "confirmed_now": sold}
         for word, number in wanted.items():
-            cell = self.offer(title).locator("dl > div").filter(
-                has=self.page.locator("dt", has_text=self.words.like(word))
-            )  # fmt: skip
+            named = self.page.locator("dt", has_text=self.words.like(word))
+            cell = self.offer(title).locator("dl > div").filter(has=named)
             await expect(cell.locator("dd")).to_have_text(str(number))
+
+    async def tile(self, name: str, value: str) -> None:
+        """Wait until the live figure of that name is this."""
+        named = self.page.locator("dt", has_text=self.words.like(f"tile_{name}"))
+        tile = self.page.locator("#tiles > div").filter(has=named)
+        await expect(tile.locator("dd.big")).to_have_text(value)
+
+    # --- orders ----------------------------------------------------------------------------------
 
     async def orders(self, **statuses: str) -> None:
         """Wait until the feed has the orders of these buyers and no others, in these statuses."""
         items = self.page.locator("#orders > li")
         await expect(items).to_have_count(len(statuses))
         for buyer, status in statuses.items():
-            item = items.filter(has_text=buyer)
-            await expect(item).to_contain_text(self.words.text(f"order_{status}"))
-
-    async def restock(self, title: str, add: int) -> None:
-        """Add units to an offer."""
-        self.person.answers.append(str(add))
-        await self.button("restock", self.offer(title)).click()
+            words = self.words.text(f"order_{status}")
+            await expect(items.filter(has_text=buyer)).to_contain_text(words)
 
     async def mark_paid(self, buyer: str) -> None:
         """Mark the order of a buyer as paid by hand."""
