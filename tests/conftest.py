@@ -24,6 +24,7 @@ from tests.cluster_rig import Cluster
 from tests.shop import Shop, open_shop
 
 TEMPLATE = "livecart_template"
+BROWSER = "tests/browser/"
 _numbers = itertools.count(1)
 
 
@@ -111,3 +112,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, what in report.user_properties:
             if name == "covered":
                 terminalreporter.write_line(f"{what}")
+    unseen = [
+        report.nodeid.removeprefix(BROWSER)
+        for report in terminalreporter.getreports("skipped")
+        if report.nodeid.startswith(BROWSER)
+    ]
+    if unseen:
+        terminalreporter.write_line(
+            f"NOT RUN, for want of a browser: {len(unseen)} tests of the pages"
+            f" ({', '.join(unseen)}). To run them: make setup-browser",
+            red=True,
+        )
