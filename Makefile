@@ -66,8 +66,9 @@ setup-browser: $(DEV_STAMP) ## Chromium, Node.js and what else the tests of the 
 player: ## hls.js, for browsers that play no HLS of their own; needs npm
 	@livecart/web/player
 
+# Not --quiet: what is not logged does not count for --strict.
 docs: $(DEV_STAMP) ## the documentation as a site, in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-serve: $(DEV_STAMP) ## the same on 127.0.0.1:8001, made anew when a page changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict -a 127.0.0.1:8001 $(ARGS)

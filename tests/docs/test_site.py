@@ -99,7 +99,7 @@ class Loads(HTMLParser):
 def test_the_site_is_built_and_asks_nobody_else(tmp_path: Path) -> None:
     """`mkdocs build --strict` finds nothing to complain of, and no page loads from elsewhere."""
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
