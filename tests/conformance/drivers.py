@@ -156,7 +156,7 @@ def node() -> list[str]:
     major = re.match(r"v(\d+)", version)
     if found is None or major is None or int(major[1]) < 20:
         message = "Node.js 20 or newer is missing: make setup-browser"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
     return [found, "--no-warnings", *(["--experimental-websocket"] if int(major[1]) < 22 else [])]
