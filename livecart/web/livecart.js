@@ -1494,7 +1494,8 @@ class LiveCart extends EventTarget {
   }
 
   moderate(type, fields) {
-    return this.#tasks.add({ type, ...fields });
+    const keyed = type === "offer.restock" && { key: freshKey() };
+    return this.#tasks.add({ type, ...keyed, ...fields });
   }
 
   #sendReactions() {

@@ -32,7 +32,7 @@ def tool(name: str) -> str:
     found = str(local) if local.exists() else shutil.which(name)
     if found is None:
         message = f"{name} is missing: make setup-browser"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
     return found

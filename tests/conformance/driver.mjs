@@ -32,13 +32,13 @@ async function start({ module, options, tokens, luck }) {
 }
 
 const deeds = {
+  ready: () => true,
   start,
   call: ({ method, args }) => cart[method](...args),
   get: ({ part }) => cart.get(part),
   watch({ part }) {
     cart.subscribe(part, (value) => say({ part, value }));
   },
-  since: () => cart.room.since(),
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

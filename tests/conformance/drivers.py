@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -53,6 +53,7 @@ class Driver(Protocol):
 
 #: Makes a client of a stream at a port: a token, several to be asked for in turn, or none (guest).
 Make = Callable[..., Any]
+Tokens = Sequence[str | Callable[[], str]]  # a function makes one that is fresh when it starts
 
 
 def kinds(driver: Driver, *types: str) -> list[Json]:
@@ -111,18 +112,21 @@ def _plain(answer: Json) -> Json:
     return {name: answer[name] for name in ("order", "message", "position") if name in answer}
 
 
+def _made(token: str | Tokens | None) -> list[str]:
+    if token is None or isinstance(token, str):
+        return []
+    return [each if isinstance(each, str) else each() for each in token]
+
+
 @asynccontextmanager
 async def python_client(
-    port: int, stream: str, token: str | list[str] | None = None
+    port: int, stream: str, token: str | Tokens | None = None
 ) -> AsyncIterator[PythonDriver]:
     """Run the Python client, over JSON since the relay reads along."""
-    tokens = (
-        itertools.chain(token, itertools.repeat(token[-1])) if isinstance(token, list) else None
-    )
+    tokens = _made(token)
 
     async def fresh() -> str:
-        assert tokens is not None
-        return next(tokens)
+        return tokens.pop(0) if len(tokens) > 1 else tokens[0]
 
     given = token if isinstance(token, str) or token is None else fresh
     url = f"http://127.0.0.1:{port}"
@@ -152,7 +156,7 @@ def node() -> list[str]:
     major = re.match(r"v(\d+)", version)
     if found is None or major is None or int(major[1]) < 20:
         message = "Node.js 20 or newer is missing: make setup-browser"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
     return [found, "--no-warnings", *(["--experimental-websocket"] if int(major[1]) < 22 else [])]
@@ -230,7 +234,7 @@ class SdkDriver:
 
 @asynccontextmanager
 async def sdk_client(
-    port: int, stream: str, token: str | list[str] | None = None, **options: Any
+    port: int, stream: str, token: str | Tokens | None = None, **options: Any
 ) -> AsyncIterator[SdkDriver]:
     """Run the SDK until the block ends, connected; `options` are LiveCart's."""
     process = await asyncio.create_subprocess_exec(
@@ -241,10 +245,11 @@ async def sdk_client(
     times = {"answerMs": ANSWER_MS} | options.pop("times", {})
     origin = f"http://127.0.0.1:{port}"
     made = {"stream": stream, "origin": origin, "times": times} | options
-    if not isinstance(token, list):
+    if isinstance(token, str):
         made["token"] = token
-    tokens = token if isinstance(token, list) else None
     try:
+        await driver.do("ready")  # a short token must not end while Node.js starts
+        tokens = _made(token) or None
         await driver.do("start", module=MODULE.as_uri(), options=made, tokens=tokens, luck=LUCK)
         await until(lambda: driver.heard or driver.stopped or listening.done())
         yield driver

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from streams.log import tag_of
-from tests.conformance.drivers import ANSWER_MS, CLIENTS, Make, hears, kinds
+from tests.conformance.drivers import ANSWER_MS, CLIENTS, Make, Tokens, hears, kinds
 from tests.conformance.relay import Relay, relaying
 from tests.contract.http_rig import Json, Shop, serving, token
 from tests.shop import until
@@ -290,7 +290,7 @@ async def test_an_answer_that_is_cut_off_makes_one_order(scene: Scene, client: M
 
 async def test_a_token_is_renewed_before_it_ends(scene: Scene, client: Make) -> None:
     """The connection outlives its first token without a break."""
-    tokens = [token("viewer", "ann", ttl_s=3), token("viewer", "ann")]
+    tokens: Tokens = [lambda: token("viewer", "ann", ttl_s=6), token("viewer", "ann")]
     async with client(scene.relay.port, scene.stream, tokens) as ann:
         await until(lambda: scene.relay.count('"auth"') == 1)
         offer = await scene.shop.offer(scene.stream)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.conformance.drivers import SdkDriver, hears, kinds, sdk_client
+from tests.conformance.drivers import SdkDriver, Tokens, hears, kinds, sdk_client
 from tests.conformance.test_clients import Scene, caught_up, staging, unbroken
 from tests.contract.http_rig import token
 from tests.shop import until
@@ -84,13 +84,41 @@ async def test_it_goes_back_to_websocket_as_soon_as_that_gets_through(scene: Sce
 
 async def test_events_over_http_have_their_token_renewed(scene: Scene) -> None:
     """Before it ends the client comes back with a fresh one, from where it was."""
-    tokens = [token("viewer", "ann", ttl_s=3), ANN]
+    tokens: Tokens = [lambda: token("viewer", "ann", ttl_s=6), ANN]
     async with sdk_client(scene.relay.port, scene.stream, tokens, transports=["events"]) as ann:
         await hears(ann, "welcome", 2)
         await scene.pin()
         await caught_up(scene, ann)
         assert "order" in await ann.buy(await scene.shop.offer(scene.stream))
         assert ann.stopped is None
+
+
+@pytest.mark.parametrize("transport", ["socket", "events"])
+async def test_a_host_does_the_same_by_either_way(scene: Scene, transport: str) -> None:
+    """Pins, and all that an offer goes through, with the same outcomes."""
+    shop = scene.shop
+    product = await shop.product()
+    offer = await shop.offer(scene.stream, opened=False)
+    async with sdk_client(
+        scene.relay.port, scene.stream, shop.host, transports=[transport]
+    ) as host:
+        pin = (await host.call("moderate", "pin", {"product": product}))["pin"]
+        assert (await hears(host, "pinned"))["pin"] == pin
+        steps = {"open": "opened", "pause": "paused", "resume": "opened", "close": "closed"}
+        for n, (step, kind) in enumerate(steps.items()):
+            assert "code" not in await host.call("moderate", f"offer.{step}", {"offer": offer})
+            await hears(host, f"offer.{kind}", 2 if n == 2 else 1)
+            if step == "resume":
+                more = {"offer": offer, "add": 5}
+                assert "code" not in await host.call("moderate", "offer.restock", more)
+                assert (await hears(host, "offer.restocked"))["offer"]["quantity"] == 15
+        assert "code" not in await host.call("moderate", "chat.slow", {"every_s": 5})
+        assert "code" not in await host.call("moderate", "unpin", {"pin": pin["id"]})
+        await hears(host, "unpinned")
+        assert (await host.call("moderate", "offer.open", {"offer": "of_no"}))[
+            "code"
+        ] == "not_found"
+        await caught_up(scene, host)
 
 
 async def test_a_server_that_ends_events_is_understood(scene: Scene) -> None:

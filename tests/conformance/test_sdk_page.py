@@ -36,7 +36,7 @@ def chromium() -> str:
     found = named or shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
         message = "Chromium is missing: make setup-browser"
-        if os.environ.get("CI"):
+        if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
     return found

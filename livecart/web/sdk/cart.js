@@ -248,7 +248,9 @@ export class LiveCart extends EventTarget {
    * @param {Record<string, unknown>} fields
    */
   moderate(type, fields) {
-    return this.#tasks.add({ type, ...fields });
+    // Units that are added twice would be sold twice.
+    const keyed = type === "offer.restock" && { key: freshKey() };
+    return this.#tasks.add({ type, ...keyed, ...fields });
   }
 
   // --- what is heard ---

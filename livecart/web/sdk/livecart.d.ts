@@ -210,6 +210,7 @@ export class LiveCart extends EventTarget {
   leave(offer: string): Promise<DoneOutcome | Refusal>;
   chat(text: string, options?: { key?: string }): Promise<ChatOutcome | Refusal>;
   react(kind: ReactionKind): void;
+  /** A host's command with its fields, as in the protocol; a missing key is made. */
   moderate(type: HostCommand, fields: Record<string, unknown>): Promise<DoneOutcome | Refusal>;
 
   addEventListener<K extends keyof CartEvents>(

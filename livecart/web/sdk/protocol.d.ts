@@ -337,6 +337,7 @@ export interface StreamStarted {
   at: number;
   seq: number;
   reason?: string;
+  playback_url?: string;
 }
 
 export interface StreamEnded {
