@@ -337,10 +337,11 @@ def share_before(after_s: float, spread_s: float, window_s: float) -> float:
     if short == 0:
         return after_s / long
     if after_s < short:
-        return after_s**2 / (2 * short * long)
+        return (after_s / short) * (after_s / long) / 2  # the product of both could be too small
     if after_s <= long:
         return (after_s - short / 2) / long
-    return 1.0 - (short + long - after_s) ** 2 / (2 * short * long)
+    rest = short + long - after_s
+    return 1.0 - (rest / short) * (rest / long) / 2
 
 
 def drawn(rng: random.Random, count: int, share: float) -> int:
