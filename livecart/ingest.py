@@ -65,10 +65,11 @@ class SrsNotice(msgspec.Struct, kw_only=True):
 class MediaMtxNotice(msgspec.Struct, kw_only=True):
     """What MediaMTX asks at `authHTTPAddress` (`action: publish`), and what its hooks are to post:
 
-    `ready` and `notready`, with path, query and id.
+    `ready` and `notready`, with path, query and id. Its other questions are about its API, which
+    a yes would open to everybody: they are none of these.
     """
 
-    action: str
+    action: Literal["publish", "ready", "notready", "read", "playback"]
     path: str
     query: str | None = None
     id: str | None = None
@@ -137,11 +138,8 @@ def of_srs(notice: SrsNotice) -> Notice:
 
 def of_mediamtx(notice: MediaMtxNotice) -> Notice:
     """Read a notice of MediaMTX; the name is the last part of the path."""
-    kind = _KINDS_OF_MEDIAMTX.get(notice.action)
-    if kind is None:  # such as its API, which our yes would open to everybody
-        raise Unreadable
     return Notice(
-        kind=kind,
+        kind=_KINDS_OF_MEDIAMTX[notice.action],
         name=notice.path.rpartition("/")[2],
         key=_key_in(notice.query),
         session=f"mediamtx:{notice.id or ''}",

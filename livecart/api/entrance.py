@@ -21,13 +21,14 @@ from streams.protocol import LINE, Id
 
 DAY_S = 86_400
 CODE_TTL_MAX_S = 3_600
-STREAMS_MAX = 100
+STREAMS_MAX = 50
 
 Sub = Annotated[str, Meta(min_length=1, max_length=SUB_BYTES_MAX, pattern=LINE)]
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX, pattern=LINE)]
 TtlS = Annotated[int, Meta(ge=60, le=DAY_S)]
 CodeTtlS = Annotated[int, Meta(ge=1, le=CODE_TTL_MAX_S)]
 PageCode = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+#: That so many of ours still fit into a token of 4,096 bytes.
 Streams = Annotated[list[Id], Meta(max_length=STREAMS_MAX)]
 
 

@@ -84,7 +84,7 @@ async def srs(call: Call, body: SrsNotice) -> Heard:
 async def mediamtx(call: Call, body: MediaMtxNotice) -> Heard:
     """Answer a question of MediaMTX, or take a notice of its hooks."""
     _knows_secret(call)
-    return await _heard(call, _read(lambda: ingest.of_mediamtx(body)))
+    return await _heard(call, ingest.of_mediamtx(body))
 
 
 async def livekit(call: Call, body: bytes) -> Heard:

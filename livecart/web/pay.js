@@ -7,6 +7,7 @@
 import { Api } from "./api.js";
 import { at, h, keyed, say, tell, tokenOf } from "./dom.js";
 import { money } from "./money.js";
+import { enter } from "./session.js";
 import { language, number, reason, t, translatePage } from "./text.js";
 
 const LOOK_MS = 2_000;
@@ -22,7 +23,7 @@ let card = null; // Stripe's, once a payment is begun there: { stripe, elements 
 
 /** Who is here: the viewer that this tab has watched a show as. */
 async function entered() {
-  return tokenOf(VIEWER_KEY);
+  return enter(VIEWER_KEY);
 }
 
 /** A checkout by link: whoever has it may pay. */

@@ -4,10 +4,11 @@
 // outcomes itself. Each part owns its corner of the page: stage, cards, orders, chat, drawers.
 
 import { chatForm } from "./chat.js";
-import { at, keyed, painter, say, tell, tokenOf } from "./dom.js";
+import { at, keyed, painter, say, tell } from "./dom.js";
 import { LiveCart } from "./livecart.js";
 import { PinHold } from "./media-time.js";
 import { Places } from "./places.js";
+import { enter } from "./session.js";
 import { language, languages, number, speak, t, timeText, translatePage } from "./text.js";
 import { Announcer } from "./viewer-announce.js";
 import { Basket } from "./viewer-buy.js";
@@ -43,7 +44,7 @@ const announcer = new Announcer((id) => orders.titleOf(id), () => hold.release()
 
 /** Who is here: the token of the link, or null for a guest. */
 async function entered() {
-  return tokenOf(TOKEN_KEY);
+  return enter(TOKEN_KEY);
 }
 
 function pay(order) {
@@ -191,8 +192,8 @@ at("as-guest").addEventListener("click", () => {
   sessionStorage.removeItem(TOKEN_KEY);
   location.reload();
 });
-addEventListener("hashchange", () => {
-  const given = tokenOf(TOKEN_KEY);
+addEventListener("hashchange", async () => {
+  const given = await entered();
   if (given !== token) location.reload(); // another person: nothing of the first one stays
 });
 addEventListener("online", () => cart.probe());

@@ -49,6 +49,8 @@ REFUSED_FOR = {
     "with the platform and a colon": "the bytes of two fields together",
     "own chat is heard by itself": "one platform is this server's own",
     "It cannot be read": "a part of the URL",
+    "The notice cannot be read": "a form of a media server's",
+    "Fewer, or it would be too long": "the bytes of several fields together",
 }
 TRIES = 5  # of a call that is answered `retry`
 
