@@ -7,6 +7,7 @@
 import { Api } from "./api.js";
 import { at, h, keyed, say, tell, tokenOf } from "./dom.js";
 import { money } from "./money.js";
+import { enter } from "./session.js";
 import { language, number, reason, t, translatePage } from "./text.js";
 
 const LOOK_MS = 2_000;
@@ -16,14 +17,9 @@ const VIEWER_KEY = "livecart.viewer.token";
 
 translatePage();
 const orderId = new URLSearchParams(location.hash.slice(1)).get("order");
-const token = orderId === null ? tokenOf(LINK_KEY) : await entered();
+const token = orderId === null ? tokenOf(LINK_KEY) : await enter(VIEWER_KEY);
 const till = orderId === null ? linked(token) : owned(orderId, token);
 let card = null; // Stripe's, once a payment is begun there: { stripe, elements }
-
-/** Who is here: the viewer that this tab has watched a show as. */
-async function entered() {
-  return tokenOf(VIEWER_KEY);
-}
 
 /** A checkout by link: whoever has it may pay. */
 function linked(secret) {
