@@ -80,7 +80,7 @@ export class Orders {
     badge.hidden = orders.length === 0;
     say(badge, Number.isFinite(leftMs) && leftMs > 0 ? clockText(leftMs) : number(orders.length));
     badge.classList.toggle("due", held.length > 0);
-    at("orders-open").setAttribute("aria-label", t("orders_open", { n: number(orders.length) }));
+    say(at("orders-name"), t("orders_open", { n: number(orders.length) }));
   }
 
   #make(order) {

@@ -4,7 +4,7 @@
 // outcomes itself. Each part owns its corner of the page: stage, cards, orders, chat, drawers.
 
 import { Api } from "./api.js";
-import { at, keyed, painter, say, tell } from "./dom.js";
+import { at, claims, keyed, painter, say, tell } from "./dom.js";
 import { LiveCart } from "./livecart.js";
 import { PinHold } from "./media-time.js";
 import { Places } from "./places.js";
@@ -30,6 +30,7 @@ translatePage();
 showLanguages(languages, language, speak);
 const streamId = decodeURIComponent(location.pathname.split("/")[2] ?? "");
 const token = await enter(TOKEN_KEY); // null: a guest
+let latest = token; // as it was renewed last
 const api = new Api(token);
 const getToken = token === null ? null : renewed;
 const cart = new LiveCart({ stream: streamId, token, getToken });
@@ -46,7 +47,10 @@ const announcer = new Announcer((id) => orders.titleOf(id), () => hold.release()
 
 /** A fresh token, for the connection and for calls. */
 async function renewed() {
-  const fresh = await renew(TOKEN_KEY);
+  if ((claims(latest)?.exp ?? Infinity) * 1000 <= cart.clock.now()) return latest; // too late
+  // Whom the server refuses is told so: nobody becomes a guest without having chosen it.
+  const fresh = (await renew(TOKEN_KEY)) ?? latest;
+  latest = fresh;
   api.use(fresh);
   return fresh;
 }
