@@ -20,6 +20,7 @@ from starlette.types import Scope
 from livecart.api import words
 from livecart.api.calls import header
 from livecart.api.guards import POLICY_NAME, STRIPE_GUARDS, policy
+from livecart.api.joined import joined
 from livecart.api.lean import lean
 from livecart.api.problems import Answer, problem
 from livecart.services import Site
@@ -38,6 +39,13 @@ TYPES = {
     ".png": b"image/png",
     ".ico": b"image/x-icon",
 }
+
+
+SCRIPT = TYPES[".js"]
+#: Scripts that are sent together with what they import; a phone on a train counts its round trips.
+JOINED = ("viewer.js",)
+#: What they import all the same: the client, which others have too, and what has many faces.
+APART = frozenset({"./livecart.js", "/words.js"})
 
 
 async def viewer(scope: Scope) -> Answer:
@@ -110,7 +118,11 @@ def _send(kept: Kept, scope: Scope, *more: tuple[bytes, bytes]) -> Answer:
     asked = scope["headers"]
     packs = kept.packed is not None and b"gzip" in (header(asked, b"accept-encoding") or b"")
     etag = kept.etag[:-1] + b'-gz"' if packs else kept.etag
-    headers = [policy(scope), (b"etag", etag), (b"cache-control", b"no-cache"), *more]
+    headers = [(b"etag", etag), (b"cache-control", b"no-cache"), *more]
+    if (
+        kept.kind == TYPES[".html"]
+    ):  # what only a page obeys need not be said with each of its parts
+        headers.append(policy(scope))
     if kept.packed is not None:
         headers.append((b"vary", b"accept-encoding"))
     if (b"if-none-match", etag) in asked:
@@ -124,7 +136,10 @@ def _send(kept: Kept, scope: Scope, *more: tuple[bytes, bytes]) -> Answer:
 @cache
 def _files() -> dict[str, Kept]:
     """Every file of the package by its path in it."""
-    return {name: _keep(kind, lean(kind, content)) for name, kind, content in _read()}
+    read = {name: (kind, lean(kind, content)) for name, kind, content in _read()}
+    scripts = {name: content.decode() for name, (kind, content) in read.items() if kind == SCRIPT}
+    whole = {name: joined(scripts, name, APART).encode() for name in JOINED}
+    return {name: _keep(kind, whole.get(name, content)) for name, (kind, content) in read.items()}
 
 
 @cache

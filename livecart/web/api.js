@@ -23,6 +23,11 @@ export class Api {
     this.#token = token;
   }
 
+  /** Call with another token from now on. */
+  use(token) {
+    this.#token = token;
+  }
+
   /** One call; the parsed answer, or null for 204. Throws Problem (status 0: no answer). */
   async call(method, path, body, headers = {}) {
     let response;

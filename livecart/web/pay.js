@@ -17,14 +17,9 @@ const VIEWER_KEY = "livecart.viewer.token";
 
 translatePage();
 const orderId = new URLSearchParams(location.hash.slice(1)).get("order");
-const token = orderId === null ? tokenOf(LINK_KEY) : await entered();
+const token = orderId === null ? tokenOf(LINK_KEY) : await enter(VIEWER_KEY);
 const till = orderId === null ? linked(token) : owned(orderId, token);
 let card = null; // Stripe's, once a payment is begun there: { stripe, elements }
-
-/** Who is here: the viewer that this tab has watched a show as. */
-async function entered() {
-  return enter(VIEWER_KEY);
-}
 
 /** A checkout by link: whoever has it may pay. */
 function linked(secret) {

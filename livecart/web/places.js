@@ -3,8 +3,6 @@
 // The server decides who gets what; a place here is what it said last. It is asked again now and
 // then, since nobody is told when those before him got theirs.
 
-import { Api } from "./api.js";
-
 const ASK_MS = 10_000;
 
 export class Places {
@@ -13,9 +11,9 @@ export class Places {
   #changed;
   #places = new Map(); // offer id -> {position, key, at}; position null: he does not wait
 
-  constructor(cart, token, changed) {
+  constructor(cart, api, changed) {
     this.#cart = cart;
-    this.#api = new Api(token);
+    this.#api = api;
     this.#changed = changed;
   }
 

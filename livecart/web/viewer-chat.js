@@ -1,13 +1,35 @@
-// The viewer's chat: new lines at the end, at most so many in the page, once a frame.
+// The viewer's chat: the form, and new lines at the end, at most so many in the page.
 //
 // Two hundred messages a second must leave the page at ease: what is there is never moved or made
 // again, only added to and cut, and nothing is measured: that the end stays in sight is the style's
 // doing (a reversed column scrolls from its end).
 
-import { at, h } from "./dom.js";
-import { t } from "./text.js";
+import { at, guardComposition, h, tell } from "./dom.js";
+import { reason, t } from "./text.js";
 
 const LINES_MAX = 80;
+const TEXT_MAX = 300; // code points, as the protocol counts
+
+/** Wire the form to the stream's client. */
+export function chatForm(cart) {
+  const input = at("chat-text");
+  guardComposition(input);
+  at("chat-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const text = input.value.trim();
+    const outcome = at("chat-outcome");
+    if (text === "") return;
+    if ([...text].length > TEXT_MAX) {
+      tell(outcome, t("chat_too_long"), "bad");
+      return;
+    }
+    input.value = "";
+    const answer = await cart.chat(text);
+    tell(outcome, answer.code ? reason(answer) : "", "bad");
+    // What was refused comes back, unless the person is already writing something else.
+    if (answer.code && input.value === "") input.value = text;
+  });
+}
 
 /** Bring the log up to the room's messages (oldest first); the style keeps its end in sight. */
 export function showChat(messages) {

@@ -3,7 +3,6 @@
 // Whether something is paid is what the server says. A payment that needs a form of its own (cards)
 // goes to /pay; any other is begun and waited for here.
 
-import { Api } from "./api.js";
 import { at, clockText, h, keyed, say, tell } from "./dom.js";
 import { money } from "./money.js";
 import { language, number, reason, t, timeText } from "./text.js";
@@ -20,9 +19,9 @@ export class Orders {
   #payments = new Map(); // order id -> {id, text, kind}: what was begun here
   #lookedAt = 0;
 
-  constructor(cart, token, products, changed) {
+  constructor(cart, api, products, changed) {
     this.#cart = cart;
-    this.#api = new Api(token);
+    this.#api = api;
     this.#products = products;
     this.#changed = changed;
   }
@@ -81,7 +80,7 @@ export class Orders {
     badge.hidden = orders.length === 0;
     say(badge, Number.isFinite(leftMs) && leftMs > 0 ? clockText(leftMs) : number(orders.length));
     badge.classList.toggle("due", held.length > 0);
-    at("orders-open").setAttribute("aria-label", t("orders_open", { n: number(orders.length) }));
+    say(at("orders-name"), t("orders_open", { n: number(orders.length) }));
   }
 
   #make(order) {

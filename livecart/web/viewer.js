@@ -3,17 +3,17 @@
 // Wires the parts; draws what LiveCart's room says, and decides nothing about stock, limits or
 // outcomes itself. Each part owns its corner of the page: stage, cards, orders, chat, drawers.
 
-import { chatForm } from "./chat.js";
-import { at, keyed, painter, say, tell } from "./dom.js";
+import { Api } from "./api.js";
+import { at, claims, keyed, painter, say, tell } from "./dom.js";
 import { LiveCart } from "./livecart.js";
 import { PinHold } from "./media-time.js";
 import { Places } from "./places.js";
-import { enter } from "./session.js";
+import { enter, leave, renew } from "./session.js";
 import { language, languages, number, speak, t, timeText, translatePage } from "./text.js";
 import { Announcer } from "./viewer-announce.js";
 import { Basket } from "./viewer-buy.js";
 import { cards, steady } from "./viewer-card.js";
-import { showChat } from "./viewer-chat.js";
+import { chatForm, showChat } from "./viewer-chat.js";
 import { layDrawers, openDrawer } from "./viewer-drawers.js";
 import { Film } from "./viewer-media.js";
 import { Orders } from "./viewer-orders.js";
@@ -29,22 +29,30 @@ const UNMUTED_MS = 1_000; // more than the clocks differ, less than anybody is m
 translatePage();
 showLanguages(languages, language, speak);
 const streamId = decodeURIComponent(location.pathname.split("/")[2] ?? "");
-const token = await entered();
-const cart = new LiveCart({ stream: streamId, token });
+const token = await enter(TOKEN_KEY); // null: a guest
+let latest = token; // as it was renewed last
+const api = new Api(token);
+const getToken = token === null ? null : renewed;
+const cart = new LiveCart({ stream: streamId, token, getToken });
 const room = () => cart.room;
 const products = new Map(); // id -> Product, of everything seen; null while it is fetched
 
-const places = new Places(cart, token, () => paint("offers"));
+const places = new Places(cart, api, () => paint("offers"));
 const basket = new Basket(cart, places, () => paint("offers"));
-const orders = new Orders(cart, token, products, () => paint("orders"));
+const orders = new Orders(cart, api, products, () => paint("orders"));
 const card = cards({ basket, cart, places, pay });
 const hold = new PinHold();
 const film = new Film(at("video"), () => paint("film"));
 const announcer = new Announcer((id) => orders.titleOf(id), () => hold.release());
 
-/** Who is here: the token of the link, or null for a guest. */
-async function entered() {
-  return enter(TOKEN_KEY);
+/** A fresh token, for the connection and for calls. */
+async function renewed() {
+  if ((claims(latest)?.exp ?? Infinity) * 1000 <= cart.clock.now()) return latest; // too late
+  // Whom the server refuses is told so: nobody becomes a guest without having chosen it.
+  const fresh = (await renew(TOKEN_KEY)) ?? latest;
+  latest = fresh;
+  api.use(fresh);
+  return fresh;
 }
 
 function pay(order) {
@@ -185,15 +193,16 @@ cart.addEventListener("change", ({ detail }) => {
 });
 cart.addEventListener("status", onStatus);
 cart.addEventListener("notice", onNotice);
-chatForm(() => cart);
+chatForm(cart);
 at("sound").addEventListener("click", () => film.toggleSound());
 at("play").addEventListener("click", () => film.play());
 at("as-guest").addEventListener("click", () => {
-  sessionStorage.removeItem(TOKEN_KEY);
+  leave(TOKEN_KEY);
   location.reload();
 });
 addEventListener("hashchange", async () => {
-  const given = await entered();
+  if (!/[#&](?:code|token)=/.test(location.hash)) return;
+  const given = await enter(TOKEN_KEY);
   if (given !== token) location.reload(); // another person: nothing of the first one stays
 });
 addEventListener("online", () => cart.probe());

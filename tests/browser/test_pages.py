@@ -135,8 +135,6 @@ def test_every_element_a_script_asks_for_is_in_its_page(page: Path) -> None:
     """Each id that the page's own script looks up is on that page."""
     ids = set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8")))
     own = [script for script in SCRIPTS if script.name.startswith(page.stem)]
-    chats = any('"./chat.js"' in script.read_text(encoding="utf-8") for script in own)
-    shared = [WEB / "chat.js"] if chats else []
-    for script in own + shared:
+    for script in own:
         asked = set(re.findall(r'\bat\("([^"]+)"\)', script.read_text(encoding="utf-8")))
         assert asked <= ids, (script.name, asked - ids)

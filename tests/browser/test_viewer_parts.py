@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 import livecart
+from livecart.api import pages
+from livecart.api.joined import JoinError, joined
 from livecart.api.lean import lean
 
 WEB = Path(livecart.__file__).parent / "web"
@@ -40,24 +42,58 @@ def test_a_pure_part_does_what_its_tests_say(file: Path) -> None:
     assert re.search(r"^\S+ pass [1-9]", ran.stdout, re.M), ran.stdout
 
 
-def graph(name: str, found: set[str]) -> set[str]:
-    """Return every module that `name` needs before it runs, as addresses."""
-    source = (WEB / name).read_text(encoding="utf-8")
-    for other in re.findall(r'^(?:import|\}|export)\b.* from "([^"]+)"', source, re.M):
-        address = other if other == "/words.js" else f"/static/{other.removeprefix('./')}"
-        if address not in found:
-            found.add(address)
-            if other != "/words.js":
-                graph(other.removeprefix("./"), found)
-    return found
-
-
 def test_the_whole_graph_is_asked_for_at_once() -> None:
-    """The page names every module of its script beforehand: one round trip, not one a level."""
+    """The page names every module that its script still imports: one round trip for all of them."""
     markup = (WEB / "viewer.html").read_text(encoding="utf-8")
     named = re.findall(r'<link rel="modulepreload" href="([^"]+)">', markup)
-    assert sorted(named) == sorted(graph("viewer.js", set()))
-    assert len(named) == len(set(named))
+    sent = pages._files()["viewer.js"].content.decode()
+    asked = re.findall(r'^import .* from "([^"]+)";$', sent, re.M)
+    assert sorted(name.replace("/static/", "./") for name in named) == sorted(asked)
+    assert set(asked) == pages.APART
+
+
+MODULES = {
+    "a.js": """import { LiveCart } from "./cart.js";
+import { b } from "./b.js";
+import { c } from "./c.js";
+b(c, LiveCart);
+""",
+    "b.js": 'import { c } from "./c.js";\nexport function b() {\n  c();\n}\n',
+    "c.js": """import all, { one } from "/all.js";
+import { Two } from "./cart.js";
+export { one };
+export const c = all;
+""",
+}
+OUTSIDE = frozenset({"./cart.js", "/all.js"})
+
+
+def test_modules_become_one_in_the_order_in_which_they_run() -> None:
+    """Each is there once, after what it imports; what stays apart is imported once."""
+    assert joined(MODULES, "a.js", OUTSIDE) == (
+        'import { LiveCart, Two } from "./cart.js";\n'
+        'import all, { one } from "/all.js";\n'
+        "const c = all;\n"
+        "function b() {\n  c();\n}\n"
+        "b(c, LiveCart);\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ('import * as all from "./c.js";\n', "in another way"),
+        ("export default 1;\n", "in another way"),
+        ('import one from "./c.js";\n', "in another way"),
+        ('import { c as d } from "./c.js";\n', "under another name"),
+        ('import { c } from "./c.js";\nconst c = 1;\n', "declared in c.js and in a.js"),
+        ('import { a } from "./a.js";\n', "imports itself"),
+    ],
+)
+def test_what_cannot_be_joined_is_refused(source: str, why: str) -> None:
+    """A form that would need rewriting, or a name that two declare, is an error and no guess."""
+    with pytest.raises(JoinError, match=why):
+        joined({"a.js": source, "c.js": "const c = 1;\n"}, "a.js", OUTSIDE)
 
 
 @pytest.mark.parametrize("file", SENT, ids=lambda file: file.name)
@@ -67,7 +103,8 @@ def test_what_is_sent_is_the_file_without_its_comments(file: Path) -> None:
     kind = b"text/javascript" if file.suffix == ".js" else b"text/css"
     sent = lean(kind, source)
     lines = source.splitlines()
-    assert all(line.count(b"`") % 2 == 0 for line in lines)
+    code = [line for line in lines if not re.match(rb"\s*(?://|/?\*)", line)]
+    assert all(line.replace(b"(?=`)", b"").count(b"`") % 2 == 0 for line in code)
     assert set(sent.splitlines()) <= set(lines)
     assert not re.search(rb"^\s*(?://|/\*\*?$)", sent, re.M)
     assert len(sent) < len(source)
