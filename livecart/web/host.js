@@ -21,6 +21,7 @@ import { ordersPath, showOrders, wireOrders } from "./host-orders.js";
 import { keepStream, showSince, showStreams, wireStreams } from "./host-streams.js";
 import { showSummary, wireSummary } from "./host-summary.js";
 import { askSystem, showLine, showTabs, wireFrame } from "./host-frame.js";
+import { dropUndos } from "./host-undo.js";
 import { LiveCart } from "./livecart.js";
 import { t, translatePage } from "./text.js";
 
@@ -53,6 +54,7 @@ function signIn(token) {
 
 function signOut(text = "") {
   sessionStorage.removeItem(TOKEN_KEY);
+  dropUndos();
   desk.cart?.close();
   desk.api = desk.stream = desk.cart = null;
   desk.streams = [];
@@ -134,6 +136,7 @@ function withStock(offer) {
 }
 
 function onStatus() {
+  askSystem();
   const { status, closeCode } = desk.cart;
   showLine();
   if (status === "stopped" && closeCode === 4401) signOut(t("token_bad"));
