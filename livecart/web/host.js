@@ -6,7 +6,7 @@
 // they are asked for. Asking stops while nobody looks.
 
 import { Api, Problem } from "./api.js";
-import { at, claims, painter, say, tokenOf } from "./dom.js";
+import { at, claims, painter, say } from "./dom.js";
 import { showPins, showProducts, wireCatalogue } from "./host-catalogue.js";
 import { showMessages, showSlow, wireChat } from "./host-chat.js";
 import { showComments, wireComments } from "./host-comments.js";
@@ -23,6 +23,7 @@ import { showSummary, wireSummary } from "./host-summary.js";
 import { askSystem, showLine, showTabs, wireFrame } from "./host-frame.js";
 import { dropUndos } from "./host-undo.js";
 import { LiveCart } from "./livecart.js";
+import { enter, leave } from "./session.js";
 import { t, translatePage } from "./text.js";
 
 const TOKEN_KEY = "livecart.host.token";
@@ -53,7 +54,7 @@ function signIn(token) {
 }
 
 function signOut(text = "") {
-  sessionStorage.removeItem(TOKEN_KEY);
+  leave(TOKEN_KEY);
   dropUndos();
   desk.cart?.close();
   desk.api = desk.stream = desk.cart = null;
@@ -257,7 +258,7 @@ addEventListener("hashchange", begin);
 
 /** Sign in with the token that this tab has, or was just given. */
 async function begin() {
-  const kept = await tokenOf(TOKEN_KEY);
+  const kept = await enter(TOKEN_KEY);
   if (kept && kept !== desk.token) await signIn(kept);
   else if (!kept) at("sign-in").hidden = false;
 }
