@@ -1,7 +1,7 @@
 // The chat as a host sees it: the log, what the host says, what is done about a message or who wrote
 // it, and slow mode. Drawn a few times a second at most, however much is said.
 
-import { at, guardComposition, h, keyed, say, tell } from "./dom.js";
+import { at, guardComposition, h, say, tell } from "./dom.js";
 import { act, button, desk, streamPath } from "./host-desk.js";
 import { shown, sure } from "./host-dialog.js";
 import { number, reason, t, timeText } from "./text.js";
@@ -60,7 +60,12 @@ export function showMessages() {
 function draw(messages) {
   const list = at("messages");
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END_PX;
-  keyed(list, messages, ({ id }) => id, makeMessage);
+  // Messages only come at the end and go: no need to compare places, which costs with so many.
+  const fresh = new Map(messages.map((message) => [message.id, message]));
+  for (const child of [...list.children]) {
+    if (!fresh.delete(child.dataset.key)) child.remove();
+  }
+  list.append(...[...fresh.values()].map(makeMessage));
   list.dataset.empty = messages.length === 0 ? t("chat_empty") : "";
   if (atEnd) list.scrollTop = list.scrollHeight;
 }
@@ -68,18 +73,18 @@ function draw(messages) {
 function makeMessage(message) {
   const name = message.name || message.user;
   const label = t("moderate", { name });
-  return h("div", { class: "message", title: timeText(message.at) },
+  return h("div", { class: "message", "data-key": message.id },
     h("span", { class: "wide" }, h("b", {}, name), h("span", { class: "text" }, message.text)),
     h("button", { type: "button", class: "dots", "aria-label": label, title: label,
       onclick: () => openModeration(message) }, "⋯"));
 }
 
 /** What can be done about one message, and about who wrote it. */
-function openModeration({ id, user, name, text }) {
+function openModeration({ id, user, name, text, at: saidAt }) {
   const who = name || user;
   const dialog = at("moderate");
   say(at("moderate-title"), t("moderate", { name: who }));
-  say(at("moderate-text"), text);
+  say(at("moderate-text"), `${timeText(saidAt)} · ${text}`);
   const does = (label, type, fields, asks = null) => button(t(label), async () => {
     dialog.close();
     if (asks && !(await sure(...asks))) return;

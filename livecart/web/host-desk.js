@@ -27,6 +27,9 @@ export const desk = {
   signOut: () => {},
 };
 
+const SLOW_MS = 400; // what takes longer is said to be under way
+const SHOWN_MS = { good: 4_000, bad: 12_000 };
+
 // Refusals whose detail says no more than their code does; those speak the page's language.
 const OWN_WORDS = [
   "conflict", "closed", "not_live", "not_open", "sold_out", "limit_reached", "rate_limited",
@@ -41,19 +44,26 @@ export function problemText(problem) {
 /** Do one thing, say in `#<section>-outcome` how it went; what it came to, undefined if refused. */
 export async function act(section, work, done = t("done")) {
   const outcome = at(`${section}-outcome`);
-  tell(outcome, t("loading"));
+  const slow = setTimeout(() => tell(outcome, t("loading")), SLOW_MS);
   let answer;
   try {
     answer = await work();
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
     if (problem.status === 401) desk.signOut(t("token_bad"));
-    tell(outcome, problemText(problem), "bad");
+    told(outcome, problemText(problem), "bad");
     return undefined;
+  } finally {
+    clearTimeout(slow);
   }
-  tell(outcome, done, "good");
-  setTimeout(() => outcome.textContent === done && tell(outcome, ""), 4_000);
+  told(outcome, done, "good");
   return answer ?? true;
+}
+
+/** Fill an outcome for as long as it takes to read. */
+export function told(outcome, text, kind) {
+  tell(outcome, text, kind);
+  setTimeout(() => outcome.textContent === text && tell(outcome, ""), SHOWN_MS[kind]);
 }
 
 /** What is held and not paid for now, over all offers: units, and their money by currency. */
@@ -79,9 +89,17 @@ export function button(label, work, kind = "") {
   return h("button", { type: "button", class: kind, onclick: work }, label);
 }
 
+const WRITTEN_MAX = 2_000;
+const written = new Map(); // amounts as text: most are shown again and again, and cost to write
+
 /** Money in the page's language. */
 export function amount(minor, currency) {
-  return money(minor, currency, language);
+  const name = `${minor} ${currency}`;
+  if (!written.has(name)) {
+    if (written.size >= WRITTEN_MAX) written.clear();
+    written.set(name, money(minor, currency, language));
+  }
+  return written.get(name);
 }
 
 /** The title of a product, its id while it is not known. */

@@ -1,10 +1,10 @@
 // The frame of the host's page: the state of the line and of the server in plain words, the menu,
 // and on a phone the tabs that bring one part to the front. Called by host.js.
 
-import { at, say } from "./dom.js";
+import { at, h, say } from "./dom.js";
 import { desk, held } from "./host-desk.js";
 import { showFigures } from "./host-figures.js";
-import { language, number, speak, t } from "./text.js";
+import { language, languages, number, speak, t } from "./text.js";
 
 const READY_WAIT_MS = 4_000;
 
@@ -21,6 +21,8 @@ export function wireFrame() {
     menu.open = false;
     menu.firstElementChild.focus();
   });
+  at("languages").append(...languages.map(({ language: tag, name }) =>
+    h("option", { value: tag, lang: tag }, name)));
   at("languages").value = language;
   at("languages").addEventListener("change", ({ target }) => speak(target.value));
   for (const tab of at("tabs").children) tab.addEventListener("click", () => show(tab.dataset.tab));

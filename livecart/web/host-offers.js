@@ -17,6 +17,7 @@ const LARGE_RESTOCK = 100; // units; more than that, or than there were in all, 
 const QUICK = [5, 10, 50];
 const SLOTS_MAX = 9;
 
+let known = new Map(); // offer id -> status, as shown last
 const closing = new Set(); // offers whose close waits for its undo to be over, on this screen
 
 /** Wire what does not belong to a card, once. */
@@ -33,6 +34,7 @@ export function prepared() {
 export function showOffers() {
   const alive = prepared();
   const closed = desk.offers.filter(({ status }) => status === "closed");
+  announce(alive);
   at("offers-empty").hidden = desk.offers.length > 0;
   keyed(at("offers"), alive, ({ id }) => id, makeCard, updateCard);
   alive.forEach((offer, index) => {
@@ -43,6 +45,15 @@ export function showOffers() {
   at("closed-box").hidden = closed.length === 0;
   say(at("closed-count"), t("closed_offers", { n: number(closed.length) }));
   keyed(at("closed"), closed, ({ id }) => id, makeCard, updateCard);
+}
+
+/** Tell who cannot see the cards what has sold out since they were last shown. */
+function announce(offers) {
+  const out = offers.filter(({ id, status }) => status === "sold_out" && known.get(id) === "open");
+  if (out.length > 0) {
+    say(at("news"), out.map(({ product }) => t("news_sold_out", { what: product.title })).join(" "));
+  }
+  known = new Map(offers.map(({ id, status }) => [id, status]));
 }
 
 function current(id) {

@@ -29,6 +29,11 @@ export function undoNewest() {
   return open.length > 0;
 }
 
+/** Forget all, with nothing more done: nobody is signed in any more. */
+export function dropUndos() {
+  for (const entry of [...open]) entry.drop();
+}
+
 function offer(text, words, undone, over) {
   const left = h("span", { class: "countdown", "aria-hidden": "true" });
   const endsAt = performance.now() + UNDO_S * 1_000;
@@ -44,7 +49,7 @@ function offer(text, words, undone, over) {
     item.remove();
     then();
   };
-  const entry = { undo: () => finish(undone) };
+  const entry = { undo: () => finish(undone), drop: () => finish(() => {}) };
   const item = h("li", { class: "card row" },
     h("span", { class: "wide" }, h("b", {}, text), " ", h("span", { class: "dim" }, t(words))),
     left, button(t("undo"), entry.undo, "primary"));

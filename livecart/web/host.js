@@ -21,8 +21,9 @@ import { ordersPath, showOrders, wireOrders } from "./host-orders.js";
 import { keepStream, showSince, showStreams, wireStreams } from "./host-streams.js";
 import { showSummary, wireSummary } from "./host-summary.js";
 import { askSystem, showLine, showTabs, wireFrame } from "./host-frame.js";
+import { dropUndos } from "./host-undo.js";
 import { LiveCart } from "./livecart.js";
-import { enter } from "./session.js";
+import { enter, leave } from "./session.js";
 import { t, translatePage } from "./text.js";
 
 const TOKEN_KEY = "livecart.host.token";
@@ -53,7 +54,8 @@ function signIn(token) {
 }
 
 function signOut(text = "") {
-  sessionStorage.removeItem(TOKEN_KEY);
+  leave(TOKEN_KEY);
+  dropUndos();
   desk.cart?.close();
   desk.api = desk.stream = desk.cart = null;
   desk.streams = [];
@@ -135,6 +137,7 @@ function withStock(offer) {
 }
 
 function onStatus() {
+  askSystem();
   const { status, closeCode } = desk.cart;
   showLine();
   if (status === "stopped" && closeCode === 4401) signOut(t("token_bad"));

@@ -84,11 +84,11 @@ class _Page:
 
     async def last_message(self, text: str) -> None:
         """Wait until the newest message has this text; the page has little to do for this look."""
-        await expect(self.page.locator("#messages > li").last).to_contain_text(text)
+        await expect(self.page.locator("#messages > *").last).to_contain_text(text)
 
     def messages(self, text: str | re.Pattern[str] = "") -> Locator:
         """The messages with this text in them."""
-        return self.page.locator("#messages > li").filter(has_text=text)
+        return self.page.locator("#messages > *").filter(has_text=text)
 
 
 class ViewerPage(_Page):
