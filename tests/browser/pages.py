@@ -18,6 +18,8 @@ from tests.browser.browser_rig import WAIT_MS, Person
 from tests.browser.server_rig import Server
 
 WORDS = Path(livecart.__file__).parent / "web" / "words"
+#: What a browser that reads a language of ours asks for.
+LOCALES = {"en": "en-US", "zh-Hant": "zh-TW", "zh-Hans": "zh-CN"}
 _GAP = re.compile(r"\\\{\w+\\\}")
 
 expect.set_options(timeout=WAIT_MS)
@@ -84,11 +86,11 @@ class _Page:
 
     async def last_message(self, text: str) -> None:
         """Wait until the newest message has this text; the page has little to do for this look."""
-        await expect(self.page.locator("#messages > li").last).to_contain_text(text)
+        await expect(self.page.locator("#messages > *").last).to_contain_text(text)
 
     def messages(self, text: str | re.Pattern[str] = "") -> Locator:
         """The messages with this text in them."""
-        return self.page.locator("#messages > li").filter(has_text=text)
+        return self.page.locator("#messages > *").filter(has_text=text)
 
 
 class ViewerPage(_Page):
@@ -119,6 +121,10 @@ class ViewerPage(_Page):
         await expect(self.big(title)).to_have_text(self.words.like("buy"))
         await expect(self.big(title)).to_have_attribute("aria-disabled", "false")
         await self.big(title).click()
+
+    async def reserving(self, title: str) -> None:
+        """Wait until the page says that it asks the server."""
+        await expect(self.big(title)).to_have_text(self.words.text("act_reserving"))
 
     async def yours(self, title: str) -> None:
         """Wait until the page says that a unit is held for this viewer, and until when."""
@@ -270,7 +276,7 @@ class HostPage(_Page):
 
     async def prepare(self, title: str, *, price: str, quantity: int) -> None:
         """Fill in the form of a new offer of a product, and wait until it is listed."""
-        await self.button("prepare").click()
+        await self.prepare_form()
         form = self.page.locator("#offer-form")
         chosen = form.locator("[name=product] option").filter(has_text=title)
         product = await chosen.first.get_attribute("value")  # the newest
@@ -328,6 +334,41 @@ class HostPage(_Page):
         for buyer, status in statuses.items():
             words = self.words.text(f"order_{status}")
             await expect(items.filter(has_text=buyer)).to_contain_text(words)
+
+    async def show(self, part: str) -> None:
+        """Bring a part to the front where the screen has room for one: offers, orders, talk, …"""
+        tab = self.page.locator(f"#tabs [data-tab={part}]")
+        if await tab.is_visible():
+            await tab.click()
+
+    async def prepare_form(self) -> None:
+        """Open the form of a new offer."""
+        await self.button("prepare").click()
+        await expect(self.page.locator("#offer-form")).to_be_visible()
+
+    async def open_order(self, buyer: str) -> None:
+        """Open the order of a buyer."""
+        item = self.page.locator("#orders > li").filter(has_text=buyer)
+        await self.button("details", item).click()
+        await expect(self.page.locator("#timeline > li").first).to_be_visible()
+
+    async def charts(self) -> None:
+        """Have the charts seen."""
+        await self.show("figures")
+        charts = self.page.locator("#charts")
+        if not await charts.is_visible():
+            await self.button("charts").click()
+        await expect(charts).to_be_visible()
+
+    async def summed_up(self, title: str) -> None:
+        """Wait until the summary of an ended stream has a product's row."""
+        await self.show("figures")
+        await expect(self.page.locator("#summary-rows > tr").filter(has_text=title)).to_be_visible()
+
+    async def moderate(self, text: str) -> None:
+        """Ask what can be done about a message."""
+        await self.messages(text).get_by_role("button").click()
+        await expect(self.page.locator("#moderate")).to_be_visible()
 
     async def mark_paid(self, buyer: str) -> None:
         """Mark the order of a buyer as paid by hand."""
