@@ -235,6 +235,8 @@ class ViewerPage(_Page):
         """Have the page in another language."""
         self.words = Words(language)
         await self.page.locator("#language").select_option(language)
+        await self.is_in(language)
+        await self.connected()
 
     def _part(self, word: str) -> re.Pattern[str]:
         return self.words.like(word, whole=False)

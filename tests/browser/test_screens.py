@@ -83,7 +83,7 @@ async def test_accessibility_of_the_hosts_panel_and_the_checkout(
     await host.go_live()
     await host.prepare(TEA, price="1500", quantity=3)
     await host.open(TEA)
-    await host.pin(TEA)
+    await host.pinned(TEA)  # by itself: what is sold now should be seen
     await host.chat("welcome")
     (offer,) = await server.fetch("select id from offers where stream = $1", stream)
     order = await server.buy(offer["id"], "ann")
@@ -203,6 +203,7 @@ async def test_what_is_wrong_with_the_connection_is_said(server: Server, people:
     await page.connected()
     assert await page.same()
     late = await people.person("late")
+    late.bears.append(REFUSED)
     token = server.token("viewer", "late", ttl_s=1)
     await asyncio.sleep(1.1)  # a token is good to the second
     stopped = await ViewerPage.visit(late, server, stream, token=token)
