@@ -69,7 +69,7 @@ async def test_accessibility_of_the_viewers_page(server: Server, people: People)
 async def test_accessibility_of_the_hosts_panel_and_the_checkout(
     server: Server, people: People
 ) -> None:
-    """Signing in, before the show, in it, and what a buyer pays on: no barrier."""
+    """Signing in, before the show, in it, what a buyer pays on, and /docs: no barrier."""
     found: list[str] = []
     person = await people.person("host", DESKTOP)
     await person.page.goto(f"{server.http}/host")
@@ -102,6 +102,10 @@ async def test_accessibility_of_the_hosts_panel_and_the_checkout(
     broken = await PayPage.visit(await people.person("nobody", DESKTOP), server, "/pay")
     await broken.says("link_bad")
     found += await axe(broken.page, "bad link")
+    reader = await people.person("reader", DESKTOP)
+    await reader.page.goto(f"{server.http}/docs")
+    await reader.page.get_by_role("heading").first.wait_for()
+    found += await axe(reader.page, "docs")
     assert not found, "\n".join(found)
 
 
