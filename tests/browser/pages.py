@@ -365,7 +365,9 @@ class HostPage(_Page):
     async def summed_up(self, title: str) -> None:
         """Wait until the summary of an ended stream has a product's row."""
         await self.show("figures")
-        await expect(self.page.locator("#summary-rows > tr").filter(has_text=title)).to_be_visible()
+        row = self.page.locator("#summary-rows > tr").filter(has_text=title)
+        await expect(row).to_be_visible()
+        await row.scroll_into_view_if_needed()
 
     async def moderate(self, text: str) -> None:
         """Ask what can be done about a message."""
