@@ -167,7 +167,7 @@ class ViewerPage(_Page):
         """Press the button again, which pays now, and wait until the payment is waited for."""
         await expect(self.big(title)).to_have_text(self.words.like("act_pay"))
         await self.big(title).click()
-        await expect(self._orders()).to_contain_text(self.words.text("payment_waits"))
+        await expect(self.page.locator("#orders")).to_contain_text(self.words.text("payment_waits"))
         await self.close_drawer()
 
     async def paid(self, title: str) -> None:
@@ -193,16 +193,13 @@ class ViewerPage(_Page):
     async def orders(self, *statuses: str) -> None:
         """Wait until this viewer's orders are these, newest first."""
         await self.open_orders()
-        items = self._orders().locator("#orders-list > li")
+        items = self.page.locator("#orders-list > li")
         await expect(items).to_have_count(len(statuses))
         for index, status in enumerate(statuses):
             chip = items.nth(index).locator(".chip")
             await expect(chip).to_have_text(self.words.text(f"order_{status}"))
             await expect(chip).to_be_visible()
         await self.close_drawer()
-
-    def _orders(self) -> Locator:
-        return self.page.locator("#orders")
 
     async def _open(self, name: str) -> None:
         section = self.page.locator(f"#{name}")
@@ -257,10 +254,6 @@ class HostPage(_Page):
     async def go_live(self) -> None:
         """Start the stream."""
         await self.button("go_live").click()
-        await self.is_live()
-
-    async def is_live(self) -> None:
-        """Wait until the panel says that the stream is live."""
         await expect(self.page.locator("#live")).to_have_text(self.words.text("status_live"))
 
     async def end(self) -> None:
