@@ -16,7 +16,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup setup-browser player docs docs-serve loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
+.PHONY: help setup setup-browser screenshots player docs docs-serve loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,9 @@ setup-browser: $(DEV_STAMP) ## Chromium, Node.js and what else the tests of the 
 
 player: ## hls.js, for browsers that play no HLS of their own; needs npm
 	@livecart/web/player
+
+screenshots: $(DEV_STAMP) ## a picture of every state of the pages, in docs/img/
+	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 # Not --quiet: what is not logged does not count for --strict.
 docs: $(DEV_STAMP) ## the documentation as a site, in site/

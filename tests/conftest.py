@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -112,14 +113,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, what in report.user_properties:
             if name == "covered":
                 terminalreporter.write_line(f"{what}")
-    unseen = [
-        report.nodeid.removeprefix(BROWSER)
-        for report in terminalreporter.getreports("skipped")
-        if report.nodeid.startswith(BROWSER)
-    ]
+    unseen = _unseen(terminalreporter)
     if unseen:
         terminalreporter.write_line(
-            f"NOT RUN, for want of a browser: {len(unseen)} tests of the pages"
-            f" ({', '.join(unseen)}). To run them: make setup-browser",
+            f"NOT RUN, for want of a browser: {', '.join(unseen)}. To run them: make setup-browser",
             red=True,
         )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where CI=true, tests that a browser was wanted for have failed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and os.environ.get("CI") == "true" and _unseen(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unseen(reporter: pytest.TerminalReporter) -> list[str]:
+    """Return what was skipped for want of a browser, each test once whatever its parameters."""
+    named = [
+        report.nodeid.removeprefix(BROWSER).partition("[")[0]
+        for report in reporter.getreports("skipped")
+        if report.nodeid.startswith(BROWSER) and "setup-browser" in str(report.longrepr)
+    ]
+    return list(dict.fromkeys(named))

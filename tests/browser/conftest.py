@@ -41,8 +41,10 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def server(browser: Browser, servers: Running, template: str) -> AsyncIterator[Server]:
-    """One server process for all of these tests, who each have a stream of their own."""
+async def running_server(
+    browser: Browser, servers: Running, template: str
+) -> AsyncIterator[Server]:
+    """One server process for all of these tests, each of which has a shop of its own."""
     folder = Path(tempfile.mkdtemp(prefix="lc-browsed-"))
     admin: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(servers.database_url)
     try:
@@ -58,6 +60,13 @@ async def server(browser: Browser, servers: Running, template: str) -> AsyncIter
     finally:
         await admin.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def server(running_server: Server) -> Server:
+    """The server, with a fresh shop."""
+    running_server.new_shop()
+    return running_server
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -18,6 +18,8 @@ from tests.browser.browser_rig import WAIT_MS, Person
 from tests.browser.server_rig import Server
 
 WORDS = Path(livecart.__file__).parent / "web" / "words"
+#: What a browser that reads a language of ours asks for.
+LOCALES = {"en": "en-US", "zh-Hant": "zh-TW", "zh-Hans": "zh-CN"}
 _GAP = re.compile(r"\\\{\w+\\\}")
 
 expect.set_options(timeout=WAIT_MS)
@@ -120,6 +122,10 @@ class ViewerPage(_Page):
         await expect(self.big(title)).to_have_attribute("aria-disabled", "false")
         await self.big(title).click()
 
+    async def reserving(self, title: str) -> None:
+        """Wait until the page says that it asks the server."""
+        await expect(self.big(title)).to_have_text(self.words.text("act_reserving"))
+
     async def yours(self, title: str) -> None:
         """Wait until the page says that a unit is held for this viewer, and until when."""
         await expect(self.card(title)).to_contain_text(self._part("note_yours"))
@@ -161,7 +167,7 @@ class ViewerPage(_Page):
         """Press the button again, which pays now, and wait until the payment is waited for."""
         await expect(self.big(title)).to_have_text(self.words.like("act_pay"))
         await self.big(title).click()
-        await expect(self._orders()).to_contain_text(self.words.text("payment_waits"))
+        await expect(self.page.locator("#orders")).to_contain_text(self.words.text("payment_waits"))
         await self.close_drawer()
 
     async def paid(self, title: str) -> None:
@@ -187,16 +193,13 @@ class ViewerPage(_Page):
     async def orders(self, *statuses: str) -> None:
         """Wait until this viewer's orders are these, newest first."""
         await self.open_orders()
-        items = self._orders().locator("#orders-list > li")
+        items = self.page.locator("#orders-list > li")
         await expect(items).to_have_count(len(statuses))
         for index, status in enumerate(statuses):
             chip = items.nth(index).locator(".chip")
             await expect(chip).to_have_text(self.words.text(f"order_{status}"))
             await expect(chip).to_be_visible()
         await self.close_drawer()
-
-    def _orders(self) -> Locator:
-        return self.page.locator("#orders")
 
     async def _open(self, name: str) -> None:
         section = self.page.locator(f"#{name}")
@@ -229,6 +232,8 @@ class ViewerPage(_Page):
         """Have the page in another language."""
         self.words = Words(language)
         await self.page.locator("#language").select_option(language)
+        await self.is_in(language)
+        await self.connected()
 
     def _part(self, word: str) -> re.Pattern[str]:
         return self.words.like(word, whole=False)
@@ -249,10 +254,6 @@ class HostPage(_Page):
     async def go_live(self) -> None:
         """Start the stream."""
         await self.button("go_live").click()
-        await self.is_live()
-
-    async def is_live(self) -> None:
-        """Wait until the panel says that the stream is live."""
         await expect(self.page.locator("#live")).to_have_text(self.words.text("status_live"))
 
     async def end(self) -> None:
@@ -270,7 +271,7 @@ class HostPage(_Page):
 
     async def prepare(self, title: str, *, price: str, quantity: int) -> None:
         """Fill in the form of a new offer of a product, and wait until it is listed."""
-        await self.button("prepare").click()
+        await self.prepare_form()
         form = self.page.locator("#offer-form")
         chosen = form.locator("[name=product] option").filter(has_text=title)
         product = await chosen.first.get_attribute("value")  # the newest
@@ -328,6 +329,43 @@ class HostPage(_Page):
         for buyer, status in statuses.items():
             words = self.words.text(f"order_{status}")
             await expect(items.filter(has_text=buyer)).to_contain_text(words)
+
+    async def show(self, part: str) -> None:
+        """Bring a part to the front where the screen has room for one: offers, orders, talk, …"""
+        tab = self.page.locator(f"#tabs [data-tab={part}]")
+        if await tab.is_visible():
+            await tab.click()
+
+    async def prepare_form(self) -> None:
+        """Open the form of a new offer."""
+        await self.button("prepare").click()
+        await expect(self.page.locator("#offer-form")).to_be_visible()
+
+    async def open_order(self, buyer: str) -> None:
+        """Open the order of a buyer."""
+        item = self.page.locator("#orders > li").filter(has_text=buyer)
+        await self.button("details", item).click()
+        await expect(self.page.locator("#timeline > li").first).to_be_visible()
+
+    async def charts(self) -> None:
+        """Have the charts seen."""
+        await self.show("figures")
+        charts = self.page.locator("#charts")
+        if not await charts.is_visible():
+            await self.button("charts").click()
+        await expect(charts).to_be_visible()
+
+    async def summed_up(self, title: str) -> None:
+        """Wait until the summary of an ended stream has a product's row."""
+        await self.show("figures")
+        row = self.page.locator("#summary-rows > tr").filter(has_text=title)
+        await expect(row).to_be_visible()
+        await row.scroll_into_view_if_needed()
+
+    async def moderate(self, text: str) -> None:
+        """Ask what can be done about a message."""
+        await self.messages(text).get_by_role("button").click()
+        await expect(self.page.locator("#moderate")).to_be_visible()
 
     async def mark_paid(self, buyer: str) -> None:
         """Mark the order of a buyer as paid by hand."""

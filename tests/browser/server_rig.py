@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import secrets
 import signal
@@ -15,12 +16,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
+import websockets
 
 from livecart.auth import issue
 from livecart.embedded.child import SELF, launch_command
@@ -31,7 +34,6 @@ from tests.integration.up_rig import ROOT, environment
 
 WAIT_S = 30.0
 LOOK_S = 0.02  # between two looks at what does not tell
-SHOP = "shop-1"
 MANUAL_TEXT = "Please transfer to account 808-1234."
 _numbers = itertools.count(1)
 
@@ -76,7 +78,8 @@ class Server:
         self._port = 0
         self._worker: subprocess.Popen[bytes] | None = None
         self._keeper: subprocess.Popen[bytes] | None = None
-        self.host = self.token("host", "host-1", name="Mei", shop=SHOP)
+        self.shop = self.host = ""
+        self.new_shop()
 
     @property
     def http(self) -> str:
@@ -86,6 +89,11 @@ class Server:
     def token(self, role: str, sub: str, **more: Any) -> str:
         """Return a good token."""
         return issue(self._secret, role=role, sub=sub, **more)
+
+    def new_shop(self) -> None:
+        """Have what is made from now on be of a shop of its own, without others' things."""
+        self.shop = f"shop-{next(_numbers)}"
+        self.host = self.token("host", "host-1", name="Mei", shop=self.shop)
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -119,6 +127,16 @@ class Server:
     def lay(self, point: str) -> None:
         """Have the process that reaches this point of `orders.failpoints` kill itself."""
         (self.shots / f"{point}=kill").touch()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have the worker stand still, with its connections, for the length of the block."""
+        assert self._worker is not None
+        self._worker.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._worker.send_signal(signal.SIGCONT)
 
     def drain(self) -> None:
         """Ask the worker for an orderly end, as a deploy does; do not wait for it."""
@@ -201,6 +219,28 @@ class Server:
         """Buy over HTTP."""
         token = self.token("viewer", viewer)
         return await self.call("POST", f"/v1/offers/{offer}/orders", {"qty": qty}, token)
+
+    async def turn_away(self, offer: str, viewer: str) -> None:
+        """Have a buy refused that comes too late."""
+        headers = {"Authorization": f"Bearer {self.token('viewer', viewer)}"}
+        headers["Idempotency-Key"] = f"late-{next(_numbers)}"
+        async with httpx.AsyncClient(base_url=self.http, timeout=WAIT_S) as http:
+            path = f"/v1/offers/{offer}/orders"
+            answer = await http.post(path, json={"qty": 1}, headers=headers)
+        assert answer.status_code == 409, answer.text
+
+    async def say(self, stream: str, lines: Iterable[tuple[str, str]]) -> None:
+        """Have viewers, by their names, say these in order."""
+        url = self.http.replace("http", "ws") + f"/v1/streams/{stream}/ws"
+        for name, text in lines:
+            async with websockets.connect(url) as socket:
+                hello = {"type": "hello", "id": 1, "token": self.token("viewer", name, name=name)}
+                await socket.send(json.dumps(hello))
+                chat = {"type": "chat", "id": 2, "text": text, "key": f"say-{next(_numbers)}"}
+                await socket.send(json.dumps(chat))
+                async for data in socket:
+                    if json.loads(data).get("re") == 2:
+                        break
 
     async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask Postgres."""

@@ -36,7 +36,7 @@ async def test_a_sale_of_three_to_five_on_a_server_that_is_killed(
     await server.product(TEA)
     cup = await server.product(CUP)
     host = await HostPage.visit(await people.person("host", DESKTOP), server, stream)
-    second = server.token("host", "host-2", name="Lin", shop="shop-1")
+    second = server.token("host", "host-2", name="Lin", shop=server.shop)
     other = await HostPage.visit(
         await people.person("other host", DESKTOP), server, stream, token=second
     )

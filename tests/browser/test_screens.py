@@ -69,7 +69,7 @@ async def test_accessibility_of_the_viewers_page(server: Server, people: People)
 async def test_accessibility_of_the_hosts_panel_and_the_checkout(
     server: Server, people: People
 ) -> None:
-    """Signing in, before the show, in it, and what a buyer pays on: no barrier."""
+    """Signing in, before the show, in it, what a buyer pays on, and /docs: no barrier."""
     found: list[str] = []
     person = await people.person("host", DESKTOP)
     await person.page.goto(f"{server.http}/host")
@@ -83,7 +83,7 @@ async def test_accessibility_of_the_hosts_panel_and_the_checkout(
     await host.go_live()
     await host.prepare(TEA, price="1500", quantity=3)
     await host.open(TEA)
-    await host.pin(TEA)
+    await host.pinned(TEA)  # by itself: what is sold now should be seen
     await host.chat("welcome")
     (offer,) = await server.fetch("select id from offers where stream = $1", stream)
     order = await server.buy(offer["id"], "ann")
@@ -102,6 +102,10 @@ async def test_accessibility_of_the_hosts_panel_and_the_checkout(
     broken = await PayPage.visit(await people.person("nobody", DESKTOP), server, "/pay")
     await broken.says("link_bad")
     found += await axe(broken.page, "bad link")
+    reader = await people.person("reader", DESKTOP)
+    await reader.page.goto(f"{server.http}/docs")
+    await reader.page.get_by_role("heading").first.wait_for()
+    found += await axe(reader.page, "docs")
     assert not found, "\n".join(found)
 
 
@@ -203,6 +207,7 @@ async def test_what_is_wrong_with_the_connection_is_said(server: Server, people:
     await page.connected()
     assert await page.same()
     late = await people.person("late")
+    late.bears.append(REFUSED)
     token = server.token("viewer", "late", ttl_s=1)
     await asyncio.sleep(1.1)  # a token is good to the second
     stopped = await ViewerPage.visit(late, server, stream, token=token)
