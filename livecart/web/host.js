@@ -23,7 +23,7 @@ import { showSummary, wireSummary } from "./host-summary.js";
 import { askSystem, showLine, showTabs, wireFrame } from "./host-frame.js";
 import { dropUndos } from "./host-undo.js";
 import { LiveCart } from "./livecart.js";
-import { enter, leave } from "./session.js";
+import { enter, leave, renew } from "./session.js";
 import { t, translatePage } from "./text.js";
 
 const TOKEN_KEY = "livecart.host.token";
@@ -70,6 +70,19 @@ function signOut(text = "") {
   notice(text);
 }
 
+/** A fresh token, for the connection and for calls: a show may be longer than one lasts. */
+async function renewed() {
+  const { api, cart, token } = desk;
+  if (api === null) return token; // signed out meanwhile
+  if ((claims(token)?.exp ?? Infinity) * 1000 <= cart.clock.now()) return token; // too late
+  const fresh = (await renew(TOKEN_KEY)) ?? token;
+  if (desk.api === api) {
+    desk.token = fresh;
+    api.use(fresh);
+  }
+  return fresh;
+}
+
 function notice(text) {
   say(at("notice"), text);
   at("notice").hidden = text === "";
@@ -99,7 +112,7 @@ function choose(stream) {
   Object.assign(desk, { stream, offers: [], orders: [], comments: [], figures: null, summary: null });
   forgetFigures();
   history.replaceState(null, "", `#stream=${encodeURIComponent(stream.id)}`);
-  const cart = new LiveCart({ stream: stream.id, token: desk.token });
+  const cart = new LiveCart({ stream: stream.id, token: desk.token, getToken: renewed });
   desk.cart = cart;
   cart.addEventListener("change", ({ detail }) => cart === desk.cart && paint(detail.what));
   cart.addEventListener("status", () => cart === desk.cart && onStatus());
