@@ -44,6 +44,7 @@ async def studio(
     settings = {
         "LIVECART_INGEST_GRACE_S": grace_s,
         "LIVECART_PLAYBACK_URL": f"http://127.0.0.1:{http}/hls/{{name}}.m3u8",
+        "LIVECART_MEDIA_SOURCES": f"http://127.0.0.1:{http}",
     }
     async with (
         serving(redis_url, database_url, **settings) as shop,
