@@ -409,7 +409,7 @@ def at_home(world: World, bucket: int, nth: int = 0) -> str:
     return next(itertools.islice(names, nth, None))
 
 
-@scenario(units=2, buckets=2, drawn=120)
+@scenario(units=2, buckets=2, drawn=40)
 async def borrower_and_buyer(world: World) -> None:
     """One borrows the unit of the other bucket while its own viewer buys it."""
     await world.bought(at_home(world, 1))
@@ -417,14 +417,14 @@ async def borrower_and_buyer(world: World) -> None:
     buyer(world, "b", at_home(world, 2))
 
 
-@scenario(units=2, buckets=2, faults=1, wide=True, drawn=150)
+@scenario(units=2, buckets=2, faults=1, wide=True, drawn=75)
 async def borrower_alone(world: World) -> None:
     """A transfer any step of which gets lost, or whose process dies: the keeper ends it."""
     await world.bought(at_home(world, 1))
     buyer(world, "a", at_home(world, 1, 1))
 
 
-@scenario(units=2, buckets=2, drawn=90)
+@scenario(units=2, buckets=2, drawn=50)
 async def borrower_and_keeper(world: World) -> None:
     """A unit is on its way between two buckets while the keeper fences what has no row."""
     await world.bought(at_home(world, 1))
@@ -432,7 +432,7 @@ async def borrower_and_keeper(world: World) -> None:
     world.start("keeper", world.look_after)
 
 
-@scenario(units=2, buckets=2, drawn=80)
+@scenario(units=2, buckets=2, drawn=50)
 async def borrower_and_rebuild(world: World) -> None:
     """The lender's gate is built anew under a transfer."""
     await world.bought(at_home(world, 1))
@@ -440,7 +440,7 @@ async def borrower_and_rebuild(world: World) -> None:
     world.start("keeper", lambda p: world.rebuild(p, world.spread.homes[1]))
 
 
-@scenario(units=2, buckets=2, drawn=80)
+@scenario(units=2, buckets=2, drawn=50)
 async def two_borrowers_and_keeper(world: World) -> None:
     """Two hubs borrow the same last unit."""
     await world.bought(at_home(world, 1))
@@ -449,7 +449,7 @@ async def two_borrowers_and_keeper(world: World) -> None:
     world.start("keeper", world.look_after)
 
 
-@scenario(units=2, buckets=2, drawn=100)
+@scenario(units=2, buckets=2, drawn=50)
 async def borrower_and_lowering_and_closing(world: World) -> None:
     """The host takes away the unit that is on its way, and closes."""
     await world.bought(at_home(world, 1))
@@ -460,7 +460,7 @@ async def borrower_and_lowering_and_closing(world: World) -> None:
     world.start("end", lambda p: world.change(p.changes.close_offer(world.offer)))
 
 
-@scenario(units=2, buckets=2, drawn=60)
+@scenario(units=2, buckets=2, drawn=40)
 async def wipe_and_borrower(world: World) -> None:
     """Redis forgets everything at any moment of a transfer."""
     await world.bought(at_home(world, 1))

@@ -305,7 +305,7 @@ def test_any_history_of_the_core(
         run_state_machine_as_test(
             seed(SEED)(lambda: Counted(*stepped)),  # type: ignore[arg-type]
             settings=settings(
-                max_examples=3_000 * DEPTH or 180,
+                max_examples=3_000 * DEPTH or 115,
                 stateful_step_count=40,
                 database=None,
                 phases=phases,
