@@ -6,8 +6,7 @@
 import { clockText, h, say, tell } from "./dom.js";
 import { money } from "./money.js";
 import { language, number, reason, t, timeText } from "./text.js";
-
-const STEADY_MS = 500; // a card that has just taken another's place takes no tap meant for that one
+import { Presses } from "./viewer-state.js";
 
 /** Cards over {basket, cart, places, pay(order)}: how to make one, and bring it up to date. */
 export function cards(deps) {
@@ -48,7 +47,7 @@ function makeCard({ product }, deps) {
     limit: h("span", { class: "dim limit" }),
     countdown: h("span", { class: "countdown", role: "timer" }),
     qty: h("output", { class: "qty" }, "1"),
-    steadyAt: 0,
+    presses: new Presses(),
   };
   const press = (verb) => () => act(verb, parts, deps);
   parts.big = button("buy", press("big"));
@@ -81,8 +80,7 @@ function makeCard({ product }, deps) {
 
 /** Take no tap for a moment: this card has just come where another one was. */
 export function steady(card) {
-  card.parts.steadyAt = performance.now() + STEADY_MS;
-  setTimeout(() => card.parts.refresh?.(), STEADY_MS);
+  card.parts.presses.rest(performance.now());
 }
 
 function updateCard(card, { offer, product, pinned }, deps) {
@@ -96,7 +94,6 @@ function updateCard(card, { offer, product, pinned }, deps) {
   say(parts.description, product.description ?? "");
   parts.status.hidden = parts.sale.hidden = offer === undefined;
   if (offer === undefined) return;
-  parts.refresh = () => updateSale(parts, offer, deps);
   say(parts.limit, t("per_viewer", { n: number(offer.per_viewer) }));
   updateSale(parts, offer, deps);
 }
@@ -122,9 +119,11 @@ function updateSale(parts, offer, deps) {
   const [less, , more] = parts.qtyBox.children;
   less.setAttribute("aria-disabled", String(qty <= 1));
   more.setAttribute("aria-disabled", String(qty >= where.most));
-  const stopped = cart.status === "stopped" && where.act !== "pay";
-  const idle = where.act === null || stopped || performance.now() < parts.steadyAt;
-  parts.big.setAttribute("aria-disabled", String(idle));
+  const nowMs = performance.now();
+  parts.presses.shows(where.act, nowMs);
+  const ready = parts.presses.ready(nowMs);
+  parts.big.setAttribute("aria-disabled", String(!ready || !does(where, cart)));
+  parts.more.setAttribute("aria-disabled", String(!ready || cart.status === "stopped"));
   parts.big.dataset.act = where.act ?? "";
   parts.big.dataset.state = where.name;
   const amount = money(offer.price_minor * qty, offer.currency, language);
@@ -179,14 +178,20 @@ function countdown(offer, phase, nowMs) {
   return t("closes_in", { time: clockText(offer.closes_at - nowMs) });
 }
 
-function act(verb, parts, { basket, pay }) {
+/** Whether the big button does anything: only what is paid for needs no connection. */
+function does({ act }, cart) {
+  return act === "pay" || (act !== null && cart.status !== "stopped");
+}
+
+function act(verb, parts, { basket, cart, pay }) {
   const { offer, where } = parts;
   if (offer === undefined) return;
   if (verb === "less") basket.turn(offer, -1, where.most);
   else if (verb === "plus") basket.turn(offer, 1, where.most);
+  else if (verb === "more" ? cart.status === "stopped" : !does(where, cart)) return;
+  else if (!parts.presses.take(performance.now())) return;
   else if (verb === "more") basket.buy(offer, where.most);
-  else if (parts.big.getAttribute("aria-disabled") === "true") return;
   else if (where.act === "buy") basket.buy(offer, where.most);
   else if (where.act === "pay") pay(where.order);
-  else if (where.act !== null) basket.toggleWait(offer, where.most);
+  else basket.toggleWait(offer, where.most);
 }

@@ -5,7 +5,39 @@
 
 const QTY_MAX = 1_000; // of one order, as the protocol has it
 const SHELF = ["open", "scheduled", "paused", "sold_out", "closed"];
+const STEADY_MS = 500; // what has just changed takes no press that was meant for what it was
+const TWICE_MS = 700; // two presses within so long are one, of a finger that taps twice
 const ALIVE = new Set(["reserved", "confirmed", "shipped"]);
+
+/** When the button of a card takes a press. Times are performance.now(). */
+export class Presses {
+  #fromMs = 0;
+  #act = null; // the last that was shown
+
+  /** Say what the button does now; what does something else than before waits for a moment. */
+  shows(act, nowMs) {
+    if (act === null) return;
+    if (this.#act !== null && this.#act !== act) this.rest(nowMs);
+    this.#act = act;
+  }
+
+  /** Take no press for a moment. */
+  rest(nowMs, ms = STEADY_MS) {
+    this.#fromMs = Math.max(this.#fromMs, nowMs + ms);
+  }
+
+  /** Whether a press would be taken now. */
+  ready(nowMs) {
+    return nowMs >= this.#fromMs;
+  }
+
+  /** Take a press, or say that it is none. */
+  take(nowMs) {
+    if (!this.ready(nowMs)) return false;
+    this.rest(nowMs, TWICE_MS);
+    return true;
+  }
+}
 
 /** Status on server time: a scheduled offer opens at its second, on every screen at once. */
 export function phaseOf(offer, nowMs) {

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { pure } from "./pure.mjs";
 
-const { phaseOf, shelf, shownNow, standing } = await pure("viewer-state.js");
+const { Presses, phaseOf, shelf, shownNow, standing } = await pure("viewer-state.js");
 const NOW = 1_000_000;
 
 /** A room of one viewer. */
@@ -103,4 +103,28 @@ test("without a pin the big card is what is on sale; what is closed is never", (
   const both = new Map([["of_1", offerOf("closed")], ["of_2", open]]);
   assert.equal(shownNow(shelf([], both)).key, "of_2");
   assert.equal(shownNow(shelf([], new Map([["of_1", offerOf("closed")]]))), undefined);
+});
+
+test("a finger that taps twice presses once", () => {
+  const presses = new Presses();
+  assert.deepEqual([0, 10, 699, 700, 1_399].map((at) => presses.take(at)), [true, false, false, true, false]);
+});
+
+test("what becomes another button under the finger takes no press for a moment", () => {
+  const presses = new Presses();
+  presses.shows("buy", 0);
+  presses.shows(null, 1_000); // under way
+  presses.shows("pay", 2_000);
+  assert.equal(presses.take(2_499), false);
+  assert.equal(presses.take(2_500), true);
+});
+
+test("an offer that opens, or goes on after a pause, can be bought at once", () => {
+  const presses = new Presses();
+  presses.shows(null, 0);
+  presses.shows("buy", 1_000);
+  assert.equal(presses.take(1_000), true);
+  presses.shows(null, 2_000);
+  presses.shows("buy", 3_000);
+  assert.equal(presses.take(3_000), true);
 });
