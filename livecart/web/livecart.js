@@ -472,7 +472,7 @@ class Renewal {
   }
 }
 
-const AHEAD_MS = 60_000; // how long before its end a token is renewed, if it lasts long enough
+const AHEAD_MS = 1_800_000;
 const RENEW_MIN_MS = 1_000; // between two, whatever a token and a clock say
 const REFUSALS_MAX = 3; // fresh tokens in a row that the server may refuse
 
@@ -533,14 +533,8 @@ class Tokens {
   }
 
   endsAt() {
-    const claims = this.value?.split(".")[1];
-    if (!claims) return null;
-    try {
-      const { exp } = JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/")));
-      return typeof exp === "number" ? exp * 1000 : null;
-    } catch {
-      return null; // not a JWT, or one that only the server can read
-    }
+    const { exp } = claimsOf(this.value);
+    return typeof exp === "number" ? exp * 1000 : null;
   }
 
   renewInMs(nowMs) {
@@ -549,6 +543,23 @@ class Tokens {
     const leftMs = endsAt - nowMs;
     const aheadMs = Math.min(AHEAD_MS, leftMs / 2);
     return Math.max(RENEW_MIN_MS, leftMs - aheadMs * (0.6 + 0.4 * Math.random()));
+  }
+}
+
+function subjectOf(token) {
+  const { sub } = claimsOf(token);
+  return typeof sub === "string" ? sub : null;
+}
+
+function claimsOf(token) {
+  const claims = token?.split(".")[1];
+  if (!claims) return {};
+  try {
+    const text = atob(claims.replaceAll("-", "+").replaceAll("_", "/"));
+    const bytes = Uint8Array.from(text, (char) => char.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes)) ?? {};
+  } catch {
+    return {};
   }
 }
 
@@ -642,6 +653,10 @@ class Connection {
 
   get renewable() {
     return this.#tokens.renewable && this.#tokens.value !== null;
+  }
+
+  get subject() {
+    return subjectOf(this.#tokens.value);
   }
 
   open() {
@@ -1226,6 +1241,7 @@ const TASKS_MAX = 100;
 const OPENING_MS = 3_000; // how long a buy at the very moment of opening may meet `not_open`
 const OPENING_AGAIN_MS = 250;
 const AGAIN = new Set(["retry", "rate_limited", "internal"]);
+const UNSETTLED = new Set(["unknown", "unauthenticated"]);
 
 class Tasks {
   #tasks = new Set();
@@ -1238,14 +1254,15 @@ class Tasks {
     this.#times = times;
   }
 
-  keyFor(offer, qty) {
+  keyFor(offer) {
     const before = this.#unresolved.get(offer);
     this.#unresolved.delete(offer);
-    return before?.qty === qty ? before.key : freshKey();
+    return before ?? freshKey();
   }
 
   add(fields, fulfils = () => false) {
     if (this.#tasks.size >= TASKS_MAX) {
+      this.#keep(fields);
       return Promise.resolve({ code: "rate_limited", message: "Too much is under way." });
     }
     return new Promise((resolve) => {
@@ -1273,8 +1290,13 @@ class Tasks {
     for (const task of this.#tasks) this.#settle(task, UNKNOWN);
   }
 
+  forget() {
+    this.fail();
+    this.#unresolved.clear();
+  }
+
   learn(order, replayed) {
-    if (this.#unresolved.get(order.offer)?.key === order.key) this.#unresolved.delete(order.offer);
+    if (this.#unresolved.get(order.offer) === order.key) this.#unresolved.delete(order.offer);
     for (const task of this.#tasks) {
       if (task.fulfils(order)) this.#settle(task, { order, replayed });
     }
@@ -1308,14 +1330,15 @@ class Tasks {
     return opensAt !== undefined && Math.abs(this.#way.nowMs() - opensAt) < OPENING_MS;
   }
 
+  #keep({ type, offer, key }) {
+    if (type === "buy" && offer !== undefined && key !== undefined) this.#unresolved.set(offer, key);
+  }
+
   #settle(task, outcome) {
     clearTimeout(task.timer);
     clearTimeout(task.limit);
     this.#tasks.delete(task);
-    const { type, offer, qty, key } = task.fields;
-    if (type === "buy" && offer !== undefined && outcome.code === "unknown") {
-      this.#unresolved.set(offer, { qty: qty ?? 0, key: key ?? "" });
-    }
+    if (UNSETTLED.has(outcome.code)) this.#keep(task.fields);
     this.#way.ended(task.fields, outcome);
     task.resolve(outcome);
   }
@@ -1435,6 +1458,8 @@ class LiveCart extends EventTarget {
   }
 
   setToken(token) {
+    const person = this.#connection.subject ?? this.room.you?.id ?? null;
+    if (subjectOf(token) !== person) this.#tasks.forget();
     this.#connection.setToken(token);
   }
 
@@ -1454,7 +1479,7 @@ class LiveCart extends EventTarget {
     return this.#store.subscribe(what, listener);
   }
 
-  buy(offer, qty, { key = this.#tasks.keyFor(offer, qty), ticket } = {}) {
+  buy(offer, qty, { key = this.#tasks.keyFor(offer), ticket } = {}) {
     const ours = (/** @type {Order} */ order) => order.offer === offer && order.key === key;
     return this.#tasks.add({ type: "buy", offer, qty, key, ticket }, ours);
   }

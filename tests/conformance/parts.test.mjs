@@ -9,7 +9,8 @@ const { Room } = await import(new URL("room.js", sdk));
 const { EventReader } = await import(new URL("sse.js", sdk));
 const { Store } = await import(new URL("store.js", sdk));
 const { watchSurroundings } = await import(new URL("surroundings.js", sdk));
-const { Tokens } = await import(new URL("tokens.js", sdk));
+const { Tokens, subjectOf } = await import(new URL("tokens.js", sdk));
+const { Tasks } = await import(new URL("tasks.js", sdk));
 const { Ways } = await import(new URL("ways.js", sdk));
 const { askedOf } = await import(new URL("http.js", sdk));
 
@@ -128,6 +129,7 @@ test("a token is due when there is none, when it ended and when it was refused",
   assert.equal(tokens.refused(), true);
   for (const value of ["", "a", "a.!.c", "a.e30.c"]) {
     assert.equal(new Tokens(value, ask).endsAt(), null, value);
+    assert.equal(subjectOf(value), null, value);
   }
 });
 
@@ -141,11 +143,11 @@ test("a token that the page gives outlasts one that was asked for before", async
   assert.equal(tokens.value, "by the page");
 });
 
-test("a token is renewed in its second half, at most a minute ahead, never in a hurry", () => {
+test("a token is renewed in its second half, at most half an hour ahead, never in a hurry", () => {
   const tokens = (exp) => new Tokens(jwt({ exp }), async () => null);
-  for (const ttl of [3, 60, 600, 1e8]) {
+  for (const ttl of [3, 60, 7_200, 1e8]) {
     const inMs = tokens(1_000 + ttl).renewInMs(1_000_000);
-    assert.ok(inMs >= Math.max(ttl * 500, ttl * 1000 - 60_000) && inMs < ttl * 1000, String(inMs));
+    assert.ok(inMs >= Math.max(ttl * 500, ttl * 1000 - 1_800_000) && inMs < ttl * 1000, String(inMs));
   }
   assert.equal(tokens(1_000).renewInMs(2_000_000), 1_000);
   assert.equal(new Tokens(jwt({ exp: 1 }), null).renewInMs(0), null);
@@ -180,6 +182,53 @@ test("an older order or stock changes nothing", () => {
   room.apply({ type: "offer.restocked", seq: 1, offer: { ...offer, quantity: 9 } });
   assert.equal(room.offers.get("of").left, 1);
   assert.equal(room.taken("of"), 2);
+});
+
+/** Tasks whose server answers as the test says; `sent` is what it was sent. */
+function tasksOf(answers = []) {
+  const sent = [];
+  const way = {
+    send(fields, answer) {
+      sent.push(fields);
+      const frame = answers.shift();
+      if (frame) queueMicrotask(() => answer(frame));
+      return true;
+    },
+    renewable: () => false,
+    room: new Room(),
+    nowMs: () => 0,
+    began() {},
+    ended() {},
+  };
+  return { tasks: new Tasks(way, { answerMs: 60_000, resendMs: 60_000 }), sent };
+}
+
+test("a purchase whose outcome is not known keeps its key until the key was looked at", async () => {
+  const reject = (code) => ({ type: "reject", code });
+  const { tasks } = tasksOf([null, reject("unauthenticated"), reject("key_reused")]);
+  const buy = (qty) => {
+    const key = tasks.keyFor("of");
+    return { key, outcome: tasks.add({ type: "buy", offer: "of", qty, key }) };
+  };
+  const first = buy(1);
+  tasks.fail();
+  assert.equal((await first.outcome).code, "unknown");
+  const more = buy(2); // another number, and refused before anybody looked at the key
+  assert.deepEqual([more.key, (await more.outcome).code], [first.key, "unauthenticated"]);
+  const again = buy(2);
+  assert.deepEqual([again.key, (await again.outcome).code], [first.key, "key_reused"]);
+  assert.notEqual(tasks.keyFor("of"), first.key);
+});
+
+test("nothing of one person is sent for the next", async () => {
+  const { tasks, sent } = tasksOf();
+  const key = tasks.keyFor("of");
+  const outcome = tasks.add({ type: "buy", offer: "of", qty: 1, key });
+  tasks.forget();
+  tasks.resume();
+  assert.equal((await outcome).code, "unknown");
+  assert.equal(sent.length, 1);
+  assert.notEqual(tasks.keyFor("of"), key);
 });
 
 test("back-off is drawn below a ceiling that doubles from 0.5 s to 20 s", () => {

@@ -217,3 +217,23 @@ async def test_closing_ends_and_connecting_starts_again(scene: Scene) -> None:
         await caught_up(scene, ann)
         assert unbroken(ann.heard)[0] > 0
         assert kinds(ann, "welcome")[1]["recovered"] is True
+
+
+async def test_what_one_person_asked_for_is_not_done_for_the_next(scene: Scene) -> None:
+    """With another person's token a buy under way ends as `unknown`; with one's own it goes on."""
+    offer = await scene.shop.offer(scene.stream, per_viewer=5)
+    async with sdk_client(scene.relay.port, scene.stream, ANN) as ann:
+        await ann.do("watch", part="orders")
+        scene.relay.away = True
+        scene.relay.cut()
+        await until(lambda: ann.status["status"] == "waiting")
+        asked = asyncio.create_task(ann.buy(offer))
+        await until(lambda: ann.values)
+        await ann.call("setToken", token("viewer", "ann", ttl_s=600))
+        assert not asked.done()
+        await ann.call("setToken", token("viewer", "bob"))
+        assert (await asked)["code"] == "unknown"
+        scene.relay.away = False
+        await until(lambda: ann.status["status"] == "open")
+        assert "message" in await ann.chat("hello")  # what was kept would have gone before it
+        assert await scene.orders(offer) == []

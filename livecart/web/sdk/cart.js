@@ -13,6 +13,7 @@ import { Room, TERMINAL } from "./room.js";
 import { Store } from "./store.js";
 import { watchSurroundings } from "./surroundings.js";
 import { Tasks } from "./tasks.js";
+import { subjectOf } from "./tokens.js";
 
 /** @import { AnyEvent, BundleLine, Order } from "./protocol.d.ts" */
 /** @import { BuyOptions, CartState, Options, Times } from "./livecart.d.ts" */
@@ -124,10 +125,12 @@ export class LiveCart extends EventTarget {
   }
 
   /**
-   * Go on with another token (null: as a guest).
+   * Go on with another token (null: as a guest); what another person asked for ends as `unknown`.
    * @param {string | null} token
    */
   setToken(token) {
+    const person = this.#connection.subject ?? this.room.you?.id ?? null;
+    if (subjectOf(token) !== person) this.#tasks.forget();
     this.#connection.setToken(token);
   }
 
@@ -170,7 +173,7 @@ export class LiveCart extends EventTarget {
    * @param {number} qty
    * @param {BuyOptions} options
    */
-  buy(offer, qty, { key = this.#tasks.keyFor(offer, qty), ticket } = {}) {
+  buy(offer, qty, { key = this.#tasks.keyFor(offer), ticket } = {}) {
     const ours = (/** @type {Order} */ order) => order.offer === offer && order.key === key;
     return this.#tasks.add({ type: "buy", offer, qty, key, ticket }, ours);
   }

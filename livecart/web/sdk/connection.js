@@ -11,7 +11,7 @@ import { EventsLink, SocketLink } from "./links.js";
 import { Pulse } from "./pulse.js";
 import { Renewal } from "./renewal.js";
 import { Timers } from "./timers.js";
-import { Tokens } from "./tokens.js";
+import { subjectOf, Tokens } from "./tokens.js";
 import { Ways } from "./ways.js";
 
 /** @import { AnyEvent, Since, Welcome } from "./protocol.d.ts" */
@@ -93,6 +93,11 @@ export class Connection {
   /** Whether a refusal may be the token's, which is replaced by a fresh one then. */
   get renewable() {
     return this.#tokens.renewable && this.#tokens.value !== null;
+  }
+
+  /** Whose token it goes by; null: a guest's, or it does not say. */
+  get subject() {
+    return subjectOf(this.#tokens.value);
   }
 
   /** Connect, at once if it was about to later. */

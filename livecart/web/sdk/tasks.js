@@ -23,11 +23,13 @@ const TASKS_MAX = 100;
 const OPENING_MS = 3_000; // how long a buy at the very moment of opening may meet `not_open`
 const OPENING_AGAIN_MS = 250;
 const AGAIN = new Set(["retry", "rate_limited", "internal"]);
+// No answer, or a refusal before the key was looked at: an attempt before may have gone through.
+const UNSETTLED = new Set(["unknown", "unauthenticated"]);
 
 export class Tasks {
   /** @type {Set<Task>} */
   #tasks = new Set();
-  /** @type {Map<string, {qty: number, key: string}>} by offer, outcomes that were never learnt */
+  /** @type {Map<string, string>} keys by offer, of purchases whose outcome was never learnt */
   #unresolved = new Map();
   #way;
   #times;
@@ -46,15 +48,14 @@ export class Tasks {
 
   /**
    * The key to buy with. Asked again after an outcome that was never learnt, the purchase keeps
-   * its key: should the first one have gone through after all, this one is its replay and not a
-   * second order.
+   * its key, also for another number of units: should the first one have gone through after all,
+   * this one is its replay, or refused with `key_reused`, and not a second order.
    * @param {string} offer
-   * @param {number} qty
    */
-  keyFor(offer, qty) {
+  keyFor(offer) {
     const before = this.#unresolved.get(offer);
     this.#unresolved.delete(offer);
-    return before?.qty === qty ? before.key : freshKey();
+    return before ?? freshKey();
   }
 
   /**
@@ -65,6 +66,7 @@ export class Tasks {
    */
   add(fields, fulfils = () => false) {
     if (this.#tasks.size >= TASKS_MAX) {
+      this.#keep(fields);
       return Promise.resolve({ code: "rate_limited", message: "Too much is under way." });
     }
     return new Promise((resolve) => {
@@ -97,13 +99,19 @@ export class Tasks {
     for (const task of this.#tasks) this.#settle(task, UNKNOWN);
   }
 
+  /** What comes is another person's: nothing of this one is sent from now on. */
+  forget() {
+    this.fail();
+    this.#unresolved.clear();
+  }
+
   /**
    * An order event, or the list in `welcome`, may answer a command whose reply was lost.
    * @param {Order} order
    * @param {boolean} replayed
    */
   learn(order, replayed) {
-    if (this.#unresolved.get(order.offer)?.key === order.key) this.#unresolved.delete(order.offer);
+    if (this.#unresolved.get(order.offer) === order.key) this.#unresolved.delete(order.offer);
     for (const task of this.#tasks) {
       if (task.fulfils(order)) this.#settle(task, { order, replayed });
     }
@@ -146,6 +154,11 @@ export class Tasks {
     return opensAt !== undefined && Math.abs(this.#way.nowMs() - opensAt) < OPENING_MS;
   }
 
+  /** @param {Fields} fields */
+  #keep({ type, offer, key }) {
+    if (type === "buy" && offer !== undefined && key !== undefined) this.#unresolved.set(offer, key);
+  }
+
   /**
    * @param {Task} task
    * @param {any} outcome
@@ -154,10 +167,7 @@ export class Tasks {
     clearTimeout(task.timer);
     clearTimeout(task.limit);
     this.#tasks.delete(task);
-    const { type, offer, qty, key } = task.fields;
-    if (type === "buy" && offer !== undefined && outcome.code === "unknown") {
-      this.#unresolved.set(offer, { qty: qty ?? 0, key: key ?? "" });
-    }
+    if (UNSETTLED.has(outcome.code)) this.#keep(task.fields);
     this.#way.ended(task.fields, outcome);
     task.resolve(outcome);
   }

@@ -1,9 +1,11 @@
 // @ts-check
 // The token of a connection: where it comes from, when it ends, and whether a fresh one is due.
 //
-// Reads `exp` and nothing else of a token; the server alone judges it.
+// Reads `exp` and `sub` and nothing else of a token; the server alone judges it.
 
-const AHEAD_MS = 60_000; // how long before its end a token is renewed, if it lasts long enough
+// How long before its end a token is renewed, if it lasts long enough: a phone that is locked
+// meanwhile must not come back to a token that has ended, which nobody renews.
+const AHEAD_MS = 1_800_000;
 const RENEW_MIN_MS = 1_000; // between two, whatever a token and a clock say
 const REFUSALS_MAX = 3; // fresh tokens in a row that the server may refuse
 
@@ -86,14 +88,8 @@ export class Tokens {
 
   /** When it ends, ms since the epoch; null when it does not say. */
   endsAt() {
-    const claims = this.value?.split(".")[1];
-    if (!claims) return null;
-    try {
-      const { exp } = JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/")));
-      return typeof exp === "number" ? exp * 1000 : null;
-    } catch {
-      return null; // not a JWT, or one that only the server can read
-    }
+    const { exp } = claimsOf(this.value);
+    return typeof exp === "number" ? exp * 1000 : null;
   }
 
   /**
@@ -106,5 +102,31 @@ export class Tokens {
     const leftMs = endsAt - nowMs;
     const aheadMs = Math.min(AHEAD_MS, leftMs / 2);
     return Math.max(RENEW_MIN_MS, leftMs - aheadMs * (0.6 + 0.4 * Math.random()));
+  }
+}
+
+/**
+ * Whose a token is; null when it does not say.
+ * @param {string | null} token
+ */
+export function subjectOf(token) {
+  const { sub } = claimsOf(token);
+  return typeof sub === "string" ? sub : null;
+}
+
+/**
+ * What a token says; nothing when it is no JWT, or one that only the server can read.
+ * @param {string | null} token
+ * @returns {{exp?: unknown, sub?: unknown}}
+ */
+function claimsOf(token) {
+  const claims = token?.split(".")[1];
+  if (!claims) return {};
+  try {
+    const text = atob(claims.replaceAll("-", "+").replaceAll("_", "/"));
+    const bytes = Uint8Array.from(text, (char) => char.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes)) ?? {};
+  } catch {
+    return {};
   }
 }
