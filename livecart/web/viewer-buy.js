@@ -5,13 +5,16 @@
 
 import { standing } from "./viewer-state.js";
 
+/** Standings that are what a refusal spoke of: its cause has come to be known, and is not gone. */
+const SPOKEN_OF = { sold_out: "sold_out", limit_reached: "limit", not_open: "closed" };
+
 export class Basket {
   #cart;
   #places;
   #changed;
   #qty = new Map(); // offer id -> units chosen
   #busy = new Set(); // offers whose purchase is under way
-  #refused = new Map(); // offer id -> what the last attempt was refused with
+  #refused = new Map(); // offer id -> {answer, name}: the last refusal, and the standing it is about
 
   constructor(cart, places, changed) {
     this.#cart = cart;
@@ -44,9 +47,16 @@ export class Basket {
     this.#changed();
   }
 
-  /** The refusal that the last attempt met, or undefined. */
-  refused(offer) {
-    return this.#refused.get(offer.id);
+  /** The refusal that the last attempt met, or undefined; gone once he stands elsewhere (`name`). */
+  refused(offer, name) {
+    const kept = this.#refused.get(offer.id);
+    if (kept === undefined || kept.name === name) return kept?.answer;
+    if (SPOKEN_OF[kept.answer.code] !== name) {
+      this.#refused.delete(offer.id);
+      return undefined;
+    }
+    kept.name = name;
+    return kept.answer;
   }
 
   /** Buy the number chosen, once at a time; the outcome shows in the room and in `refused`. */
@@ -68,7 +78,10 @@ export class Basket {
   }
 
   #keep(offer, answer) {
-    if (answer.code) this.#refused.set(offer.id, answer);
+    if (answer.code) {
+      const known = this.#cart.room.offers.get(offer.id) ?? offer; // it may have changed meanwhile
+      this.#refused.set(offer.id, { answer, name: this.standing(known).name });
+    }
     this.#changed();
   }
 }

@@ -153,7 +153,7 @@ function label({ name, act, order }, offer, amount, cart) {
 
 /** One line below: [text, kind]. */
 function note({ name, order }, offer, { basket, cart, places }) {
-  const refused = basket.refused(offer);
+  const refused = basket.refused(offer, name);
   const away = cart.status !== "open";
   if (name === "buying") return [t(away ? "buying_again" : "note_reserving"), ""];
   if (refused) return [reason(refused), "bad"];

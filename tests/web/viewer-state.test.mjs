@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { pure } from "./pure.mjs";
 
 const { Presses, phaseOf, shelf, shownNow, standing } = await pure("viewer-state.js");
+const { Basket } = await pure("viewer-buy.js");
 const NOW = 1_000_000;
 
 /** A room of one viewer. */
@@ -127,4 +128,26 @@ test("an offer that opens, or goes on after a pause, can be bought at once", () 
   presses.shows(null, 2_000);
   presses.shows("buy", 3_000);
   assert.equal(presses.take(3_000), true);
+});
+
+/** A basket whose server refuses with `code`, and what it says while the offer is as given. */
+async function refusedWith(code) {
+  const room = { ...roomOf(), offers: new Map() };
+  const cart = { room, clock: { now: () => NOW }, buy: async () => ({ code }) };
+  const basket = new Basket(cart, { of: () => null, refresh() {} }, () => {});
+  await basket.buy(offerOf("open"), 2);
+  return (status) => {
+    const offer = offerOf(status);
+    return basket.refused(offer, basket.standing(offer).name)?.code;
+  };
+}
+
+test("a refusal stays while the viewer stands where he met it, and no longer", async () => {
+  const said = await refusedWith("rate_limited");
+  assert.deepEqual(["open", "open", "paused", "open"].map(said), ["rate_limited", "rate_limited", undefined, undefined]);
+});
+
+test("a refusal stays when its cause becomes known, until that is gone", async () => {
+  const said = await refusedWith("sold_out");
+  assert.deepEqual(["open", "sold_out", "sold_out", "open"].map(said), ["sold_out", "sold_out", "sold_out", undefined]);
 });
