@@ -59,6 +59,7 @@ class ServerClock {
   }
 
   renew() {
+    if (this.#samples.length === 0) return; // there is nothing to go on from
     this.guess(this.now() + (this.slept() ? this.#sleptMs() : 0));
   }
 
@@ -150,9 +151,10 @@ async function replyOf(type, re, response) {
 }
 
 async function refusalOf(response) {
-  const problem = await response.json().catch(() => ({})); // a gateway's page is no document
-  const retryAfterMs = Number(problem.retry_after_ms) || 0;
-  return { code: CLOSES.get(response.status) ?? DRAINING, retryAfterMs };
+  const problem = await response.json().catch(() => null); // a gateway's page is no document
+  const retryAfterMs = Number(problem?.retry_after_ms) || 0;
+  const known = typeof problem?.code === "string" || response.status === 429;
+  return { code: (known && CLOSES.get(response.status)) || DRAINING, retryAfterMs };
 }
 
 class EventReader {
@@ -387,7 +389,8 @@ class Pulse {
     if (this.#timers.runs("probe")) return;
     const askedAt = performance.now();
     if (!this.#asks) {
-      if (askedAt - this.#heardAt > 1.5 * this.#heartbeatMs) this.#dead();
+      const silent = askedAt - this.#heardAt > 1.5 * this.#heartbeatMs;
+      if (silent || this.#clock.slept()) this.#dead();
       return;
     }
     this.#clock.renew();
@@ -700,6 +703,7 @@ class Connection {
   }
 
   probe() {
+    if (this.status !== "open" && this.#clock.slept()) this.#clock.renew();
     const hopeless = this.#asleep || globalThis.navigator?.onLine === false;
     if (this.status === "waiting" && !hopeless) this.#open();
     else if (this.status === "open") this.#pulse.probe();
@@ -1035,7 +1039,11 @@ class Room {
   #effect(frame) {
     switch (frame.type) {
       case "stream.started":
-        return this.#turn({ status: "live", started_at: frame.at });
+        return this.#turn({
+          status: "live",
+          started_at: this.stream?.started_at ?? frame.at, // it may have been live before
+          ...(frame.playback_url && { playback_url: frame.playback_url }),
+        });
       case "stream.ended":
         return this.#turn({ status: "ended", ended_at: frame.at });
       case "pinned":

@@ -12,7 +12,9 @@ const { watchSurroundings } = await import(new URL("surroundings.js", sdk));
 const { Tokens, subjectOf } = await import(new URL("tokens.js", sdk));
 const { Tasks } = await import(new URL("tasks.js", sdk));
 const { Ways } = await import(new URL("ways.js", sdk));
-const { askedOf } = await import(new URL("http.js", sdk));
+const { ServerClock } = await import(new URL("clock.js", sdk));
+const { Pulse } = await import(new URL("pulse.js", sdk));
+const { askedOf, refusalOf } = await import(new URL("http.js", sdk));
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 const EMPTY = { type: "welcome", epoch: "e", seq: 0, cseq: 0, pins: [], offers: [], orders: [] };
@@ -182,6 +184,62 @@ test("an older order or stock changes nothing", () => {
   room.apply({ type: "offer.restocked", seq: 1, offer: { ...offer, quantity: 9 } });
   assert.equal(room.offers.get("of").left, 1);
   assert.equal(room.taken("of"), 2);
+});
+
+test("a stream that starts says where its film is, and keeps when it started first", () => {
+  const room = new Room();
+  room.snapshot({ ...EMPTY, stream: { id: "st", status: "scheduled" } });
+  const started = { type: "stream.started", seq: 1, at: 7, playback_url: "https://shop.example/a.m3u8" };
+  assert.equal(room.apply(started), "stream");
+  const live = { id: "st", status: "live", started_at: 7, playback_url: "https://shop.example/a.m3u8" };
+  assert.deepEqual(room.stream, live);
+  room.apply({ type: "stream.started", seq: 2, at: 9 });
+  assert.deepEqual(room.stream, live);
+});
+
+test("after a sleep a line that cannot be asked is taken for dead", () => {
+  let slept = false;
+  const told = [];
+  const clock = { slept: () => slept, renew() {} };
+  const pulse = new Pulse({ send: () => false, dead: () => told.push(slept), times: {}, clock });
+  pulse.heard();
+  pulse.start(60_000, false);
+  pulse.probe();
+  slept = true;
+  pulse.probe();
+  pulse.stop();
+  assert.deepEqual(told, [true]);
+});
+
+test("the clock goes on over a sleep, and has nothing to renew before it was told", () => {
+  const { now } = Date;
+  const clock = new ServerClock();
+  const asleep = (ms) => (Date.now = () => now.call(Date) + ms);
+  try {
+    asleep(60_000);
+    clock.renew();
+    assert.equal(clock.slept(), true); // still the machine's own time, which is what it says
+    assert.ok(Math.abs(clock.offset()) < 100);
+    clock.guess(1_000_000);
+    asleep(120_000);
+    assert.equal(clock.slept(), true);
+    clock.renew();
+    assert.ok(Math.abs(clock.now() - 1_060_000) < 1_000);
+    assert.equal(clock.slept(), false);
+  } finally {
+    Date.now = now;
+  }
+});
+
+test("a refusal is final when the server itself has said it, and not a gateway's page", async () => {
+  const codeOf = async (status, body) => (await refusalOf(new Response(body, { status }))).code;
+  for (const [status, code] of [[400, 4400], [401, 4401], [403, 4403], [404, 4404]]) {
+    assert.equal(await codeOf(status, '{"code":"some","detail":"why"}'), code);
+    for (const page of ["<h1>Sign in</h1>", "null", "[]", '{"code":1}', ""]) {
+      assert.equal(await codeOf(status, page), 4503, `${status} ${page}`);
+    }
+  }
+  assert.equal(await codeOf(429, ""), 4429);
 });
 
 /** Tasks whose server answers as the test says; `sent` is what it was sent. */

@@ -48,6 +48,7 @@ export class ServerClock {
 
   /** Forget the samples; what they said, and the time slept, serves until the next `pong`. */
   renew() {
+    if (this.#samples.length === 0) return; // there is nothing to go on from
     this.guess(this.now() + (this.slept() ? this.#sleptMs() : 0));
   }
 

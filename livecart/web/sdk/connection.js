@@ -154,6 +154,8 @@ export class Connection {
 
   /** Make sure at once that the line is alive (the page came back, the network changed). */
   probe() {
+    // Whether the token has ended, and how long something is held, is asked before there is a line.
+    if (this.status !== "open" && this.#clock.slept()) this.#clock.renew();
     const hopeless = this.#asleep || globalThis.navigator?.onLine === false;
     if (this.status === "waiting" && !hopeless) this.#open();
     else if (this.status === "open") this.#pulse.probe();

@@ -105,7 +105,9 @@ export async function replyOf(type, re, response) {
  * @param {Response} response
  */
 export async function refusalOf(response) {
-  const problem = await response.json().catch(() => ({})); // a gateway's page is no document
-  const retryAfterMs = Number(problem.retry_after_ms) || 0;
-  return { code: CLOSES.get(response.status) ?? DRAINING, retryAfterMs };
+  const problem = await response.json().catch(() => null); // a gateway's page is no document
+  const retryAfterMs = Number(problem?.retry_after_ms) || 0;
+  // What a gateway on the way refuses is over when it is: only the server's own word is final.
+  const known = typeof problem?.code === "string" || response.status === 429;
+  return { code: (known && CLOSES.get(response.status)) || DRAINING, retryAfterMs };
 }

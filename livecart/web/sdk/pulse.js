@@ -64,7 +64,9 @@ export class Pulse {
     if (this.#timers.runs("probe")) return;
     const askedAt = performance.now();
     if (!this.#asks) {
-      if (askedAt - this.#heardAt > 1.5 * this.#heartbeatMs) this.#dead();
+      // Time asleep does not count as silence: nothing tells whether the line outlived it.
+      const silent = askedAt - this.#heardAt > 1.5 * this.#heartbeatMs;
+      if (silent || this.#clock.slept()) this.#dead();
       return;
     }
     this.#clock.renew();

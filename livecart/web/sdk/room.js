@@ -104,7 +104,11 @@ export class Room {
   #effect(frame) {
     switch (frame.type) {
       case "stream.started":
-        return this.#turn({ status: "live", started_at: frame.at });
+        return this.#turn({
+          status: "live",
+          started_at: this.stream?.started_at ?? frame.at, // it may have been live before
+          ...(frame.playback_url && { playback_url: frame.playback_url }),
+        });
       case "stream.ended":
         return this.#turn({ status: "ended", ended_at: frame.at });
       case "pinned":
