@@ -13,9 +13,9 @@ export const language = words.language;
 
 const TEXT = words.words;
 
-/** The text of that name in the page's language, with its gaps filled. */
+/** The text of that name in the page's language, with its gaps filled; without one, the name. */
 export function t(name, gaps = {}) {
-  return TEXT[name].replace(/\{(\w+)\}/g, (_, gap) => String(gaps[gap]));
+  return (TEXT[name] ?? name).replace(/\{(\w+)\}/g, (_, gap) => String(gaps[gap]));
 }
 
 /** Why a command was refused, in plain words; a code of a later server shows its own message. */

@@ -9,6 +9,7 @@ import { language, number, reason, t, timeText } from "./text.js";
 import { thumb } from "./viewer-card.js";
 
 const LOOK_MS = 5_000; // between two questions after a payment whose notice has not come
+const TITLE_AGAIN_MS = 10_000; // before a product that could not be had is asked for again
 const SURE_MS = 4_000; // within that a second tap on "give back" means it
 
 export class Orders {
@@ -185,6 +186,7 @@ export class Orders {
     } catch (problem) {
       // The order is shown with its id instead; nothing else depends on the title.
       console.warn("no title for", id, problem.message);
+      setTimeout(() => this.#products.get(id) === null && this.#products.delete(id), TITLE_AGAIN_MS);
     }
   }
 }

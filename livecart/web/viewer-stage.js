@@ -26,7 +26,7 @@ export function showStage(room, product) {
 function showPosterImage(product) {
   const url = product?.image_url;
   const image = at("poster-image");
-  if (!url?.startsWith("https:") || image.src === url) return;
+  if (!url?.startsWith("https:") || image.getAttribute("src") === url) return;
   image.hidden = true;
   image.onload = () => (image.hidden = false);
   image.src = url;
