@@ -6,6 +6,7 @@
 import { Origins, playlistTimes, variantUrl } from "./media-time.js";
 
 const PLAYER = "/static/vendor/hls.light.min.mjs"; // `make player` puts it there
+const PLAYER_TRIES_MAX = 3;
 const HLS_TYPE = "application/vnd.apple.mpegurl";
 const WATCH_MS = 1_000;
 const STALLED_MS = 8_000; // without a new picture for so long, the video is loaded anew
@@ -13,6 +14,7 @@ const AGAIN_FIRST_MS = 1_000;
 const AGAIN_MAX_MS = 30_000;
 const BEHIND_MAX_S = 20; // further from the edge than that (a locked phone), go to the edge
 const EDGE_S = 4; // how near to the edge: a few segments must be there already
+const BACK_S = 30; // how much of what was played is kept in memory
 const READ_MS = 4_000; // between two readings of the playlist, until there are enough
 const READ_LATER_MS = 30_000; // and after that
 const FILE = /\.(mp4|webm|m4v|mov)$/i;
@@ -24,7 +26,9 @@ export class Film {
   #video;
   #changed;
   #player = null; // hls.js, when it is what plays
+  #turn = 0; // of loading; what an older one was waiting for is void
   #attempt = 0;
+  #playerFailed = 0; // how often in a row the player could not be had
   #timers = {};
   #seenAt = 0; // performance.now() of the last progress
   #seenS = 0;
@@ -61,6 +65,7 @@ export class Film {
     if (wanted === this.url) return;
     this.url = wanted;
     this.#attempt = 0;
+    this.#playerFailed = 0;
     if (wanted === null) this.#stop("none");
     else this.#load();
   }
@@ -118,6 +123,7 @@ export class Film {
 
   async #load() {
     this.#stop("loading");
+    const mine = this.#turn;
     this.#origins = new Origins(); // positions begin anew with each load
     this.#readAt = -Infinity;
     const url = this.url;
@@ -129,13 +135,20 @@ export class Film {
       return;
     }
     try {
-      const { default: Hls } = await import(PLAYER);
-      if (url !== this.url) return;
+      // Under another address each time: some browsers keep a failure like the module itself.
+      const again = this.#playerFailed > 0 ? `?again=${this.#playerFailed}` : "";
+      const { default: Hls } = await import(PLAYER + again);
+      if (mine !== this.#turn) return;
       if (!Hls.isSupported()) throw new Error("no media source extensions");
-      this.#play(new Hls({ enableWorker: false, lowLatencyMode: true }), Hls, url);
+      const options = { enableWorker: false, lowLatencyMode: true, backBufferLength: BACK_S };
+      this.#play(new Hls(options), Hls, url);
     } catch (error) {
+      if (mine !== this.#turn) return;
       console.warn("no player for this video:", error.message);
-      if (url === this.url) this.#stop("unplayable");
+      // A module that did not come, since the network was away, is a TypeError.
+      const absent = error instanceof TypeError && ++this.#playerFailed <= PLAYER_TRIES_MAX;
+      if (absent) this.#again();
+      else this.#stop("unplayable");
     }
   }
 
@@ -152,6 +165,7 @@ export class Film {
   }
 
   #stop(state) {
+    this.#turn++;
     clearTimeout(this.#timers.again);
     this.#player?.destroy();
     this.#player = null;
