@@ -135,7 +135,8 @@ function updateSale(parts, offer, deps) {
 }
 
 /** The big button's words: what happens when it is pressed, or why nothing would. */
-function label({ name, act, order }, offer, amount, cart) {
+function label(where, offer, amount, cart) {
+  const { name, act, order } = where;
   const away = cart.status !== "open";
   if (name === "buying") return t("act_reserving");
   if (name === "yours") {
@@ -143,8 +144,9 @@ function label({ name, act, order }, offer, amount, cart) {
     return t("act_pay", { time: clockText(order.expires_at - cart.clock.now()) });
   }
   if (act === "buy") return t(away ? "buy_when_back" : "buy", { amount });
-  if (act === "wait") return t("wait");
-  if (act === "leave") return t("leave_waitlist");
+  const draw = where.phase === "scheduled"; // who waits before an offer opens is in a draw
+  if (act === "wait") return t(draw ? "enter_draw" : "wait");
+  if (act === "leave") return t(draw ? "leave_draw" : "leave_waitlist");
   if (name === "scheduled" && offer.opens_at) {
     return t("opens_in", { time: clockText(offer.opens_at - cart.clock.now()) });
   }
@@ -152,7 +154,7 @@ function label({ name, act, order }, offer, amount, cart) {
 }
 
 /** One line below: [text, kind]. */
-function note({ name, order }, offer, { basket, cart, places }) {
+function note({ name, act, order, phase }, offer, { basket, cart, places }) {
   const refused = basket.refused(offer, name);
   const away = cart.status !== "open";
   if (name === "buying") return [t(away ? "buying_again" : "note_reserving"), ""];
@@ -160,6 +162,10 @@ function note({ name, order }, offer, { basket, cart, places }) {
   if (name === "yours") {
     const time = order.expires_at ? timeText(order.expires_at) : "";
     return [t("note_yours", { qty: number(order.qty), time }), "good"];
+  }
+  if (phase === "scheduled" && (act === "wait" || name === "waitlisted")) {
+    const time = offer.opens_at ? timeText(offer.opens_at) : "";
+    return [t(act === "wait" ? "note_draw" : "entered_draw", { time }), act === "wait" ? "" : "good"];
   }
   if (name === "waitlisted") {
     return [t("waitlisted", { n: number(places.of(offer)) }), "good"];

@@ -39,9 +39,12 @@ export class Presses {
   }
 }
 
-/** Status on server time: a scheduled offer opens at its second, on every screen at once. */
+/**
+ * Status on server time: a scheduled offer opens at its second, on every screen at once. A draw does
+ * not: it is drawn by the server, and only then is anything on sale.
+ */
 export function phaseOf(offer, nowMs) {
-  const due = offer.status === "scheduled" && offer.opens_at && nowMs >= offer.opens_at;
+  const due = offer.mode !== "draw" && offer.status === "scheduled" && offer.opens_at && nowMs >= offer.opens_at;
   return due ? "open" : offer.status;
 }
 
@@ -68,12 +71,19 @@ export function standing({ room, offer, nowMs, place, busy }) {
   if (busy) return is("buying");
   if (order?.status === "reserved") return { ...is("yours", "pay"), more: free && phase === "open" };
   if (place !== null && phase !== "closed") return is("waitlisted", "leave");
+  if (bar === "scheduled" && enters(room, offer, nowMs) && most >= 1) return is(bar, "wait");
   if (bar !== null) return is(bar);
   if (phase === "sold_out" && most >= 1) {
     return is("sold_out", offer.waitlist_max === 0 ? null : "wait");
   }
   if (most < 1) return is(order === undefined ? "limit" : "paid");
   return is("open", "buy");
+}
+
+/** Whether this viewer may enter the draw that an offer is: while the stream is live, until it is due. */
+function enters(room, offer, nowMs) {
+  const early = offer.opens_at === undefined || nowMs < offer.opens_at;
+  return offer.mode === "draw" && early && room.you.role === "viewer" && room.stream.status === "live";
 }
 
 /** What keeps this viewer from buying whatever is left; null when nothing does. */

@@ -86,6 +86,16 @@ test("a scheduled offer opens at its second on the server's clock", () => {
   assert.equal(phaseOf(offerOf("scheduled"), NOW), "scheduled");
 });
 
+test("a draw is entered while it is scheduled, and nothing of it is bought by the clock", () => {
+  const draw = (more = {}) => offerOf("scheduled", { mode: "draw", opens_at: NOW + 1, ...more });
+  assert.equal(said(roomOf(), draw()), "scheduled wait");
+  assert.equal(said(roomOf(), draw(), { place: 1 }), "waitlisted leave");
+  assert.equal(said(roomOf(), draw({ opens_at: NOW })), "scheduled null");
+  assert.equal(said(roomOf({ role: "guest" }), draw()), "scheduled null");
+  assert.equal(said(roomOf({ status: "scheduled" }), draw()), "scheduled null");
+  assert.equal(said(roomOf(), { ...draw(), status: "open" }), "open buy");
+});
+
 test("pins come first and an offer appears once, also when its pin does not name it", () => {
   const offers = new Map([
     ["of_1", offerOf("closed")],
