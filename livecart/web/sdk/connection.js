@@ -230,10 +230,7 @@ export class Connection {
     if (frame.type === "draining") this.#retryFloorMs = frame.retry_after_ms;
     const whole = this.#owner.frame(frame);
     if (link !== this.#link) return; // whoever was told has closed it
-    if (!whole) {
-      this.#lost(1000); // comes back with `since`
-      return;
-    }
+    if (!whole) return this.#lost(1000); // comes back with `since`
     if (frame.type === "welcome") this.#welcomed(frame);
     const re = "re" in frame ? (frame.re ?? null) : null;
     if (re === null) return;
@@ -286,10 +283,7 @@ export class Connection {
     const steady = welcomed && performance.now() - this.#welcomedAt > this.#times.steadyMs;
     this.#drop();
     const renewed = code === BAD_TOKEN && this.#tokens.refused();
-    if (FINAL_CODES.has(code) && !renewed) {
-      this.#say("stopped", code);
-      return;
-    }
+    if (FINAL_CODES.has(code) && !renewed) return this.#say("stopped", code);
     if (steady) this.#attempt = 0;
     if (code === TOO_MANY) this.#attempt = Math.max(this.#attempt, 3); // we were too eager
     this.#later(code);
