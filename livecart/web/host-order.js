@@ -71,7 +71,7 @@ function draw() {
   at("order-facts").replaceChildren(...facts.filter(Boolean).map((fact) => h("span", {}, fact)));
   const paid = ["confirmed", "shipped"].includes(status);
   at("order-actions").replaceChildren(
-    ...(status === "reserved" ? [button(t("mark_paid"), () => step("pay", {}, t("paid")), "primary")] : []),
+    ...(status === "reserved" ? [button(t("mark_paid"), () => markPaid(open, "order"), "primary")] : []),
     ...(["reserved", "confirmed"].includes(status) ? [button(t("cancel_order"), cancel)] : []));
   at("ship-box").hidden = !paid;
   at("refund-box").hidden = !paid || refunded_minor >= amount_minor;
@@ -123,6 +123,20 @@ function after() {
   desk.refresh();
 }
 
+/** Ask, and mark an order as paid; the list may have moved under the finger, so it is named. */
+export async function markPaid(order, section = "orders") {
+  const costs = [t("paid_cost", named(order)), t("paid_final")];
+  if (!(await sure(t("mark_paid"), costs, t("mark_paid")))) return;
+  await act(section, () => desk.api.post(`/v1/orders/${order.id}/pay`), t("paid"));
+  after();
+}
+
+/** What a question about an order names. */
+function named({ product, qty, viewer, amount_minor, refunded_minor = 0, currency }) {
+  const left = amount(amount_minor - refunded_minor, currency);
+  return { what: titleOf(product), qty: number(qty), id: viewer, amount: left };
+}
+
 function who() {
   return { n: number(open.rank), id: open.viewer, amount: amount(open.amount_minor, open.currency) };
 }
@@ -165,6 +179,8 @@ async function refund(event) {
 }
 
 async function decide(id, how) {
+  const costs = [t("accept_cost", named(open))];
+  if (how === "accept" && !(await sure(t("accept_return"), costs, t("accept_return")))) return;
   await act("order", () => desk.api.post(`/v1/returns/${id}/${how}`));
   after();
 }

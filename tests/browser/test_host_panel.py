@@ -47,10 +47,38 @@ async def test_two_hosts_see_the_same_and_the_keyboard_sells(
     await one.keyboard.press("2")
     await expect(other.locator("#pins li")).to_have_text(["Iron panUnpin", "Plum jamUnpin"])
     await one.keyboard.press("Shift+Digit1")
+    await expect(one.locator("#sure-title")).to_have_text("Open “Plum jam”?")
+    await expect(one.locator("#sure-costs")).to_contain_text("NT$1,500")
+    await one.click("#sure-yes")
     await expect(other.locator("#offers .offer >> nth=0 >> .chip")).to_have_text("On sale")
     await expect(other.locator("#offers .offer >> nth=1 >> .chip")).to_have_text("Draft")
     await one.keyboard.press("?")
     await expect(one.locator("#help")).to_be_visible()
+
+
+async def test_money_by_hand_is_asked_about(server: Server, people: People) -> None:
+    """Mark paid names product, quantity, buyer and amount, and does nothing unless confirmed."""
+    stream = await server.stream("By hand")
+    offer = await server.offer(stream, await server.product("Bowl"), quantity=5, per_viewer=2)
+    await server.buy(offer, "ann", 2)
+    page = await _host(people, server, stream)
+    mark = page.locator("#orders > li").get_by_role("button", name="Mark paid", exact=True)
+    status = page.locator("#orders .chip")
+
+    await mark.click()
+    await expect(page.locator("#sure-costs li >> nth=0")).to_have_text(
+        "“Bowl” × 2 of buyer ann: NT$3,000."
+    )
+    await page.click("#sure-no")
+    await page.get_by_role("button", name="Details", exact=True).click()
+    await page.locator("#order-actions").get_by_role("button", name="Mark paid").click()
+    await page.click("#sure-no")
+    rows = await server.fetch("select status from orders where offer = $1", offer)
+    assert [row["status"] for row in rows] == ["reserved"]
+
+    await page.locator("#order-actions").get_by_role("button", name="Mark paid").click()
+    await page.click("#sure-yes")
+    await expect(status).to_have_text("Confirmed")
 
 
 async def test_closing_names_its_cost_and_waits(server: Server, people: People) -> None:
