@@ -5,7 +5,7 @@
 import { at, h } from "./dom.js";
 import { amount, desk } from "./host-desk.js";
 import { dialogOpen, shown, sure } from "./host-dialog.js";
-import { openOffer, prepared, togglePin } from "./host-offers.js";
+import { offerAt, openOffer, togglePin } from "./host-offers.js";
 import { undoNewest } from "./host-undo.js";
 import { number, t } from "./text.js";
 
@@ -56,7 +56,7 @@ function unwanted(event) {
 function workOf(event) {
   const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code); // wherever Shift puts the signs
   if (digit) {
-    const offer = prepared()[Number(digit[1]) - 1];
+    const offer = offerAt(Number(digit[1]));
     if (!offer) return null;
     return () => (event.shiftKey ? openByKey(offer) : togglePin(offer.id));
   }

@@ -3,12 +3,14 @@
 
 import { Problem } from "./api.js";
 import { at, h, keyed, say, tell } from "./dom.js";
-import { act, amount, button, desk, problemText, titleOf } from "./host-desk.js";
+import { act, amount, button, desk, once, problemText, titleOf } from "./host-desk.js";
 import { shown, sure } from "./host-dialog.js";
+import { freshKey } from "./livecart.js";
 import { exponent, minorUnits } from "./money.js";
 import { number, t, timeText } from "./text.js";
 
 let open = null; // the order that is shown
+let refundKey; // of the refund in the form: the same until its outcome is known
 
 /** Wire the forms, once. */
 export function wireOrder() {
@@ -20,7 +22,7 @@ export function wireOrder() {
 export async function openOrder(order) {
   open = order;
   at("ship-form").reset();
-  at("refund-form").reset();
+  newRefund();
   at("ship-box").open = at("refund-box").open = false;
   at("timeline").replaceChildren();
   at("returns").replaceChildren();
@@ -155,9 +157,20 @@ async function ship(event) {
   await step("ship", body, t("shipped"));
 }
 
-async function refund(event) {
+function newRefund() {
+  refundKey = freshKey();
+  at("refund-form").reset();
+}
+
+function refund(event) {
   event.preventDefault();
-  const { amount: typed, reason, restock } = event.target.elements;
+  return once(at("refund-submit"), giveBack);
+}
+
+async function giveBack() {
+  const { amount: typed, reason, restock } = at("refund-form").elements;
+  const { id } = open;
+  const key = refundKey;
   const rest = open.amount_minor - (open.refunded_minor ?? 0);
   const whole = typed.value.trim() === "";
   const minor = whole ? rest : minorUnits(typed.value, open.currency);
@@ -174,7 +187,16 @@ async function refund(event) {
   const body = { restock: restock.checked };
   if (!whole) body.amount_minor = minor;
   if (reason.value.trim()) body.reason = reason.value.trim();
-  await act("order", () => desk.api.postOnce(`/v1/orders/${open.id}/refund`, body), t("refund_begun"));
+  await act("order", async () => {
+    try {
+      await desk.api.postOnce(`/v1/orders/${id}/refund`, body, key);
+      if (refundKey === key) newRefund();
+    } catch (problem) {
+      const known = problem.status > 0 && problem.status < 500;
+      if (known && refundKey === key) refundKey = freshKey(); // what was typed stays
+      throw problem;
+    }
+  }, t("refund_begun"));
   return after();
 }
 

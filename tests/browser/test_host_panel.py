@@ -9,9 +9,11 @@ from playwright.async_api import Page, expect
 
 from tests.browser.browser_rig import DESKTOP, PHONE, REFUSED, People, Screen
 from tests.browser.pages import HostPage
-from tests.browser.server_rig import Server
+from tests.browser.server_rig import Server, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+UNDO_MS = 6_000 + 1_000  # what the page counts down, and what it takes to ask the server then
 
 
 async def _host(people: People, server: Server, stream: str, screen: Screen = DESKTOP) -> Page:
@@ -92,6 +94,10 @@ async def test_closing_names_its_cost_and_waits(server: Server, people: People) 
         await page.click("#offers .menu summary")
         await page.get_by_role("button", name="Close", exact=True).click()
 
+    async def over() -> bool:
+        passed: bool = await page.evaluate(f"performance.now() > {by_ms}")
+        return passed
+
     async def status() -> str:
         found: str = (await server.call("GET", f"/v1/offers/{offer}"))["status"]
         return found
@@ -106,13 +112,30 @@ async def test_closing_names_its_cost_and_waits(server: Server, people: People) 
 
     await close()
     await page.click("#sure-yes")
+    chip = page.locator("#offers .chip")
+    await expect(chip).to_have_text("Closing…")
+    await expect(page.locator("#offers .sheet button", has_text="Close")).to_be_hidden()
+    by_ms = await page.evaluate("performance.now()") + UNDO_MS
     await page.click("#undos button")
     await expect(page.locator("#undos li")).to_have_count(0)
+    await until(over, "the seconds in which it would have closed have passed")
+    await expect(chip).to_have_text("On sale")
     assert await status() == "open"
 
     await close()
     await page.click("#sure-yes")
-    await expect(page.locator("#offers .chip")).to_have_text("Closing…")
+    await page.click("#more summary")
+    await page.click("#sign-out")
+    await expect(page.locator("#undos li")).to_have_count(0)
+    await expect(chip).to_have_text("On sale")
+    await page.fill("#token", server.host)
+    await page.click("#sign-in button")
+    await expect(page.locator("#line")).to_have_text("Connected")
+    assert await status() == "open"
+
+    await close()
+    await page.click("#sure-yes")
+    await expect(chip).to_have_text("Closing…")
     await expect(page.locator("#closed-count")).to_have_text("Closed (1)")
     assert await status() == "closed"
 
