@@ -54,7 +54,7 @@ async def test_a_form_sent_twice_is_sent_once(server: Server, people: People) ->
     await host.connected()
     page = host.page
     sent: list[Request] = []
-    page.on("request", sent.append)
+    page.on("request", lambda request: sent.append(request))
     twice = "form => { form.requestSubmit(); form.requestSubmit(); }"
 
     await host.prepare_form()
