@@ -25,7 +25,7 @@ from tests.cluster_rig import Cluster
 from tests.shop import Shop, open_shop
 
 TEMPLATE = "livecart_template"
-BROWSER = "tests/browser/"
+WANTED = "setup-browser"  # what a test names that is skipped for want of what that installs
 _numbers = itertools.count(1)
 
 
@@ -116,7 +116,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     unseen = _unseen(terminalreporter)
     if unseen:
         terminalreporter.write_line(
-            f"NOT RUN, for want of a browser: {', '.join(unseen)}. To run them: make setup-browser",
+            f"NOT RUN, for want of a browser or what goes with it: {', '.join(unseen)}. "
+            "To run them: make setup-browser",
             red=True,
         )
 
@@ -129,10 +130,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _unseen(reporter: pytest.TerminalReporter) -> list[str]:
-    """Return what was skipped for want of a browser, each test once whatever its parameters."""
+    """Return what was skipped for want of `WANTED`, each test once whatever its parameters."""
     named = [
-        report.nodeid.removeprefix(BROWSER).partition("[")[0]
+        report.nodeid.removeprefix("tests/").partition("[")[0]
         for report in reporter.getreports("skipped")
-        if report.nodeid.startswith(BROWSER) and "setup-browser" in str(report.longrepr)
+        if WANTED in str(report.longrepr)
     ]
     return list(dict.fromkeys(named))

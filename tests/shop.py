@@ -356,7 +356,7 @@ async def kept(hub: Hub) -> AsyncIterator[None]:
         await asyncio.wait({work})
 
 
-async def until(condition: Any, timeout_s: float = 10.0) -> None:
+async def until(condition: Any, timeout_s: float = 30.0) -> None:
     """Wait until `condition()` (a call or a coroutine function) holds."""
     async with asyncio.timeout(timeout_s):
         while True:

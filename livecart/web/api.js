@@ -4,6 +4,7 @@ import { backoffMs, freshKey } from "./livecart.js";
 
 const ATTEMPTS_MAX = 6;
 const PAGES_MAX = 10;
+const ANSWER_MS_MAX = 20_000; // then a call counts as unanswered: a phone's network may hang for ever
 
 /** A refused or failed call; `message` is the problem's detail, fit to show. */
 export class Problem extends Error {
@@ -13,6 +14,16 @@ export class Problem extends Error {
     this.status = status;
     this.code = body.code ?? null;
     this.retryAfterMs = body.retry_after_ms ?? 0;
+  }
+}
+
+/** What a JSON object's text says; null when it is none. */
+function parsed(text) {
+  try {
+    const value = JSON.parse(text);
+    return typeof value === "object" ? value : null;
+  } catch {
+    return null;
   }
 }
 
@@ -31,6 +42,7 @@ export class Api {
   /** One call; the parsed answer, or null for 204. Throws Problem (status 0: no answer). */
   async call(method, path, body, headers = {}) {
     let response;
+    let text;
     try {
       response = await fetch(path, {
         method,
@@ -40,13 +52,17 @@ export class Api {
           ...headers,
         },
         body: body === undefined ? undefined : JSON.stringify(body),
+        signal: AbortSignal.timeout(ANSWER_MS_MAX),
       });
+      text = await response.text();
     } catch (error) {
       throw new Problem(0, { detail: error.message, code: "unreachable" });
     }
     if (response.status === 204) return null;
-    const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Problem(response.status, answer);
+    const answer = parsed(text);
+    if (!response.ok) throw new Problem(response.status, answer ?? {});
+    // Cut off, or some gateway's own page: what the call came to is not known.
+    if (answer === null) throw new Problem(0, { detail: response.statusText, code: "unreachable" });
     return answer;
   }
 
@@ -59,8 +75,8 @@ export class Api {
   }
 
   /** A call with an Idempotency-Key: while the outcome is unknown, the same key again. */
-  async postOnce(path, body) {
-    const headers = { "Idempotency-Key": freshKey() };
+  async postOnce(path, body, key = freshKey()) {
+    const headers = { "Idempotency-Key": key };
     for (let attempt = 0; ; attempt++) {
       try {
         return await this.call("POST", path, body, headers);

@@ -5,6 +5,8 @@ import { at, h, keyed, say } from "./dom.js";
 import { act, button, desk } from "./host-desk.js";
 import { number, t, timeText } from "./text.js";
 
+const settling = new Set(); // comments whose call is under way
+
 /** Wire the two faces of the panel, once. */
 export function wireComments() {
   at("talk-chat").addEventListener("click", () => face(false));
@@ -31,6 +33,7 @@ function makeComment(comment) {
   const order = button(t("order_it"), () => settle(comment.id, "order", {
     offer: offer.value, qty: qty.valueAsNumber,
   }), "small primary");
+  offer.addEventListener("change", () => updateComment(item, comment));
   const item = h("li", { class: "order unread" },
     h("p", { class: "facts" }, h("b", {}, comment.name ?? comment.viewer),
       h("span", { class: "dim" }, timeText(comment.at)),
@@ -46,13 +49,25 @@ function whyText(why) {
   return ["ambiguous", "unreadable"].includes(why) ? t(`unread_${why}`) : why;
 }
 
-function updateComment({ parts }) {
+/** Offer what is on sale; a chosen offer that is gone becomes none, never the next one. */
+function updateComment({ parts }, { id: comment }) {
+  const chosen = parts.offer.value;
   const sold = desk.offers.filter(({ status }) => ["open", "sold_out", "paused"].includes(status));
-  keyed(parts.offer, sold, ({ id }) => id, ({ id, product }) => h("option", { value: id }, product.title));
-  parts.order.disabled = sold.length === 0;
+  const choices = [{ id: "", product: { title: "–" } }, ...sold];
+  keyed(parts.offer, choices, ({ id }) => id, ({ id, product }) => h("option", { value: id }, product.title));
+  parts.offer.value = sold.some(({ id }) => id === chosen) ? chosen : "";
+  parts.order.disabled = settling.has(comment) || parts.offer.value === "";
 }
 
 async function settle(id, how, body) {
-  await act("chat", () => desk.api.post(`/v1/comments/${id}/${how}`, body));
+  if (settling.has(id)) return;
+  settling.add(id);
+  showComments();
+  try {
+    await act("chat", () => desk.api.post(`/v1/comments/${id}/${how}`, body));
+  } finally {
+    settling.delete(id);
+    showComments();
+  }
   desk.refresh();
 }

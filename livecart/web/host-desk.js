@@ -60,6 +60,17 @@ export async function act(section, work, done = t("done")) {
   return answer ?? true;
 }
 
+/** Do a thing with its button disabled meanwhile: pressed twice it is done once. */
+export async function once(pressed, work) {
+  if (pressed.disabled) return undefined;
+  pressed.disabled = true;
+  try {
+    return await work();
+  } finally {
+    pressed.disabled = false;
+  }
+}
+
 /** Fill an outcome for as long as it takes to read. */
 export function told(outcome, text, kind) {
   tell(outcome, text, kind);
@@ -105,6 +116,12 @@ export function amount(minor, currency) {
 /** The title of a product, its id while it is not known. */
 export function titleOf(id) {
   return desk.products.find((product) => product.id === id)?.title ?? id;
+}
+
+/** What a datetime-local field is to hold for a time in ms since the epoch, to the second. */
+export function fieldOf(ms) {
+  const local = new Date(ms - new Date(ms).getTimezoneOffset() * 60_000);
+  return local.toISOString().slice(0, 19);
 }
 
 /** What a datetime-local field holds as ms since the epoch; undefined when it is empty. */

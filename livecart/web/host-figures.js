@@ -7,7 +7,8 @@ import { byMinute, chart, spark, sparkBox } from "./host-charts.js";
 import { amount, desk, held } from "./host-desk.js";
 import { number, reason, t } from "./text.js";
 
-const SAMPLES_MAX = 120; // of two seconds: four minutes
+const SAMPLE_MS = 1_000; // the least between two: answers come faster when something happens
+const SAMPLES_MAX = 120; // one each 1.5 s while nothing happens: two to three minutes
 const MINUTES = 30;
 const TILES = ["viewers", "rate", "revenue", "left", "unpaid", "refused"];
 const REASONS_SHOWN = 2;
@@ -37,19 +38,23 @@ export function forgetFigures() {
   last = null;
 }
 
-/** Take what /figures said; orders a second are what came between two answers. */
+/**
+ * Take what /figures said. Orders a second are the server's, over ten seconds: it counts once a
+ * second, so between two answers that are closer there would be peaks that never were.
+ */
 export function sampleFigures(figures) {
+  if (samples.length > 0 && figures.now > samples.at(-1).at && figures.now < samples.at(-1).at + SAMPLE_MS) return;
   const refused = sum(figures.refusals);
   const seconds = last ? (figures.now - last.now) / 1_000 : 0;
-  if (last && (seconds <= 0 || figures.orders < last.orders)) last = null; // Redis began anew
+  if (last && (seconds <= 0 || refused < last.refused)) last = null; // Redis began anew
   const per = (n) => (last && seconds > 0 ? Math.max(0, n) / seconds : 0);
   samples = [...samples, {
     at: figures.now,
     viewers: figures.viewers,
-    rate: per(figures.orders - (last?.orders ?? 0)),
+    rate: figures.orders_last_10_s / 10,
     refused: per(refused - (last?.refused ?? 0)),
   }].slice(-SAMPLES_MAX);
-  last = { now: figures.now, orders: figures.orders, refused };
+  last = { now: figures.now, refused };
 }
 
 function sum(counts) {

@@ -3,11 +3,11 @@
 // can be switched off, for who speaks to the computer or uses one hand.
 
 import { at, h } from "./dom.js";
-import { desk } from "./host-desk.js";
-import { dialogOpen, shown } from "./host-dialog.js";
-import { openOffer, prepared, togglePin } from "./host-offers.js";
+import { amount, desk } from "./host-desk.js";
+import { dialogOpen, shown, sure } from "./host-dialog.js";
+import { offerAt, openOffer, togglePin } from "./host-offers.js";
 import { undoNewest } from "./host-undo.js";
-import { t } from "./text.js";
+import { number, t } from "./text.js";
 
 const OFF_KEY = "livecart.host.keys-off";
 
@@ -56,7 +56,7 @@ function unwanted(event) {
 function workOf(event) {
   const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code); // wherever Shift puts the signs
   if (digit) {
-    const offer = prepared()[Number(digit[1]) - 1];
+    const offer = offerAt(Number(digit[1]));
     if (!offer) return null;
     return () => (event.shiftKey ? openByKey(offer) : togglePin(offer.id));
   }
@@ -64,9 +64,14 @@ function workOf(event) {
   return entry && (() => entry.does());
 }
 
-/** Open what can be opened; a sold-out or paused offer is left alone, it may be so on purpose. */
-function openByKey(offer) {
-  if (["draft", "scheduled"].includes(offer.status)) openOffer(offer.id);
+/**
+ * Ask, and open what can be opened: a digit is easily missed. A sold-out or paused offer is left
+ * alone, it may be so on purpose.
+ */
+async function openByKey({ id, status, product, quantity, price_minor, currency }) {
+  if (!["draft", "scheduled"].includes(status)) return;
+  const cost = t("open_cost", { n: number(quantity), amount: amount(price_minor, currency) });
+  if (await sure(t("open_title", { what: product.title }), [cost], t("open_offer"))) openOffer(id);
 }
 
 function focus(id) {

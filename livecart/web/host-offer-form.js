@@ -2,10 +2,12 @@
 // it is scheduled and opens by itself. Called by the offers' cards.
 
 import { at, h, keyed, say, tell } from "./dom.js";
-import { act, desk, streamPath, timeOf } from "./host-desk.js";
+import { act, desk, fieldOf, once, streamPath, timeOf } from "./host-desk.js";
 import { shown } from "./host-dialog.js";
 import { exponent, minorUnits } from "./money.js";
 import { t } from "./text.js";
+
+const TIMES = ["opens_at", "closes_at"];
 
 let editing = null; // the draft that is changed; null: a new offer is made
 
@@ -31,6 +33,7 @@ export function openOfferForm(like = null, change = false) {
   if (like) {
     fields.product.value = like.product.id;
     for (const name of ["quantity", "per_viewer", "hold_s", "payment"]) fields[name].value = like[name];
+    if (change) for (const name of TIMES) fields[name].value = like[name] ? fieldOf(like[name]) : "";
     // A keyword belongs to one offer of a stream that is not over.
     if (change || like.status === "closed") fields.keyword.value = like.keyword ?? "";
   }
@@ -52,9 +55,13 @@ function suggestPrice() {
   price.value = product ? String(product.price_minor / 10 ** exponent(currency)) : "";
 }
 
-async function save(event) {
+function save(event) {
   event.preventDefault();
-  const fields = event.target.elements;
+  return once(at("offer-submit"), send);
+}
+
+async function send() {
+  const fields = at("offer-form").elements;
   const product = chosen();
   const price_minor = minorUnits(fields.price.value, product.currency);
   if (price_minor === null) {
@@ -65,7 +72,7 @@ async function save(event) {
   const body = { product: product.id, price_minor, payment: fields.payment.value };
   for (const name of ["quantity", "per_viewer", "hold_s"]) body[name] = fields[name].valueAsNumber;
   if (fields.keyword.value.trim()) body.keyword = fields.keyword.value.trim();
-  for (const name of ["opens_at", "closes_at"]) body[name] = timeOf(fields[name]);
+  for (const name of TIMES) body[name] = timeOf(fields[name]);
   const work = editing
     ? () => desk.api.call("PATCH", `/v1/offers/${editing.id}`, body)
     : () => desk.api.post(streamPath("/offers"), body);

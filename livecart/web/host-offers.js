@@ -4,6 +4,7 @@
 // What costs money asks first. Closing is done only when its seconds of undo are over (no call
 // reverses it); a restock is done at once and undone by a call that lowers the quantity again.
 
+import { Problem } from "./api.js";
 import { at, clockText, h, keyed, say } from "./dom.js";
 import { act, amount, button, desk } from "./host-desk.js";
 import { ask, counted, sure } from "./host-dialog.js";
@@ -17,6 +18,8 @@ const LARGE_RESTOCK = 100; // units; more than that, or than there were in all, 
 const QUICK = [5, 10, 50];
 const SLOTS_MAX = 9;
 
+const slots = new Map(); // offer id -> its digit, as long as the stream is shown
+let slotsOf = null; // which stream that is
 let known = new Map(); // offer id -> status, as shown last
 const closing = new Set(); // offers whose close waits for its undo to be over, on this screen
 
@@ -25,9 +28,30 @@ export function wireOffers() {
   at("offer-new").addEventListener("click", () => openOfferForm());
 }
 
-/** Offers that are not over, oldest first: what the digits 1-9 count. */
-export function prepared() {
+/** Offers that are not over, oldest first. */
+function prepared() {
   return desk.offers.filter(({ status }) => status !== "closed").reverse();
+}
+
+/** The offer that is not over with that digit, 1 to 9. */
+export function offerAt(digit) {
+  return prepared().find(({ id }) => slots.get(id) === digit);
+}
+
+/** Give each offer a digit that it keeps; one of a closed offer goes on when there is no other. */
+function giveSlots(alive) {
+  if (slotsOf !== desk.stream?.id) slots.clear();
+  slotsOf = desk.stream?.id;
+  const free = (ids) => {
+    const taken = new Set(ids.map((id) => slots.get(id)));
+    return Array.from({ length: SLOTS_MAX }, (_, index) => index + 1).find((slot) => !taken.has(slot));
+  };
+  for (const { id } of alive.filter((offer) => !slots.has(offer.id))) {
+    const slot = free([...slots.keys()]) ?? free(alive.map((offer) => offer.id));
+    if (slot === undefined) return;
+    for (const [other, its] of slots) if (its === slot) slots.delete(other);
+    slots.set(id, slot);
+  }
 }
 
 /** Show all cards; closed ones are folded away. */
@@ -37,10 +61,11 @@ export function showOffers() {
   announce(alive);
   at("offers-empty").hidden = desk.offers.length > 0;
   keyed(at("offers"), alive, ({ id }) => id, makeCard, updateCard);
-  alive.forEach((offer, index) => {
+  giveSlots(alive);
+  alive.forEach(({ id }, index) => {
     const { slot } = at("offers").children[index].parts;
-    slot.hidden = index >= SLOTS_MAX;
-    say(slot, String(index + 1));
+    slot.hidden = !slots.has(id);
+    say(slot, String(slots.get(id) ?? ""));
   });
   at("closed-box").hidden = closed.length === 0;
   say(at("closed-count"), t("closed_offers", { n: number(closed.length) }));
@@ -115,7 +140,8 @@ function updateCard(card, offer) {
   parts.pause.hidden = status !== "open";
   parts.restock.hidden = unopened || over;
   parts.restock.classList.toggle("primary", status === "sold_out");
-  parts.resize.hidden = parts.close.hidden = over;
+  parts.resize.hidden = over;
+  parts.close.hidden = over || closing.has(offer.id);
   parts.pin.hidden = over || desk.stream.status === "ended";
   parts.waitlist.hidden = unopened;
   const pinned = pinsOf(offer).length > 0;
@@ -161,6 +187,7 @@ export function togglePin(id) {
 }
 
 async function close(id) {
+  if (closing.has(id)) return;
   const offer = current(id);
   const costs = [
     t("close_final"),
@@ -171,12 +198,11 @@ async function close(id) {
   if (!(await sure(t("close_title", { what: offer.product.title }), costs, t("close_offer")))) return;
   closing.add(id);
   showOffers();
-  const over = (then) => () => {
+  const over = () => {
     closing.delete(id);
     showOffers();
-    then?.();
   };
-  later(t("closing_of", { what: offer.product.title }), over(() => step(id, "close")), over());
+  later(t("closing_of", { what: offer.product.title }), () => step(id, "close").finally(over), over);
 }
 
 async function restock(id) {
@@ -184,15 +210,18 @@ async function restock(id) {
   const add = await ask(t("restock_title", { what: offer.product.title }), t("restock_ask"), t("restock"),
     { min: 1, max: 1_000_000, value: 10, quick: QUICK });
   if (add === null) return;
-  const large = add > Math.max(LARGE_RESTOCK, offer.quantity);
-  const costs = [t("restock_large", {
-    n: number(add), before: number(offer.quantity), after: number(offer.quantity + add),
-  })];
-  if (large && !(await sure(t("restock_title", { what: offer.product.title }), costs, t("restock")))) return;
+  if (!(await sureOfMore(offer, add, t("restock")))) return;
   const work = () => desk.api.postOnce(`/v1/offers/${id}/restock`, { add });
   if (!(await act("offers", work))) return;
   desk.refresh();
   done(t("restocked", { n: number(add), what: offer.product.title }), () => shrink(id, add));
+}
+
+/** Ask when `add` is a lot more than there was. */
+async function sureOfMore({ quantity, product }, add, action) {
+  if (add <= Math.max(LARGE_RESTOCK, quantity)) return true;
+  const cost = t("restock_large", { n: number(add), before: number(quantity), after: number(quantity + add) });
+  return sure(t("restock_title", { what: product.title }), [cost], action);
 }
 
 /** Take restocked units back; the server refuses once more is taken than would be left in all. */
@@ -210,6 +239,12 @@ async function resize(id) {
   const quantity = await ask(t("set_quantity"), t("quantity_ask", { n: number(taken) }), t("set_quantity"),
     { min: taken, max: 1_000_000, value: offer.quantity });
   if (quantity === null) return;
-  await act("offers", () => desk.api.call("PATCH", `/v1/offers/${id}`, { quantity }));
+  if (!(await sureOfMore(offer, quantity - offer.quantity, t("set_quantity")))) return;
+  await act("offers", async () => {
+    const now = await desk.api.get(`/v1/offers/${id}`);
+    // The number was chosen for another total: somebody else's restock must not be lost in it.
+    if (now.quantity !== offer.quantity) throw new Problem(409, { code: "conflict" });
+    return desk.api.call("PATCH", `/v1/offers/${id}`, { quantity });
+  });
   desk.refresh();
 }

@@ -3,12 +3,14 @@
 
 import { Problem } from "./api.js";
 import { at, h, keyed, say, tell } from "./dom.js";
-import { act, amount, button, desk, problemText, titleOf } from "./host-desk.js";
+import { act, amount, button, desk, once, problemText, titleOf } from "./host-desk.js";
 import { shown, sure } from "./host-dialog.js";
+import { freshKey } from "./livecart.js";
 import { exponent, minorUnits } from "./money.js";
 import { number, t, timeText } from "./text.js";
 
 let open = null; // the order that is shown
+let refundKey; // of the refund in the form: the same until its outcome is known
 
 /** Wire the forms, once. */
 export function wireOrder() {
@@ -20,7 +22,7 @@ export function wireOrder() {
 export async function openOrder(order) {
   open = order;
   at("ship-form").reset();
-  at("refund-form").reset();
+  newRefund();
   at("ship-box").open = at("refund-box").open = false;
   at("timeline").replaceChildren();
   at("returns").replaceChildren();
@@ -71,7 +73,7 @@ function draw() {
   at("order-facts").replaceChildren(...facts.filter(Boolean).map((fact) => h("span", {}, fact)));
   const paid = ["confirmed", "shipped"].includes(status);
   at("order-actions").replaceChildren(
-    ...(status === "reserved" ? [button(t("mark_paid"), () => step("pay", {}, t("paid")), "primary")] : []),
+    ...(status === "reserved" ? [button(t("mark_paid"), () => markPaid(open, "order"), "primary")] : []),
     ...(["reserved", "confirmed"].includes(status) ? [button(t("cancel_order"), cancel)] : []));
   at("ship-box").hidden = !paid;
   at("refund-box").hidden = !paid || refunded_minor >= amount_minor;
@@ -123,6 +125,20 @@ function after() {
   desk.refresh();
 }
 
+/** Ask, and mark an order as paid; the list may have moved under the finger, so it is named. */
+export async function markPaid(order, section = "orders") {
+  const costs = [t("paid_cost", named(order)), t("paid_final")];
+  if (!(await sure(t("mark_paid"), costs, t("mark_paid")))) return;
+  await act(section, () => desk.api.post(`/v1/orders/${order.id}/pay`), t("paid"));
+  after();
+}
+
+/** What a question about an order names. */
+function named({ product, qty, viewer, amount_minor, refunded_minor = 0, currency }) {
+  const left = amount(amount_minor - refunded_minor, currency);
+  return { what: titleOf(product), qty: number(qty), id: viewer, amount: left };
+}
+
 function who() {
   return { n: number(open.rank), id: open.viewer, amount: amount(open.amount_minor, open.currency) };
 }
@@ -141,9 +157,20 @@ async function ship(event) {
   await step("ship", body, t("shipped"));
 }
 
-async function refund(event) {
+function newRefund() {
+  refundKey = freshKey();
+  at("refund-form").reset();
+}
+
+function refund(event) {
   event.preventDefault();
-  const { amount: typed, reason, restock } = event.target.elements;
+  return once(at("refund-submit"), giveBack);
+}
+
+async function giveBack() {
+  const { amount: typed, reason, restock } = at("refund-form").elements;
+  const { id } = open;
+  const key = refundKey;
   const rest = open.amount_minor - (open.refunded_minor ?? 0);
   const whole = typed.value.trim() === "";
   const minor = whole ? rest : minorUnits(typed.value, open.currency);
@@ -160,11 +187,22 @@ async function refund(event) {
   const body = { restock: restock.checked };
   if (!whole) body.amount_minor = minor;
   if (reason.value.trim()) body.reason = reason.value.trim();
-  await act("order", () => desk.api.postOnce(`/v1/orders/${open.id}/refund`, body), t("refund_begun"));
+  await act("order", async () => {
+    try {
+      await desk.api.postOnce(`/v1/orders/${id}/refund`, body, key);
+      if (refundKey === key) newRefund();
+    } catch (problem) {
+      const known = problem.status > 0 && problem.status < 500;
+      if (known && refundKey === key) refundKey = freshKey(); // what was typed stays
+      throw problem;
+    }
+  }, t("refund_begun"));
   return after();
 }
 
 async function decide(id, how) {
+  const costs = [t("accept_cost", named(open))];
+  if (how === "accept" && !(await sure(t("accept_return"), costs, t("accept_return")))) return;
   await act("order", () => desk.api.post(`/v1/returns/${id}/${how}`));
   after();
 }

@@ -2,8 +2,8 @@
 // each order most likely needs. What else can be done to an order is in host-order.js.
 
 import { at, clockText, h, keyed, say } from "./dom.js";
-import { act, amount, button, desk, titleOf } from "./host-desk.js";
-import { openOrder, showOrder } from "./host-order.js";
+import { amount, button, desk, titleOf } from "./host-desk.js";
+import { markPaid, openOrder, showOrder } from "./host-order.js";
 import { number, t, timeText } from "./text.js";
 
 const STATUSES = ["reserved", "confirmed", "shipped", "expired", "cancelled", "refunded"];
@@ -57,7 +57,7 @@ function makeOrder(order) {
     status: h("span", { class: "chip" }),
     left: h("span", { class: "countdown" }),
     back: h("span", { class: "dim" }),
-    pay: button(t("mark_paid"), () => pay(order.id), "small primary"),
+    pay: button(t("mark_paid"), () => markPaid(order), "small primary"),
   };
   const item = h("li", { class: "order feed" },
     h("p", { class: "facts" }, parts.status, parts.what),
@@ -82,9 +82,4 @@ function updateOrder(item, order) {
   parts.pay.hidden = order.status !== "reserved";
   const held = order.status === "reserved" && order.expires_at;
   say(parts.left, held ? t("unpaid_for", { time: clockText(order.expires_at - desk.cart.clock.now()) }) : "");
-}
-
-async function pay(id) {
-  await act("orders", () => desk.api.post(`/v1/orders/${id}/pay`), t("paid"));
-  desk.refresh();
 }

@@ -116,6 +116,7 @@ async function openEncoder() {
 
 /** Make a key and show what came back, each text with a button that copies it. */
 async function makeKey() {
+  if (!(await sure(t("encoder_make"), [t("encoder_cost")], t("encoder_make")))) return;
   const outcome = at("encoder-outcome");
   tell(outcome, t("loading"));
   let made;

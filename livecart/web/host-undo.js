@@ -13,14 +13,14 @@ const UNDO_S = 6;
 
 const open = []; // newest last: {undo}
 
-/** Say what will be done, and do it unless it is taken back. */
+/** Say what will be done, and do it unless it is taken back or dropped, which `undone` is told. */
 export function later(text, commit, undone) {
-  offer(text, "undo_later", undone, commit);
+  offer(text, "undo_later", undone, commit, undone);
 }
 
 /** Say what was done, and reverse it if asked to. */
 export function done(text, reverse) {
-  offer(text, "undo_done", reverse, () => {});
+  offer(text, "undo_done", reverse, () => {}, () => {});
 }
 
 /** Take the newest back; false when there is nothing to take back. */
@@ -34,7 +34,7 @@ export function dropUndos() {
   for (const entry of [...open]) entry.drop();
 }
 
-function offer(text, words, undone, over) {
+function offer(text, words, undone, over, dropped) {
   const left = h("span", { class: "countdown", "aria-hidden": "true" });
   const endsAt = performance.now() + UNDO_S * 1_000;
   const tick = () => {
@@ -49,7 +49,7 @@ function offer(text, words, undone, over) {
     item.remove();
     then();
   };
-  const entry = { undo: () => finish(undone), drop: () => finish(() => {}) };
+  const entry = { undo: () => finish(undone), drop: () => finish(dropped) };
   const item = h("li", { class: "card row" },
     h("span", { class: "wide" }, h("b", {}, text), " ", h("span", { class: "dim" }, t(words))),
     left, button(t("undo"), entry.undo, "primary"));

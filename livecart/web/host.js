@@ -22,7 +22,7 @@ import { keepStream, showSince, showStreams, wireStreams } from "./host-streams.
 import { showSummary, wireSummary } from "./host-summary.js";
 import { askSystem, showLine, showTabs, wireFrame } from "./host-frame.js";
 import { dropUndos } from "./host-undo.js";
-import { LiveCart } from "./livecart.js";
+import { backoffMs, LiveCart } from "./livecart.js";
 import { enter, leave, renew } from "./session.js";
 import { t, translatePage } from "./text.js";
 
@@ -94,11 +94,21 @@ function shopPath(path) {
   return `${path}?shop=${encodeURIComponent(desk.shop)}`;
 }
 
-async function load() {
+/** Ask for streams and products, again and again while there is no answer, and choose a stream. */
+async function load(attempt = 0) {
+  const { api } = desk;
+  let unanswered = false;
   const loaded = await act("streams", async () => {
-    [desk.streams, desk.products] = await Promise.all([
-      desk.api.all(shopPath("/v1/streams")), desk.api.all(shopPath("/v1/products"))]);
+    try {
+      [desk.streams, desk.products] = await Promise.all([
+        api.all(shopPath("/v1/streams")), api.all(shopPath("/v1/products"))]);
+    } catch (problem) {
+      unanswered = problem.status === 0 || problem.status >= 500;
+      throw problem;
+    }
   }, "");
+  if (desk.api !== api) return; // signed out meanwhile
+  if (unanswered) setTimeout(() => desk.api === api && load(attempt + 1), backoffMs(attempt));
   if (!loaded) return;
   const wanted = new URLSearchParams(location.hash.slice(1)).get("stream");
   const live = desk.streams.find((stream) => stream.status === "live");
@@ -163,21 +173,55 @@ function onStatus() {
 let polling = null;
 let polls = 0;
 let asked = 0; // refreshes begun,
-let answered = 0; // and the newest whose answer is shown: an older one that comes late is dropped
+let under = 0; // and not ended
 let coming = null;
+
+// What is asked for, and what is done with the answer. Each is taken by itself: one that fails hides
+// no other, and of two answers the one that was asked for later stays, whichever comes first.
+const OFTEN = [
+  { path: () => streamPath("/offers?limit=200"), take: ({ items }) => { desk.offers = items.map(withStock); } },
+  { path: ordersPath, take: ({ items }) => { desk.orders = items; } },
+  { path: () => streamPath("/figures"), take: (figures) => {
+    desk.figures = figures;
+    sampleFigures(figures);
+  } },
+];
+const SELDOM = [
+  { path: () => streamPath("/summary"), take: (summary) => { desk.summary = summary; } },
+  { path: () => `${shopPath("/v1/streams")}&limit=20`, take: ({ items }) => {
+    desk.streams = joined(items, desk.streams);
+  } },
+  { path: () => streamPath(), take: (stream) => {
+    keepStream(stream);
+    showSlow(stream);
+  } },
+  { path: () => `${shopPath("/v1/products")}&limit=50`, take: ({ items }) => {
+    desk.products = joined(items, desk.products);
+    showProducts();
+  } },
+  { path: () => streamPath("/comments?limit=50"), take: ({ items }) => {
+    desk.comments = items;
+    showComments();
+  } },
+];
 
 /** Ask now, and every POLL_MS while the page is seen. */
 async function poll() {
   clearTimeout(polling);
-  if (desk.stream && !document.hidden) await refresh(polls++ % SLOW_EVERY === 0);
-  clearTimeout(polling);
-  if (desk.api) polling = setTimeout(poll, POLL_MS);
+  try {
+    if (desk.stream && !document.hidden) await refresh(polls++ % SLOW_EVERY === 0);
+  } finally {
+    clearTimeout(polling);
+    if (desk.api) polling = setTimeout(poll, POLL_MS);
+  }
 }
 
+/** Ask a little later, when nothing is asked any more. */
 function soon() {
   coming ??= setTimeout(() => {
     coming = null;
-    refresh(false);
+    if (under > 0) soon();
+    else refresh(false);
   }, SOON_MS);
 }
 
@@ -186,45 +230,27 @@ async function refresh(whole = true) {
   const { stream, api } = desk;
   if (!stream) return; // signed out meanwhile
   const turn = ++asked;
-  const get = (path) => api.get(path);
-  try {
-    const [offers, orders, figures, ...seldom] = await Promise.all([
-      get(streamPath("/offers?limit=200")), get(ordersPath()), get(streamPath("/figures")),
-      ...(whole ? [
-        get(streamPath()), get(streamPath("/summary")), get(streamPath("/comments?limit=50")),
-        get(`${shopPath("/v1/streams")}&limit=20`), get(`${shopPath("/v1/products")}&limit=50`),
-      ] : []),
-    ]);
-    if (desk.stream?.id !== stream.id || turn < answered) return;
-    answered = turn;
-    desk.offers = offers.items.map(withStock);
-    desk.orders = orders.items;
-    desk.figures = figures;
-    sampleFigures(figures);
-    if (whole) keepSeldom(...seldom);
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    if (problem.status === 401) signOut(t("token_bad"));
-    else if (desk.stream?.id === stream.id) notice(problemText(problem));
-    return;
-  }
-  if (desk.cart.status === "open") notice("");
+  under += 1;
+  const parts = whole ? [...OFTEN, ...SELDOM] : OFTEN;
+  const outcomes = await Promise.allSettled(parts.map(({ path }) => api.get(path())));
+  under -= 1;
+  if (desk.stream?.id !== stream.id) return;
+  const failed = outcomes.filter(({ status }) => status === "rejected").map(({ reason }) => reason);
+  for (const problem of failed) if (!(problem instanceof Problem)) throw problem;
+  if (failed.some(({ status }) => status === 401)) return signOut(t("token_bad"));
+  parts.forEach((part, index) => {
+    const { status, value } = outcomes[index];
+    if (status === "rejected" || turn < (part.turn ?? 0)) return;
+    part.turn = turn;
+    part.take(value);
+  });
+  if (failed.length > 0) notice(problemText(failed[0]));
+  else if (desk.cart.status === "open") notice("");
   showOffers();
   showOrders();
   showFigures();
   showSummary();
   showTabs();
-}
-
-function keepSeldom(stream, summary, comments, streams, products) {
-  desk.summary = summary;
-  desk.comments = comments.items;
-  desk.streams = joined(streams.items, desk.streams);
-  desk.products = joined(products.items, desk.products);
-  keepStream(stream);
-  showSlow(stream);
-  showComments();
-  showProducts();
 }
 
 /** Two lists, newest first, the first of them the newer reading. */

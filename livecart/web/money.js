@@ -44,7 +44,10 @@ function formatOf(currency, language, shown, digits) {
 
 /** Read what a person typed ("1,999.5") as minor units; null when it is not an exact amount. */
 export function minorUnits(text, currency) {
-  const match = /^(\d+)(?:\.(\d+))?$/.exec(text.replaceAll(",", "").trim());
+  const typed = text.trim();
+  // A comma only between thousands: "12,50" is twelve and a half to many, never 1,250.
+  const plain = /^\d{1,3}(?:,\d{3})+(?:\.\d+)?$/.test(typed) ? typed.replaceAll(",", "") : typed;
+  const match = /^(\d+)(?:\.(\d+))?$/.exec(plain);
   const digits = exponent(currency);
   if (!match || (match[2] ?? "").length > digits) return null;
   const minor = Number(match[1] + (match[2] ?? "").padEnd(digits, "0"));

@@ -108,11 +108,6 @@ class Person:
         borne = [one for one in self.complaints if any(it.search(one) for it in self.bears)]
         return [f"{self.name}: {one}" for one in self.complaints if one not in borne]
 
-    async def long_tasks(self) -> list[float]:
-        """Milliseconds of the main thread's tasks over 50 ms so far, as the page observed them."""
-        found: list[float] = await self.page.evaluate("window.rigLongTasks")
-        return found
-
     def _said(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             where = message.location.get("url", "")
@@ -125,12 +120,6 @@ class Person:
 
 #: Runs before any script of the page, and outside of its content policy.
 _WATCH = """
-window.rigLongTasks = [];
-if (PerformanceObserver.supportedEntryTypes.includes("longtask")) {
-  new PerformanceObserver((list) => {
-    for (const entry of list.getEntries()) window.rigLongTasks.push(entry.duration);
-  }).observe({ type: "longtask", buffered: true });
-}
 addEventListener("securitypolicyviolation", (event) => window.tellRig(
   `content policy: ${event.effectiveDirective} ${event.blockedURI} ${event.sourceFile ?? ""}`,
 ));

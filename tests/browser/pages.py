@@ -371,6 +371,8 @@ class HostPage(_Page):
         """Mark the order of a buyer as paid by hand."""
         item = self.page.locator("#orders > li").filter(has_text=buyer)
         await self.button("mark_paid", item).click()
+        await expect(self.page.locator("#sure-costs")).to_contain_text(buyer)
+        await self.page.locator("#sure-yes").click()
         await expect(item).to_contain_text(self.words.text("order_confirmed"))
 
 

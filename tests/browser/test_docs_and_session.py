@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from tests.browser.browser_rig import find_chromium
 from tests.contract.http_rig import Shop, bearer, serving, token
 
-CHROMIUM = os.environ.get("LIVECART_TEST_CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+CHROMIUM = find_chromium()
 AXE = Path(__file__).parents[1] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 SIZES = {"phone": (390, 844), "desktop": (1280, 860)}
 SERIOUS = ("serious", "critical")

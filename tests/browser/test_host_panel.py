@@ -9,9 +9,11 @@ from playwright.async_api import Page, expect
 
 from tests.browser.browser_rig import DESKTOP, PHONE, REFUSED, People, Screen
 from tests.browser.pages import HostPage
-from tests.browser.server_rig import Server
+from tests.browser.server_rig import Server, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+UNDO_MS = 6_000 + 1_000  # what the page counts down, and what it takes to ask the server then
 
 
 async def _host(people: People, server: Server, stream: str, screen: Screen = DESKTOP) -> Page:
@@ -47,10 +49,38 @@ async def test_two_hosts_see_the_same_and_the_keyboard_sells(
     await one.keyboard.press("2")
     await expect(other.locator("#pins li")).to_have_text(["Iron panUnpin", "Plum jamUnpin"])
     await one.keyboard.press("Shift+Digit1")
+    await expect(one.locator("#sure-title")).to_have_text("Open “Plum jam”?")
+    await expect(one.locator("#sure-costs")).to_contain_text("NT$1,500")
+    await one.click("#sure-yes")
     await expect(other.locator("#offers .offer >> nth=0 >> .chip")).to_have_text("On sale")
     await expect(other.locator("#offers .offer >> nth=1 >> .chip")).to_have_text("Draft")
     await one.keyboard.press("?")
     await expect(one.locator("#help")).to_be_visible()
+
+
+async def test_money_by_hand_is_asked_about(server: Server, people: People) -> None:
+    """Mark paid names product, quantity, buyer and amount, and does nothing unless confirmed."""
+    stream = await server.stream("By hand")
+    offer = await server.offer(stream, await server.product("Bowl"), quantity=5, per_viewer=2)
+    await server.buy(offer, "ann", 2)
+    page = await _host(people, server, stream)
+    mark = page.locator("#orders > li").get_by_role("button", name="Mark paid", exact=True)
+    status = page.locator("#orders .chip")
+
+    await mark.click()
+    await expect(page.locator("#sure-costs li >> nth=0")).to_have_text(
+        "“Bowl” × 2 of buyer ann: NT$3,000."
+    )
+    await page.click("#sure-no")
+    await page.get_by_role("button", name="Details", exact=True).click()
+    await page.locator("#order-actions").get_by_role("button", name="Mark paid").click()
+    await page.click("#sure-no")
+    rows = await server.fetch("select status from orders where offer = $1", offer)
+    assert [row["status"] for row in rows] == ["reserved"]
+
+    await page.locator("#order-actions").get_by_role("button", name="Mark paid").click()
+    await page.click("#sure-yes")
+    await expect(status).to_have_text("Confirmed")
 
 
 async def test_closing_names_its_cost_and_waits(server: Server, people: People) -> None:
@@ -63,6 +93,10 @@ async def test_closing_names_its_cost_and_waits(server: Server, people: People) 
     async def close() -> None:
         await page.click("#offers .menu summary")
         await page.get_by_role("button", name="Close", exact=True).click()
+
+    async def over() -> bool:
+        passed: bool = await page.evaluate(f"performance.now() > {by_ms}")
+        return passed
 
     async def status() -> str:
         found: str = (await server.call("GET", f"/v1/offers/{offer}"))["status"]
@@ -78,13 +112,30 @@ async def test_closing_names_its_cost_and_waits(server: Server, people: People) 
 
     await close()
     await page.click("#sure-yes")
+    chip = page.locator("#offers .chip")
+    await expect(chip).to_have_text("Closing…")
+    await expect(page.locator("#offers .sheet button", has_text="Close")).to_be_hidden()
+    by_ms = await page.evaluate("performance.now()") + UNDO_MS
     await page.click("#undos button")
     await expect(page.locator("#undos li")).to_have_count(0)
+    await until(over, "the seconds in which it would have closed have passed")
+    await expect(chip).to_have_text("On sale")
     assert await status() == "open"
 
     await close()
     await page.click("#sure-yes")
-    await expect(page.locator("#offers .chip")).to_have_text("Closing…")
+    await page.click("#more summary")
+    await page.click("#sign-out")
+    await expect(page.locator("#undos li")).to_have_count(0)
+    await expect(chip).to_have_text("On sale")
+    await page.fill("#token", server.host)
+    await page.click("#sign-in button")
+    await expect(page.locator("#line")).to_have_text("Connected")
+    assert await status() == "open"
+
+    await close()
+    await page.click("#sure-yes")
+    await expect(chip).to_have_text("Closing…")
     await expect(page.locator("#closed-count")).to_have_text("Closed (1)")
     assert await status() == "closed"
 

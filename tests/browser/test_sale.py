@@ -138,6 +138,7 @@ async def _agree(
     (paid,) = await server.fetch(REVENUE, offer)
     for host in hosts:
         await host.tile("left", str(quantity - taken))
+        await host.tile("unpaid", str(taken - confirmed))
         await host.tile("revenue", f"NT${paid['minor'] // 100:,}")
         await host.counts(TEA, left=quantity - taken, held=taken - confirmed, sold=confirmed)
         await host.orders(**statuses)

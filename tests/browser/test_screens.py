@@ -25,6 +25,7 @@ TEA = "高山烏龍茶"
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}} javascript:alert(3)"
 SPEAKERS = 4  # each hears all of them: more would keep this process busy, not the page
 CHAT_PER_S = 200
+RATE_LEAST = 0.9  # of it, in the attempt that counts: a machine too slow to talk proves nothing
 CHAT_S = 5.0
 LONG_MS = 50.0
 ATTEMPTS_MAX = 3
@@ -224,7 +225,8 @@ async def test_a_busy_chat_leaves_the_page_at_ease(
     What is held to 50 ms is the processor time of each task, from Chromium's own trace: on a
     machine of its own it is the task's length. Its length on the wall has in it whatever else ran
     on the machine's cores meanwhile (other tests, this server, these speakers), and is told beside
-    it. Even processor time grows when cores are shared, so the best of three attempts counts.
+    it. Even processor time grows when cores are shared, so the first of three attempts that
+    is within the limit counts, if the messages came at 0.9 of their rate or more.
     """
     stream = await server.stream("茶")
     offer = await server.offer(stream, await server.product(TEA))
@@ -239,12 +241,14 @@ async def test_a_busy_chat_leaves_the_page_at_ease(
             await page.chat(f"attempt-{attempt}: that was all", answered=False)
             await page.last_message(f"attempt-{attempt}: that was all")
         assert longest.tasks > 100, "the trace has no tasks"
+        assert longest.cpu_ms > 0, "the trace has no thread times"
         cpu, wall = longest.cpu_ms, longest.wall_ms
         figures.append(f"{cpu:.1f} ms ({wall:.1f} ms on the wall) at {per_s:.0f} messages/s")
-        if longest.cpu_ms <= LONG_MS:
+        if longest.cpu_ms <= LONG_MS and per_s >= RATE_LEAST * CHAT_PER_S:
             break
     told = f"longest main-thread task of a viewer's page: {', '.join(figures)}"
     record_property("covered", told)
+    assert per_s >= RATE_LEAST * CHAT_PER_S, told
     assert longest.cpu_ms <= LONG_MS, told
 
 

@@ -6,13 +6,13 @@ Drives Chromium through playwright; the page's own script is left out, so that t
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from tests.browser.browser_rig import find_chromium
 from tests.conformance.test_clients import Scene, staging
 from tests.contract.http_rig import token
 from tests.shop import until
@@ -32,8 +32,7 @@ RESUME = "document.dispatchEvent(new Event('resume'))"
 
 def chromium() -> str:
     """Return the browser's path; without one, skip, but fail in CI."""
-    named = os.environ.get("LIVECART_TEST_CHROMIUM")
-    found = named or shutil.which("chromium") or shutil.which("google-chrome")
+    found = find_chromium()
     if found is None:
         message = "Chromium is missing: make setup-browser"
         if os.environ.get("CI") == "true":
@@ -49,7 +48,7 @@ async def scene(redis_url: str, database_url: str) -> AsyncIterator[Scene]:
         yield scene
 
 
-async def sees(page: Page, what: str, timeout_s: float = 10) -> None:
+async def sees(page: Page, what: str, timeout_s: float = 30) -> None:
     """Wait until an expression holds in the page; its policy lets playwright not wait there."""
     await until(lambda: page.evaluate(what), timeout_s)
 

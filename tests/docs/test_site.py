@@ -20,7 +20,7 @@ from tests.integration.up_rig import environment
 
 #: What begins a code span that is a command.
 PROGRAMS = ("livecart", "livecart-loadtest", "make", "pip", "docker")
-BUILD_S_MAX = 60
+BUILD_S_MAX = 180
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -1,0 +1,118 @@
+"""The host's page when a press comes twice, an answer does not come, or a list moves meanwhile."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import Request, Route, expect
+
+from tests.browser.browser_rig import DESKTOP, People
+from tests.browser.pages import HostPage
+from tests.browser.server_rig import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+DROPPED = re.compile(r"net::ERR_FAILED")
+
+
+async def test_a_failing_part_hides_no_other(server: Server, people: People) -> None:
+    """Without an answer the lists are asked for again; without figures the orders still come."""
+    stream = await server.stream("Parts")
+    offer = await server.offer(stream, await server.product("Bowl"), quantity=5)
+    person = await people.person("host", DESKTOP)
+    person.bears.append(DROPPED)
+    dropped: list[str] = []
+
+    async def drop_twice(route: Route) -> None:
+        if len(dropped) < 2:
+            dropped.append(route.request.url)
+            await route.abort()
+        else:
+            await route.continue_()
+
+    async def cut_off(route: Route) -> None:
+        await route.fulfill(status=200, content_type="application/json", body='{"now": 1')
+
+    await person.page.route("**/v1/streams?shop=*", drop_twice)
+    await person.page.route("**/figures", cut_off)
+    host = await HostPage.visit(person, server, stream)
+    await host.connected()
+    assert len(dropped) == 2
+    await server.buy(offer, "ann")
+    await host.orders(ann="reserved")
+    await expect(person.page.locator("#notice")).not_to_have_text("")
+
+
+async def test_a_form_sent_twice_is_sent_once(server: Server, people: People) -> None:
+    """A second press while an offer is made, or money given back, does nothing."""
+    stream = await server.stream("Twice")
+    offer = await server.offer(stream, await server.product("Bowl"), quantity=5)
+    order = await server.buy(offer, "ann")
+    await server.call("POST", f"/v1/orders/{order['id']}/pay", {})
+    host = await HostPage.visit(await people.person("host", DESKTOP), server, stream)
+    await host.connected()
+    page = host.page
+    sent: list[Request] = []
+    page.on("request", lambda request: sent.append(request))
+    twice = "form => { form.requestSubmit(); form.requestSubmit(); }"
+
+    await host.prepare_form()
+    await page.fill("#offer-form [name=quantity]", "7")
+    await page.locator("#offer-form").evaluate(twice)
+    await expect(page.locator("#offers .offer")).to_have_count(2)
+    assert len([one for one in sent if one.url.endswith("/offers") and one.method == "POST"]) == 1
+
+    await host.open_order("ann")
+    await page.click("#refund-box summary")
+    await page.fill("#refund-form [name=amount]", "12,50")
+    await page.locator("#refund-form").evaluate("form => form.requestSubmit()")
+    await expect(page.locator("#order-outcome")).to_have_attribute("data-kind", "bad")
+    await page.fill("#refund-form [name=amount]", "12.50")
+    await page.locator("#refund-form").evaluate("form => form.requestSubmit()")
+    await expect(page.locator("#refund-submit")).to_be_disabled()
+    await page.click("#sure-yes")
+    await expect(page.locator("#refund-form [name=amount]")).to_have_value("")
+    await expect(page.locator("#refund-submit")).to_be_enabled()
+    refunds = [one for one in sent if one.url.endswith("/refund")]
+    assert len({one.headers["idempotency-key"] for one in refunds}) == len(refunds) == 1
+
+
+async def test_a_digit_stays_with_its_offer(server: Server, people: People) -> None:
+    """When an offer closes the others keep their digits, and a new one takes the next."""
+    stream = await server.stream("Digits")
+    offers = [
+        await server.offer(stream, await server.product(title)) for title in ("Ash", "Birch", "Elm")
+    ]
+    host = await HostPage.visit(await people.person("host", DESKTOP), server, stream)
+    slots = host.page.locator("#offers .slot")
+    await expect(slots).to_have_text(["1", "2", "3"])
+    await server.call("POST", f"/v1/offers/{offers[1]}/close", {})
+    await expect(slots).to_have_text(["1", "3"])
+    await server.offer(stream, await server.product("Oak"))
+    await expect(slots).to_have_text(["1", "3", "4"])
+    await host.page.keyboard.press("3")
+    await host.pinned("Elm")
+
+
+async def test_a_total_changed_meanwhile_is_not_overwritten(server: Server, people: People) -> None:
+    """Setting a quantity asks when it is much more, and is refused when the total has changed."""
+    stream = await server.stream("Totals")
+    offer = await server.offer(stream, await server.product("Bowl"), quantity=5)
+    host = await HostPage.visit(await people.person("host", DESKTOP), server, stream)
+    page = host.page
+
+    async def choose(quantity: str) -> None:
+        await page.click("#offers .menu summary")
+        await host.button("set_quantity", host.offer("Bowl")).click()
+        await page.fill("#ask-value", quantity)
+
+    await choose("5000")
+    await page.click("#ask-yes")
+    await expect(page.locator("#sure-costs")).to_contain_text("5 to 5,000")
+    await page.click("#sure-no")
+    await choose("6")
+    await server.call("POST", f"/v1/offers/{offer}/restock", {"add": 3})
+    await page.click("#ask-yes")
+    await expect(page.locator("#offers-outcome")).to_have_attribute("data-kind", "bad")
+    assert (await server.call("GET", f"/v1/offers/{offer}"))["quantity"] == 8
