@@ -392,3 +392,28 @@ async def test_viewers_who_wait_learn_where_the_video_is(shop: Shop) -> None:
             if '"stream.started"' in line:
                 break
     assert f'"playback_url":"https://cdn.example/hls/{stream}.m3u8"' in line
+
+
+async def test_a_stream_that_cannot_be_ended_keeps_no_other_from_it(
+    shop: Shop, redis_url: str, database_url: str
+) -> None:
+    """What Postgres refuses to end is tried again each round, and whoever is behind it ends."""
+    streams = []
+    for _ in range(3):
+        stream, key = await keyed_stream(shop)
+        for kind in ("start", "stop"):
+            well(await rtmp(shop, stream, key, kind))
+        streams.append(stream)
+    pool, bad = shop.services.pool, streams[0]
+    await pool.execute(f"""
+        create function stay() returns trigger language plpgsql as
+            $$ begin raise 'it stays'; end $$;
+        create trigger stay before update on streams for each row
+            when (new.id = '{bad}' and new.status = 'ended') execute function stay();
+    """)
+    async with keeping(redis_url, database_url) as keeper:
+        await keeper.end_unfed()
+        assert [await status(shop, stream) for stream in streams] == ["live", "ended", "ended"]
+        await pool.execute("drop trigger stay on streams")
+        await keeper.end_unfed()
+        assert await status(shop, bad) == "ended"
