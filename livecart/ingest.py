@@ -48,6 +48,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None  # in the arguments; None: the name is all there is
     session: str | None = None  # None: whoever it is
     late_s: float = DAY_S  # how late a notice of that session may come
+    goes_on: bool = False  # asked of one who publishes already, again and again
 
     def __repr__(self) -> str:
         return f"Notice({self.kind})"  # the name may be the key
@@ -122,6 +123,7 @@ def of_nginx(body: bytes) -> Notice:
         key=fields.get("key"),
         session=f"rtmp:{fields.get('clientid', '')}",
         late_s=LATE_S,
+        goes_on=fields["call"] == "update_publish",
     )
 
 

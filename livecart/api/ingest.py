@@ -12,7 +12,7 @@ import msgspec
 from livecart import ingest
 from livecart.api.bounds import hosted_stream
 from livecart.api.calls import Call, header
-from livecart.api.operations import Operation
+from livecart.api.operations import Operation, in_time
 from livecart.api.problems import Answer
 from livecart.commands import refusal
 from livecart.ingest import MediaMtxNotice, Notice, NotSigned, SrsNotice, Unreadable
@@ -75,6 +75,14 @@ async def rtmp(call: Call, body: bytes) -> Heard | Answer:
     return Heard()
 
 
+def going_on(body: bytes) -> Heard | None:
+    """Return a yes to an update: nginx-rtmp takes a 503 for a no, and puts the publisher out."""
+    try:
+        return Heard() if ingest.of_nginx(body).goes_on else None
+    except Unreadable:
+        return None
+
+
 async def srs(call: Call, body: SrsNotice) -> Heard:
     """Take a notice of SRS."""
     _knows_secret(call)
@@ -113,9 +121,13 @@ async def livekit(call: Call, body: bytes) -> Heard:
 
 
 def _knows_secret(call: Call) -> None:
-    """Raise `Refused` when there is a secret, and the caller does not know it."""
+    """Raise `Refused` when there is a secret, and the caller does not know it.
+
+    Where there is none anybody may call, and guess keys: all of one address count as one.
+    """
     secret = call.services.settings.ingest.secret
     if secret is None:
+        in_time(call)
         return
     given = header(call.headers, SECRET_HEADER)
     word = call.query.secret if given is None else given.decode("latin-1")
@@ -171,6 +183,7 @@ async def _take(call: Call, notice: Notice, stream: str) -> None:
 
 _HOOKS = "/v1/hooks/ingest"
 _REFUSALS = (Code.FORBIDDEN, Code.NOT_FOUND, Code.CONFLICT)
+_OPEN_REFUSALS = (*_REFUSALS, Code.RATE_LIMITED)  # where there is no secret
 
 OPERATIONS = (
     Operation(
@@ -181,17 +194,18 @@ OPERATIONS = (
     Operation(
         method="POST", path=f"{_HOOKS}/rtmp", handle=rtmp, raw=True, unpaced=True, bare=True,
         raw_as="application/x-www-form-urlencoded", who="anyone", query=IngestQuery,
-        summary="Take a notice of nginx-rtmp", result=Heard, refusals=_REFUSALS,
+        summary="Take a notice of nginx-rtmp", result=Heard, refusals=_OPEN_REFUSALS,
+        spares=going_on,
     ),
     Operation(
         method="POST", path=f"{_HOOKS}/srs", handle=srs, body=SrsNotice, unpaced=True, bare=True,
         who="anyone", query=IngestQuery,
-        summary="Take a notice of SRS", result=Heard, refusals=_REFUSALS,
+        summary="Take a notice of SRS", result=Heard, refusals=_OPEN_REFUSALS,
     ),
     Operation(
         method="POST", path=f"{_HOOKS}/mediamtx", handle=mediamtx, body=MediaMtxNotice,
         unpaced=True, bare=True, who="anyone", query=IngestQuery,
-        summary="Answer MediaMTX", result=Heard, refusals=_REFUSALS,
+        summary="Answer MediaMTX", result=Heard, refusals=_OPEN_REFUSALS,
     ),
     Operation(
         method="POST", path=f"{_HOOKS}/livekit", handle=livekit, raw=True, unpaced=True, bare=True,

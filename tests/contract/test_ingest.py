@@ -343,6 +343,25 @@ async def test_mediamtx_may_let_read_but_not_rule(shop: Shop) -> None:
         assert answer.status_code == code, action
 
 
+async def test_who_guesses_keys_is_paced(redis_url: str, database_url: str) -> None:
+    """All of one address count as one; who publishes stays; with the secret nobody is paced."""
+    secret = "what media servers know: 0123456789abcdef"
+    slow = SETTINGS | {"LIVECART_SELL_PER_S": "0.1", "LIVECART_SELL_BURST": "2"}
+    async with serving(redis_url, database_url, **slow) as shop:
+        stream, key = await keyed_stream(shop)
+        for server in (srs, mediamtx):
+            problem(await server(shop, stream, "sk_x", "stop"), 401, "unauthenticated")
+        for server in (rtmp, srs, mediamtx):
+            answer = await server(shop, stream, key, "start")
+            problem(answer, 429, "rate_limited")
+            assert int(answer.headers["retry-after"]) >= 1
+        well(await rtmp(shop, stream, key, "alive"))
+    async with serving(redis_url, database_url, **slow, LIVECART_INGEST_SECRET=secret) as shop:
+        shop.http.headers["Livecart-Ingest-Secret"] = secret
+        for _ in range(5):
+            well(await srs(shop, stream, key, "start"))
+
+
 async def test_with_a_secret_a_key_is_not_enough(redis_url: str, database_url: str) -> None:
     """Media servers must send it, in a header or in the query."""
     secret = "what media servers know: 0123456789abcdef"
