@@ -43,7 +43,7 @@ class IngestQuery(msgspec.Struct, kw_only=True):
 
 
 async def make_key(call: Call) -> StreamKey:
-    """Make a new stream key; the one before is good no more."""
+    """Make a new stream key; the one before is good no more, but to say that its publisher went."""
     stream, _ = await hosted_stream(call)
     key = ingest.new_key()
     word = await ledger.rekey(call.services.ledger, stream, ingest.hash_of(key))
@@ -67,7 +67,7 @@ async def rtmp(call: Call, body: bytes) -> Heard | Answer:
     if notice.key is not None:
         await _take(call, notice, await _keyed(call, notice))
         return Heard()
-    stream = await _stream_of(call, notice.name)
+    stream = await _stream_of(call, notice.name, notice.kind)
     await _take(call, notice, stream)
     if notice.kind == "start":
         headers = [(b"location", stream.encode()), (b"cache-control", b"no-store")]
@@ -150,14 +150,16 @@ async def _heard(call: Call, notice: Notice) -> Heard:
 
 async def _keyed(call: Call, notice: Notice) -> str:
     """Return the stream of the notice's key, which must be the one that is published."""
-    stream = await _stream_of(call, notice.key or "")
+    stream = await _stream_of(call, notice.key or "", notice.kind)
     if notice.name != stream:
         raise Refused(Code.FORBIDDEN, "The key is of another stream than the name.")
     return stream
 
 
-async def _stream_of(call: Call, key: str) -> str:
-    stream = await ledger.stream_of(call.services.ledger, ingest.hash_of(key))
+async def _stream_of(call: Call, key: str, kind: ingest.Kind) -> str:
+    """Return the stream of a key; who goes may have come with the key before."""
+    hashed = ingest.hash_of(key)
+    stream = await ledger.stream_of(call.services.ledger, hashed, before=kind == "stop")
     if stream is None:
         raise Refused(Code.UNAUTHENTICATED, "There is no such stream key.")
     return stream
@@ -176,6 +178,7 @@ async def _take(call: Call, notice: Notice, stream: str) -> None:
             notice.session or "",
             notice.late_s,
             ingest.playback_url(settings.playback_url, stream),
+            notice.beside,
         )
         if refused is not None:
             raise refusal(refused)

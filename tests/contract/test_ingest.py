@@ -229,6 +229,8 @@ async def test_a_wrong_key_is_refused(shop: Shop) -> None:
         assert new != old
         for kind in ("start", "stop"):
             for key in (old, "", "sk_ä\u0000"):
+                if (key, kind) == (old, "stop"):  # whoever came with it goes with it
+                    continue
                 answer = await server(shop, stream, key, kind)
                 problem(answer, 401, "unauthenticated", name)
             if server is not rtmp:  # there the key is all there is
@@ -254,17 +256,70 @@ async def test_livekit_is_who_has_its_secret(shop: Shop) -> None:
     assert await status(shop, stream) == "scheduled"
 
 
+async def told_of_track(
+    shop: Shop, stream: str, event: str, kind: str, sid: str, who: str = "STANDARD", track: int = 1
+) -> None:
+    """Post what LiveKit says of a participant's track."""
+    tells = {"sid": f"TR_{track}"} | ({"type": kind} if kind else {})
+    body = {
+        "event": event, "room": {"name": stream}, "participant": {"sid": sid, "kind": who},
+        "track": tells,
+    }  # fmt: skip
+    well(await signed(shop, msgspec.json.encode(body)))
+
+
+async def test_of_several_pictures_the_last_one_ends_it(shop: Shop) -> None:
+    """A shared screen may come and go beside the camera; who publishes again has started again."""
+    stream, _ = await keyed_stream(shop)
+    say = partial(told_of_track, shop, stream)
+    for track in (1, 2):
+        await say("track_published", "VIDEO", "PA_1", track=track)
+    await say("track_unpublished", "VIDEO", "PA_1", track=2)
+    assert await ends_at(shop, stream) is None
+    await say("track_unpublished", "VIDEO", "PA_1", track=1)
+    assert await ends_at(shop, stream) is not None
+    await say("track_published", "VIDEO", "PA_1", track=3)
+    assert await ends_at(shop, stream) is None
+    await say("track_published", "VIDEO", "PA_1", track=4)
+    await say("track_published", "VIDEO", "PA_11", track=5)
+    await say("participant_left", "", "PA_1")
+    assert await ends_at(shop, stream) is None
+    await say("participant_left", "", "PA_11")
+    assert await ends_at(shop, stream) is not None
+
+
+async def test_a_second_encoder_that_srs_refuses_ends_nothing(shop: Shop) -> None:
+    """SRS asks about it, refuses it as busy and says that it went, in whatever order."""
+    stream, key = await keyed_stream(shop)
+    say = partial(srs, shop, stream, key)
+    well(await say("start", who="1"))
+    for kinds in (("start", "stop"), ("stop", "start")):
+        for kind in kinds:
+            well(await say(kind, who=f"of {kinds}"))
+        assert await ends_at(shop, stream) is None
+    well(await say("stop", who="1"))
+    assert await ends_at(shop, stream) is not None
+
+
+async def test_the_key_before_is_good_to_go_with(shop: Shop) -> None:
+    """Who published when another key was made can be heard to stop, and cannot come back."""
+    for name, server in SERVERS.items():
+        if server is livekit:
+            continue
+        stream, old = await keyed_stream(shop)
+        well(await server(shop, stream, old, "start"))
+        await shop.made("POST", f"/v1/streams/{stream}/key")
+        problem(await server(shop, stream, old, "start"), 401, "unauthenticated", name)
+        assert await ends_at(shop, stream) is None, name
+        well(await server(shop, stream, old, "stop"))
+        assert await ends_at(shop, stream) is not None, name
+
+
 async def test_a_picture_in_a_room_is_a_publisher(shop: Shop) -> None:
     """A video track starts the stream; sound does not, nor do the tracks of an ingress."""
     stream, _ = await keyed_stream(shop)
 
-    async def say(event: str, kind: str, sid: str, who: str = "STANDARD") -> None:
-        body = {
-            "event": event, "room": {"name": stream}, "participant": {"sid": sid, "kind": who},
-            "track": {"sid": "TR_1", "type": kind} if kind else {"sid": "TR_1"},
-        }  # fmt: skip
-        well(await signed(shop, msgspec.json.encode(body)))
-
+    say = partial(told_of_track, shop, stream)
     await say("track_published", "", "PA_1")
     await say("track_published", "VIDEO", "PA_1", "INGRESS")
     await say("room_started", "", "PA_1")
