@@ -23,6 +23,7 @@ from tests.contract.http_rig import Shop, problem, serving, token, variables
 
 LIVEKIT = "what LiveKit signs with in tests: 012345"
 SETTINGS = {
+    "LIVECART_DATA_KEY": base64.urlsafe_b64encode(b"0123456789abcdef" * 2).decode(),
     "LIVECART_INGEST_GRACE_S": "0",
     "LIVECART_LIVEKIT_SECRET": LIVEKIT,
     "LIVECART_PLAYBACK_URL": "https://cdn.example/hls/{name}.m3u8",
@@ -466,6 +467,39 @@ async def test_viewers_who_wait_learn_where_the_video_is(shop: Shop) -> None:
             if '"stream.started"' in line:
                 break
     assert f'"playback_url":"https://cdn.example/hls/{stream}.m3u8"' in line
+
+
+async def test_video_that_comes_later_is_told_and_starts_nothing_anew(shop: Shop) -> None:
+    """Viewers of a stream that a host started get the URL once, and webhooks no second start."""
+    stream, key = await keyed_stream(shop)
+    hook = {"url": "https://shop.example/hook", "events": ["stream.*"]}
+    await shop.made("POST", "/v1/webhooks", hook)
+    live = await shop.made("POST", f"/v1/streams/{stream}/start")
+    told = "select count(*) from hook_outbox where stream = $1"
+    before = await shop.services.pool.fetchval(told, stream)
+    path = f"/v1/streams/{stream}/events"
+    async with shop.http.stream("GET", path) as feed, asyncio.timeout(10):
+        lines = feed.aiter_lines()
+        async for line in lines:
+            if '"welcome"' in line:
+                break
+        for _ in range(2):
+            well(await rtmp(shop, stream, key, "start"))
+        await shop.made("POST", f"/v1/streams/{stream}/end")
+        kinds = []
+        async for line in lines:
+            if line.startswith("data:") and '"stream.' in line:
+                kinds.append(msgspec.json.decode(line.removeprefix("data:")))
+                if kinds[-1]["type"] == "stream.ended":
+                    break
+    *_, started, ended = kinds
+    assert ended["type"] == "stream.ended"
+    assert [one.get("reason") for one in kinds].count("video") == 1
+    assert (started["type"], started["at"], started["playback_url"]) == (
+        "stream.started", live["started_at"], f"https://cdn.example/hls/{stream}.m3u8",
+    )  # fmt: skip
+    after = await shop.services.pool.fetchval(told, stream)
+    assert (before, after) == (1, 2)  # the start, and the end
 
 
 async def test_a_stream_that_cannot_be_ended_keeps_no_other_from_it(

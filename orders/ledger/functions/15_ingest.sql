@@ -61,6 +61,10 @@ begin
     -- A host's own URL stays.
     update streams set playback_url = p_playback_url
         where id = p_stream and playback_url is null and p_playback_url is not null;
+    if found and s.status = 'live' then  -- a host started it by hand: who waits has no URL yet
+        perform tell(p_stream, 'stream.started', p_stream, 'video', null);
+        return 'ok';
+    end if;
     return start_stream(p_stream);
 end $$;
 
