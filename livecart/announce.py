@@ -243,6 +243,8 @@ async def events_of(facts: Sequence[Told], catalog: Catalog) -> list[Main]:
         if isinstance(event, StreamStarted):
             stream = await catalog.stream(fact.subject)
             event.playback_url = None if stream is None else stream.playback_url
+            if fact.reason == "video" and stream is not None and stream.started_at is not None:
+                event.at = stream.started_at  # it has not started anew
     return events
 
 

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from starlette.applications import Starlette
 
 from livecart.announce import Announcer
+from livecart.api import pages
 from livecart.api.checkouts import LINK_TTL_S
 from livecart.api.table import Application
 from livecart.auth import TokenVerifier
@@ -78,6 +79,7 @@ def build(settings: Settings) -> Starlette:
             opening = asyncio.create_task(_fill(site, stack, hook))
             opening.add_done_callback(lambda task: _opened(site, task))
             stack.push_async_callback(_end, opening)
+            await asyncio.to_thread(pages.prepare)  # not when the first of a crowd asks for one
             await asyncio.wait({opening}, timeout=FIRST_TRY_S)
             if opening.done():
                 opening.result()  # a setting that cannot work ends the process here

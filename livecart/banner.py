@@ -25,13 +25,15 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Pages with a code in their address, each good once."""
+    """Pages with a code in their address, each good once; `coded`: unless none could be had."""
 
     host: str
     viewer: str
+    coded: bool = True
 
 
 _AGAIN = "(Each link works once, within the hour; livecart token --help makes more: --page.)"
+_UNCODED = "(No links with a code could be had; livecart token --page makes one.)"
 
 
 def state(
@@ -65,6 +67,7 @@ def text(
     base: str, tokens: Tokens, links: Links, demo: Demo | None, data_dir: Path, ready_after_s: float
 ) -> str:
     """Return the screen for a person."""
+    again = _AGAIN if links.coded else _UNCODED
     lines = [
         f"livecart serves on http://{base}, ready after {ready_after_s:.1f} s. Ctrl-C stops it.",
         f"Data and logs: {data_dir}   More tokens: {_beside('livecart')} token --help",
@@ -73,7 +76,7 @@ def text(
     if demo is None:
         lines += [
             f"Host page   {links.host}",
-            _AGAIN,
+            again,
             "",
             f"A viewer's token: {tokens.viewer}",
         ]
@@ -83,7 +86,7 @@ def text(
         f"  {links.viewer}",
         "Run it as the host:",
         f"  {links.host}",
-        _AGAIN,
+        again,
         "",
         "Buy one unit with curl (the same key again gets the same order, not another):",
         f"  VIEWER={tokens.viewer}",

@@ -22,12 +22,14 @@ from redis.exceptions import RedisError
 from livecart.auth import NOT_A_TOKEN
 from livecart.settings import AuthSettings
 from orders.stock.cluster import ClusterClient
+from streams.calls import command
 from streams.codes import Code
 from streams.ports import Identity, Refused
 from streams.protocol import TOKEN_BYTES_MAX
 
 CODE_TTL_S = 60
 CODE_BYTES = 16
+AGAIN_S = 60  # for which who traded a code may trade it again: the answer may have been lost
 TOKEN_TTL_S = 4 * 3600
 SESSION = "ses"  # the claim that makes a token a page's: when its session ends, in seconds
 CALL_TIMEOUT_S = 10.0
@@ -43,6 +45,25 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     streams: list[str] | None
     ttl_s: int  # of a token
     until_s: int | None  # no session outlasts who gave it; None: he may give as he likes
+
+
+#: A code's grant, to whom it has come first: `once`, a space and the grant are kept after that, and
+#: nothing where there is no such word.
+_TRADE = """
+local kept = redis.call('GET', KEYS[1])
+if not kept then return nil end
+local once, grant = string.match(kept, '^([^ {]+) (.*)$')
+if not once then
+    if ARGV[1] == '' then
+        redis.call('DEL', KEYS[1])
+    else
+        redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. kept, 'PX', ARGV[2])
+    end
+    return kept
+end
+if once == ARGV[1] then return grant end
+return nil
+"""
 
 
 class Entrance:
@@ -73,11 +94,16 @@ class Entrance:
             raise Refused(Code.RETRY) from error
         return code, expires_at
 
-    async def trade(self, code: str) -> tuple[str, int]:
-        """Return a token for a code, which is good no more, and when that ends in ms."""
+    async def trade(self, code: str, once: str | None = None) -> tuple[str, int]:
+        """Return a token for a code, which is good no more, and when that ends in ms.
+
+        `once`: a word of who trades; with the same he may do it again, for `AGAIN_S`.
+        """
         self.signs()
         try:
-            kept = await self._redis.getdel(_key(code))
+            kept = await command(
+                self._redis, "EVAL", _TRADE, 1, _key(code), once or "", AGAIN_S * 1000
+            )
         except (RedisError, OSError) as error:
             raise Refused(Code.RETRY) from error
         if kept is None:

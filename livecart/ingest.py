@@ -48,6 +48,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None  # in the arguments; None: the name is all there is
     session: str | None = None  # None: whoever it is
     late_s: float = DAY_S  # how late a notice of that session may come
+    beside: bool = False  # he takes nobody's place, and not each who starts comes through
+    goes_on: bool = False  # asked of one who publishes already, again and again
 
     def __repr__(self) -> str:
         return f"Notice({self.kind})"  # the name may be the key
@@ -122,6 +124,7 @@ def of_nginx(body: bytes) -> Notice:
         key=fields.get("key"),
         session=f"rtmp:{fields.get('clientid', '')}",
         late_s=LATE_S,
+        goes_on=fields["call"] == "update_publish",
     )
 
 
@@ -133,6 +136,7 @@ def of_srs(notice: SrsNotice) -> Notice:
         name=notice.stream,
         key=_key_in(notice.param),
         session=f"srs:{notice.client_id or ''}",
+        beside=True,  # one too many is asked about, refused as busy, and said to go
     )
 
 
@@ -184,6 +188,7 @@ def of_livekit(body: bytes, token: str, secret: str, now_s: float) -> Notice:
                     kind="start" if word == "ingress_started" else "stop",
                     name=ingress.roomName,
                     session=f"livekit:{ingress.ingressId}:{ingress.state.startedAt}",
+                    beside=True,
                 )
             case "track_published" | "track_unpublished" as word:
                 return _of_track(event, word == "track_published")
@@ -208,6 +213,7 @@ class _Participant(msgspec.Struct):
 
 
 class _Track(msgspec.Struct):
+    sid: str
     type: str = "AUDIO"  # protobuf's JSON leaves out what is zero
 
 
@@ -233,7 +239,10 @@ def _of_track(event: dict[str, Any], published: bool) -> Notice:
         return Notice(kind="nothing")
     room = msgspec.convert(event.get("room"), _Room)
     return Notice(
-        kind="start" if published else "stop", name=room.name, session=f"livekit:{who.sid}"
+        kind="start" if published else "stop",
+        name=room.name,
+        session=f"livekit:{who.sid}:{track.sid}",
+        beside=True,
     )
 
 

@@ -36,6 +36,8 @@ DATA_KEY_NAME = "data-key"
 STATE_NAME = "up.json"
 TOKEN_TTL_S = 30 * 86_400.0  # what `up` prints is to be tried out, not handed to anyone
 LINK_TTL_S = 3_600  # of a code on the screen: somebody reads that first
+LINKS_WITHIN_S = 5.0  # or the screen has none: what serves should not die of that
+LINKS_AGAIN_S = 0.2
 # Beside the pools: migrations, the keeper's leadership, the owner's psql.
 POSTGRES_CONNECTIONS_SPARE = 20
 POSTGRES_CONNECTIONS_MIN = 100
@@ -55,6 +57,21 @@ def report(line: str) -> None:
     """Say what happens, on stderr: stdout belongs to what was asked for."""
     sys.stderr.write(f"livecart: {line}\n")
     sys.stderr.flush()
+
+
+def links_or(
+    plain: banner.Links, made: Callable[[], banner.Links], within_s: float = LINKS_WITHIN_S
+) -> banner.Links:
+    """Return what is made, tried again while that fails; `plain` when it still does in the end."""
+    ends_s = time.monotonic() + within_s
+    while True:
+        try:
+            return made()
+        except (OSError, ValueError) as error:
+            if time.monotonic() >= ends_s:
+                report(f"no link with a code can be had: {error}")
+                return plain
+        time.sleep(LINKS_AGAIN_S)
 
 
 def up(environ: Mapping[str, str], wishes: Wishes) -> None:
@@ -253,7 +270,13 @@ class _Up:
         sys.stdout.flush()
 
     def _links(self, demo: demo_data.Demo | None) -> banner.Links:
-        """Return links to both pages; a code in place of a token, which stays out of histories."""
+        """Return links to both pages; plain ones when none with a code can be had in time."""
+        base, page = f"http://{self._base}", "/" if demo is None else f"/s/{demo.stream}"
+        plain = banner.Links(host=f"{base}/host", viewer=f"{base}{page}", coded=False)
+        return links_or(plain, lambda: self._coded_links(demo))
+
+    def _coded_links(self, demo: demo_data.Demo | None) -> banner.Links:
+        """Return such links; a code in place of a token, which stays out of histories."""
         base, secret = f"http://{self._base}", self._environ["LIVECART_SECRET"]
         service = issue(secret, role="service", sub="livecart up", ttl_s=60.0)
         life: dict[str, object] = {"code_ttl_s": LINK_TTL_S, "ttl_s": 86_400}

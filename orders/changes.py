@@ -237,10 +237,13 @@ class Changes:
         return await self._stream("end_stream", stream)
 
     async def start_ingest(
-        self, stream: str, session: str, late_s: float, playback_url: str | None
+        self, stream: str, session: str, late_s: float, playback_url: str | None, beside: bool
     ) -> Refused | None:
-        """Go live since somebody publishes; None also when that was known, or came too late."""
-        return await self._stream("start_ingest", stream, session, late_s, playback_url)
+        """Go live since somebody publishes; None also when that was known, or came too late.
+
+        `beside`: he may be one of several.
+        """
+        return await self._stream("start_ingest", stream, session, late_s, playback_url, beside)
 
     async def end_ingest(self, stream: str) -> Refused | None:
         """End a stream whose publisher has not come back within the grace."""

@@ -172,8 +172,12 @@ class Keeper:
 
     async def end_unfed(self) -> bool:
         """End streams whose video stopped, and whose publisher did not come back in time."""
-        for stream in await ingest.due(self._ledger):
+
+        async def end(stream: str) -> None:
             await self._changes.end_ingest(stream)
+
+        for stream in await ingest.due(self._ledger):
+            await _each([end(stream)], f"{stream} could not be ended")
         return False
 
     async def reconcile(self) -> bool:
@@ -373,12 +377,18 @@ class Keeper:
         return True
 
 
-async def _each(work: Sequence[Coroutine[object, object, None]]) -> None:
-    """Await all, so that one offer's trouble is not another's; then raise the first outage."""
+async def _each(
+    work: Sequence[Coroutine[object, object, None]],
+    what: str = "an offer could not be looked after",
+) -> None:
+    """Await all, so that one's trouble is not another's; then raise the first outage.
+
+    `what`: how the log calls a trouble that is no outage.
+    """
     found = await asyncio.gather(*work, return_exceptions=True)
     for error in found:
         if isinstance(error, BaseException) and not isinstance(error, LedgerAway | GateAway):
-            log.error("an offer could not be looked after", exc_info=error)
+            log.error(what, exc_info=error)
     for error in found:
         if isinstance(error, LedgerAway | GateAway):
             raise error

@@ -17,7 +17,7 @@ from livecart.auth import NAME_CHARS_MAX, SUB_BYTES_MAX, identity_of
 from livecart.entrance import CODE_TTL_S, TOKEN_TTL_S, Grant
 from streams.codes import Code
 from streams.ports import Identity, Refused
-from streams.protocol import LINE, Id
+from streams.protocol import LINE, Id, Key
 
 DAY_S = 86_400
 CODE_TTL_MAX_S = 3_600
@@ -55,6 +55,7 @@ class UsedPageCode(msgspec.Struct, kw_only=True):
     """What stood behind `#code=`."""
 
     code: PageCode
+    once: Key | None = None  # the same again within a minute is answered again
 
 
 class PageToken(msgspec.Struct, kw_only=True):
@@ -117,8 +118,8 @@ def _streams(caller: Identity, wanted: list[str] | None) -> list[str] | None:
 
 
 async def trade(call: Call, body: UsedPageCode) -> Answer:
-    """Trade a code for a token; the same code again is refused."""
-    token, expires_at = await call.services.entrance.trade(body.code)
+    """Trade a code for a token; the same code again is refused, but to who says the same `once`."""
+    token, expires_at = await call.services.entrance.trade(body.code, body.once)
     return _unkept(PageToken(token=token, expires_at=expires_at), 201)
 
 

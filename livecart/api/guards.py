@@ -28,6 +28,9 @@ GUARDS: Headers = [
     (POLICY_NAME, b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+]
+#: What only a page obeys need not be said with each buy.
+PAGE_GUARDS: Headers = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", f"{_PERMISSIONS}, payment=()".encode()),
 ]
@@ -36,6 +39,7 @@ STRIPE_GUARDS: Headers = [
     (b"cross-origin-opener-policy", b"same-origin-allow-popups"),
     (b"permissions-policy", f'{_PERMISSIONS}, payment=(self "https://js.stripe.com")'.encode()),
 ]
+HTML = b"text/html; charset=utf-8"  # of all our pages
 _HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?\Z")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -95,7 +99,10 @@ def guarded(scope: Scope, send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers: Headers = message["headers"]
             said = {name for name, _ in headers}
-            message["headers"] = [*headers, *(guard for guard in guards if guard[0] not in said)]
+            more = [guard for guard in guards if guard[0] not in said]
+            if (b"content-type", HTML) in headers:
+                more += [guard for guard in PAGE_GUARDS if guard[0] not in said]
+            message["headers"] = [*headers, *more]
         await send(message)
 
     return add

@@ -12,7 +12,7 @@ import msgspec
 from livecart import ingest
 from livecart.api.bounds import hosted_stream
 from livecart.api.calls import Call, header
-from livecart.api.operations import Operation
+from livecart.api.operations import Operation, in_time
 from livecart.api.problems import Answer
 from livecart.commands import refusal
 from livecart.ingest import MediaMtxNotice, Notice, NotSigned, SrsNotice, Unreadable
@@ -43,7 +43,7 @@ class IngestQuery(msgspec.Struct, kw_only=True):
 
 
 async def make_key(call: Call) -> StreamKey:
-    """Make a new stream key; the one before is good no more."""
+    """Make a new stream key; the one before is good no more, but to say that its publisher went."""
     stream, _ = await hosted_stream(call)
     key = ingest.new_key()
     word = await ledger.rekey(call.services.ledger, stream, ingest.hash_of(key))
@@ -67,12 +67,20 @@ async def rtmp(call: Call, body: bytes) -> Heard | Answer:
     if notice.key is not None:
         await _take(call, notice, await _keyed(call, notice))
         return Heard()
-    stream = await _stream_of(call, notice.name)
+    stream = await _stream_of(call, notice.name, notice.kind)
     await _take(call, notice, stream)
     if notice.kind == "start":
         headers = [(b"location", stream.encode()), (b"cache-control", b"no-store")]
         return Answer(302, b"", headers)
     return Heard()
+
+
+def going_on(body: bytes) -> Heard | None:
+    """Return a yes to an update: nginx-rtmp takes a 503 for a no, and puts the publisher out."""
+    try:
+        return Heard() if ingest.of_nginx(body).goes_on else None
+    except Unreadable:
+        return None
 
 
 async def srs(call: Call, body: SrsNotice) -> Heard:
@@ -113,9 +121,13 @@ async def livekit(call: Call, body: bytes) -> Heard:
 
 
 def _knows_secret(call: Call) -> None:
-    """Raise `Refused` when there is a secret, and the caller does not know it."""
+    """Raise `Refused` when there is a secret, and the caller does not know it.
+
+    Where there is none anybody may call, and guess keys: all of one address count as one.
+    """
     secret = call.services.settings.ingest.secret
     if secret is None:
+        in_time(call)
         return
     given = header(call.headers, SECRET_HEADER)
     word = call.query.secret if given is None else given.decode("latin-1")
@@ -138,14 +150,16 @@ async def _heard(call: Call, notice: Notice) -> Heard:
 
 async def _keyed(call: Call, notice: Notice) -> str:
     """Return the stream of the notice's key, which must be the one that is published."""
-    stream = await _stream_of(call, notice.key or "")
+    stream = await _stream_of(call, notice.key or "", notice.kind)
     if notice.name != stream:
         raise Refused(Code.FORBIDDEN, "The key is of another stream than the name.")
     return stream
 
 
-async def _stream_of(call: Call, key: str) -> str:
-    stream = await ledger.stream_of(call.services.ledger, ingest.hash_of(key))
+async def _stream_of(call: Call, key: str, kind: ingest.Kind) -> str:
+    """Return the stream of a key; who goes may have come with the key before."""
+    hashed = ingest.hash_of(key)
+    stream = await ledger.stream_of(call.services.ledger, hashed, before=kind == "stop")
     if stream is None:
         raise Refused(Code.UNAUTHENTICATED, "There is no such stream key.")
     return stream
@@ -164,6 +178,7 @@ async def _take(call: Call, notice: Notice, stream: str) -> None:
             notice.session or "",
             notice.late_s,
             ingest.playback_url(settings.playback_url, stream),
+            notice.beside,
         )
         if refused is not None:
             raise refusal(refused)
@@ -171,6 +186,7 @@ async def _take(call: Call, notice: Notice, stream: str) -> None:
 
 _HOOKS = "/v1/hooks/ingest"
 _REFUSALS = (Code.FORBIDDEN, Code.NOT_FOUND, Code.CONFLICT)
+_OPEN_REFUSALS = (*_REFUSALS, Code.RATE_LIMITED)  # where there is no secret
 
 OPERATIONS = (
     Operation(
@@ -181,17 +197,18 @@ OPERATIONS = (
     Operation(
         method="POST", path=f"{_HOOKS}/rtmp", handle=rtmp, raw=True, unpaced=True, bare=True,
         raw_as="application/x-www-form-urlencoded", who="anyone", query=IngestQuery,
-        summary="Take a notice of nginx-rtmp", result=Heard, refusals=_REFUSALS,
+        summary="Take a notice of nginx-rtmp", result=Heard, refusals=_OPEN_REFUSALS,
+        spares=going_on,
     ),
     Operation(
         method="POST", path=f"{_HOOKS}/srs", handle=srs, body=SrsNotice, unpaced=True, bare=True,
         who="anyone", query=IngestQuery,
-        summary="Take a notice of SRS", result=Heard, refusals=_REFUSALS,
+        summary="Take a notice of SRS", result=Heard, refusals=_OPEN_REFUSALS,
     ),
     Operation(
         method="POST", path=f"{_HOOKS}/mediamtx", handle=mediamtx, body=MediaMtxNotice,
         unpaced=True, bare=True, who="anyone", query=IngestQuery,
-        summary="Answer MediaMTX", result=Heard, refusals=_REFUSALS,
+        summary="Answer MediaMTX", result=Heard, refusals=_OPEN_REFUSALS,
     ),
     Operation(
         method="POST", path=f"{_HOOKS}/livekit", handle=livekit, raw=True, unpaced=True, bare=True,

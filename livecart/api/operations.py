@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from livecart.api.calls import (
     Call,
@@ -37,6 +37,7 @@ from streams.pace import Kind
 from streams.ports import Refused
 
 CHANGES_MAX = 1_000  # under way at once, answered or not
+OURS = (429, 500, 503)  # statuses that say nothing of the call itself
 
 log = logging.getLogger("livecart.api")
 
@@ -77,6 +78,8 @@ class Operation:
     bounded: bool = False  # it bounds its own time
     asks_provider: bool = False  # of payments, which takes its time
     replays: bool = False  # a repeated key is answered 200 where the first was 201
+    #: Of a body that came: what is answered in place of a trouble of ours, None: the trouble.
+    spares: Callable[[bytes], Any] | None = None
     refusals: tuple[Code, ...] = ()  # beside those that the rest of this value implies
 
 
@@ -102,7 +105,10 @@ class Path:
             answer = self._other(method)
         else:
             try:
-                answer = await self._serve(operation, scope, receive)
+                if operation.spares is None:
+                    answer = await self._serve(operation, scope, receive)
+                else:
+                    answer = await self._spared(operation, operation.spares, scope, receive)
             except Exception as error:  # noqa: BLE001 - told to the caller, logged there
                 answer = answer_error(error)
         if isinstance(answer, Flow):
@@ -116,6 +122,23 @@ class Path:
         refused = Refused(Code.BAD_REQUEST, "This path has no such method.")
         return problem(refused, status=405, headers=self._allow)
 
+    async def _spared(
+        self, operation: Operation, spares: Callable[[bytes], Any], scope: Scope, receive: Receive
+    ) -> Answer | Flow:
+        """Serve one to whom a trouble of ours is not told where it would do harm."""
+        site: Site = scope["state"]["site"]
+        body = await read_body(scope, receive, site.body_bytes_max)
+
+        async def again() -> Message:
+            return {"type": "http.request", "body": body}
+
+        try:
+            return await self._serve(operation, scope, again)
+        except Exception as error:  # noqa: BLE001 - told to the caller, logged there
+            answer = answer_error(error)
+            instead = spares(body) if answer.status in OURS else None
+            return answer if instead is None else answer_json(instead)
+
     async def _serve(self, operation: Operation, scope: Scope, receive: Receive) -> Answer | Flow:
         site: Site = scope["state"]["site"]
         call = Call(site.services, scope)
@@ -125,7 +148,7 @@ class Path:
             call.identity = await identify(call.services.verifier, call.headers)
         admit(operation.who, call)
         if operation.method != "GET" and not operation.unpaced:
-            _in_time(call, operation.paced)
+            in_time(call, operation.paced)
         if operation.keyed or (
             operation.may_key and header(call.headers, b"idempotency-key") is not None
         ):
@@ -172,7 +195,7 @@ async def _change(site: Site, call: Call, work: Work, most_s: float) -> Any:
     return change.result()
 
 
-def _in_time(call: Call, paced: Kind | None) -> None:
+def in_time(call: Call, paced: Kind | None = None) -> None:
     """Raise `Refused` when this caller changes things faster than he may.
 
     Whoever brings no token has no name to be counted under: all of one address count as one.

@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from livecart.api import words
 from livecart.api.calls import header
-from livecart.api.guards import POLICY_NAME, STRIPE_GUARDS, policy
+from livecart.api.guards import HTML, POLICY_NAME, STRIPE_GUARDS, policy
 from livecart.api.joined import joined
 from livecart.api.lean import lean
 from livecart.api.problems import Answer, problem
@@ -29,7 +29,7 @@ from streams.codes import Code
 from streams.ports import Refused
 
 TYPES = {
-    ".html": b"text/html; charset=utf-8",
+    ".html": HTML,
     ".js": b"text/javascript; charset=utf-8",
     ".mjs": b"text/javascript; charset=utf-8",
     ".json": b"application/json",
@@ -131,6 +131,12 @@ def _send(kept: Kept, scope: Scope, *more: tuple[bytes, bytes]) -> Answer:
     if not packs or kept.packed is None:
         return Answer(200, kept.content, headers)
     return Answer(200, kept.packed, [*headers, (b"content-encoding", b"gzip")])
+
+
+def prepare() -> None:
+    """Make everything that is sent, so that no request waits for another's to be compressed."""
+    for language in _languages():
+        _module(_files()[f"words/{language.language}.json"])
 
 
 @cache

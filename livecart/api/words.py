@@ -14,6 +14,9 @@ import msgspec
 DEFAULT = "en"
 COOKIE = "livecart_language"  # what a visitor chose on a page; of no other use
 RANGES_MAX = 20  # of one Accept-Language
+HEADER_BYTES_MAX = 8_192  # what is looked at of one: nobody's languages take more
+TAG_CHARS_MAX = 100
+PARTS_MAX = 8  # of a tag, which RFC 5646 sets no bound to
 
 
 class Language(msgspec.Struct, frozen=True):
@@ -31,6 +34,7 @@ def languages(files: Iterable[bytes]) -> tuple[Language, ...]:
 
 def choose(known: tuple[Language, ...], accepted: bytes, cookies: bytes = b"") -> str:
     """Return the language for an `Accept-Language`; what was chosen by cookie goes before it."""
+    accepted, cookies = accepted[:HEADER_BYTES_MAX], cookies[:HEADER_BYTES_MAX]
     for tag in [*_chosen(cookies), *_by_weight(accepted.decode("latin-1"))]:
         found = _serving(known, tag.lower())
         if found is not None:
@@ -61,7 +65,7 @@ def _by_weight(accepted: str) -> list[str]:
 
 def _serving(known: tuple[Language, ...], tag: str) -> str | None:
     """Return the language that serves the longest beginning of a tag."""
-    parts = tag.split("-")
+    parts = tag[:TAG_CHARS_MAX].split("-")[:PARTS_MAX]
     while parts:
         for language in known:
             if "-".join(parts) in [served.lower() for served in language.serves]:

@@ -12,9 +12,9 @@ from orders.ledger.queries import load
 SQL = load("orders.ledger", "sql/ingest.sql")
 
 
-async def stream_of(ledger: Ledger, key_hash: bytes) -> str | None:
-    """Return the stream that a key is of, None when it is nobody's."""
-    rows = await ledger.rows(SQL["stream_by_key"], key_hash)
+async def stream_of(ledger: Ledger, key_hash: bytes, before: bool = False) -> str | None:
+    """Return the stream that a key is of, None when it is nobody's; `before`: or was, till now."""
+    rows = await ledger.rows(SQL["stream_by_key"], key_hash, before)
     return str(rows[0]["stream"]) if rows else None
 
 

@@ -70,6 +70,27 @@ async def test_a_code_is_traded_once(shop: Shop) -> None:
     assert bought.json()["viewer"] == "ann"
 
 
+async def test_a_lost_answer_burns_no_code(shop: Shop) -> None:
+    """With the same word it is answered again, for a minute; to no other, and to none without."""
+    given, redis = await code(shop), shop.services.redis
+    mine = {"code": given, "once": "mine.~_-1"}
+    answers = await asyncio.gather(*(shop.call("POST", TOKENS, mine) for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert {claims(answer.json()["token"])["sub"] for answer in answers} == {"ann"}
+    for other in ({}, {"once": None}, {"once": "mine"}):
+        problem(await shop.call("POST", TOKENS, {"code": given} | other), 401, "unauthenticated")
+    keys = [key async for key in redis.scan_iter("page-code:*")]
+    assert len(keys) == 1
+    assert 50_000 < await redis.pttl(keys[0]) <= 60_000
+    await redis.delete(keys[0])  # as its end does
+    problem(await shop.call("POST", TOKENS, mine), 401, "unauthenticated")
+    burnt = await code(shop)
+    assert (await trade(shop, burnt)).status_code == 201
+    problem(await shop.call("POST", TOKENS, mine | {"code": burnt}), 401, "unauthenticated")
+    for odd in ("", "x" * 65, "a b", "{", 5):
+        problem(await shop.call("POST", TOKENS, mine | {"once": odd}), 400, "bad_request")
+
+
 async def test_a_code_ends_after_a_minute(shop: Shop) -> None:
     """What is kept of it is a hash, and Redis forgets that in time; a host may not ask for more."""
     redis = shop.services.redis

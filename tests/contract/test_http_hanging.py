@@ -120,6 +120,35 @@ async def test_calls_are_answered_while_postgres_hangs(own_servers: Running, sho
         assert (await shop.buy(offer, "bob")).status_code == 201
 
 
+async def test_no_publisher_is_put_out_since_postgres_hangs(
+    shop: Shop, own_servers: Running
+) -> None:
+    """nginx-rtmp takes any refusal of an update for a no; a start it may refuse, to be tried again.
+
+    A key that is not known stays a no.
+    """
+    stream = await shop.stream(live=False)
+    key = (await shop.made("POST", f"/v1/streams/{stream}/key"))["key"]
+
+    async def say(call: str, name: str) -> httpx.Response:
+        form = {"call": call, "clientid": "7", "name": name}
+        return await shop.http.post("/v1/hooks/ingest/rtmp", data=form)
+
+    async def well() -> bool:
+        return (await shop.call("GET", "/readyz")).is_success
+
+    assert (await say("publish", key)).status_code == 302
+    with hanging(own_servers):
+        for _ in range(2):  # before it is known that Postgres is away, and after
+            update = await say("update_publish", key)
+            assert (update.status_code, update.json()) == (200, {"code": 0})
+            shop.services.selling.ledger_health.failed("it hangs")
+        problem(await say("publish", key), 503, "retry")
+    await until(well)
+    assert (await say("update_publish", key)).status_code == 302
+    problem(await say("update_publish", "sk_none"), 401, "unauthenticated")
+
+
 async def test_a_server_that_may_lose_orders_is_not_sold_on(own_servers: Running) -> None:
     """With `full_page_writes` off a crash may lose acknowledged rows: start-up says so and ends."""
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(own_servers.database_url)

@@ -23,6 +23,7 @@ from tests.contract.http_rig import Shop, problem, serving, token, variables
 
 LIVEKIT = "what LiveKit signs with in tests: 012345"
 SETTINGS = {
+    "LIVECART_DATA_KEY": base64.urlsafe_b64encode(b"0123456789abcdef" * 2).decode(),
     "LIVECART_INGEST_GRACE_S": "0",
     "LIVECART_LIVEKIT_SECRET": LIVEKIT,
     "LIVECART_PLAYBACK_URL": "https://cdn.example/hls/{name}.m3u8",
@@ -229,6 +230,8 @@ async def test_a_wrong_key_is_refused(shop: Shop) -> None:
         assert new != old
         for kind in ("start", "stop"):
             for key in (old, "", "sk_ä\u0000"):
+                if (key, kind) == (old, "stop"):  # whoever came with it goes with it
+                    continue
                 answer = await server(shop, stream, key, kind)
                 problem(answer, 401, "unauthenticated", name)
             if server is not rtmp:  # there the key is all there is
@@ -254,17 +257,70 @@ async def test_livekit_is_who_has_its_secret(shop: Shop) -> None:
     assert await status(shop, stream) == "scheduled"
 
 
+async def told_of_track(
+    shop: Shop, stream: str, event: str, kind: str, sid: str, who: str = "STANDARD", track: int = 1
+) -> None:
+    """Post what LiveKit says of a participant's track."""
+    tells = {"sid": f"TR_{track}"} | ({"type": kind} if kind else {})
+    body = {
+        "event": event, "room": {"name": stream}, "participant": {"sid": sid, "kind": who},
+        "track": tells,
+    }  # fmt: skip
+    well(await signed(shop, msgspec.json.encode(body)))
+
+
+async def test_of_several_pictures_the_last_one_ends_it(shop: Shop) -> None:
+    """A shared screen may come and go beside the camera; who publishes again has started again."""
+    stream, _ = await keyed_stream(shop)
+    say = partial(told_of_track, shop, stream)
+    for track in (1, 2):
+        await say("track_published", "VIDEO", "PA_1", track=track)
+    await say("track_unpublished", "VIDEO", "PA_1", track=2)
+    assert await ends_at(shop, stream) is None
+    await say("track_unpublished", "VIDEO", "PA_1", track=1)
+    assert await ends_at(shop, stream) is not None
+    await say("track_published", "VIDEO", "PA_1", track=3)
+    assert await ends_at(shop, stream) is None
+    await say("track_published", "VIDEO", "PA_1", track=4)
+    await say("track_published", "VIDEO", "PA_11", track=5)
+    await say("participant_left", "", "PA_1")
+    assert await ends_at(shop, stream) is None
+    await say("participant_left", "", "PA_11")
+    assert await ends_at(shop, stream) is not None
+
+
+async def test_a_second_encoder_that_srs_refuses_ends_nothing(shop: Shop) -> None:
+    """SRS asks about it, refuses it as busy and says that it went, in whatever order."""
+    stream, key = await keyed_stream(shop)
+    say = partial(srs, shop, stream, key)
+    well(await say("start", who="1"))
+    for kinds in (("start", "stop"), ("stop", "start")):
+        for kind in kinds:
+            well(await say(kind, who=f"of {kinds}"))
+        assert await ends_at(shop, stream) is None
+    well(await say("stop", who="1"))
+    assert await ends_at(shop, stream) is not None
+
+
+async def test_the_key_before_is_good_to_go_with(shop: Shop) -> None:
+    """Who published when another key was made can be heard to stop, and cannot come back."""
+    for name, server in SERVERS.items():
+        if server is livekit:
+            continue
+        stream, old = await keyed_stream(shop)
+        well(await server(shop, stream, old, "start"))
+        await shop.made("POST", f"/v1/streams/{stream}/key")
+        problem(await server(shop, stream, old, "start"), 401, "unauthenticated", name)
+        assert await ends_at(shop, stream) is None, name
+        well(await server(shop, stream, old, "stop"))
+        assert await ends_at(shop, stream) is not None, name
+
+
 async def test_a_picture_in_a_room_is_a_publisher(shop: Shop) -> None:
     """A video track starts the stream; sound does not, nor do the tracks of an ingress."""
     stream, _ = await keyed_stream(shop)
 
-    async def say(event: str, kind: str, sid: str, who: str = "STANDARD") -> None:
-        body = {
-            "event": event, "room": {"name": stream}, "participant": {"sid": sid, "kind": who},
-            "track": {"sid": "TR_1", "type": kind} if kind else {"sid": "TR_1"},
-        }  # fmt: skip
-        well(await signed(shop, msgspec.json.encode(body)))
-
+    say = partial(told_of_track, shop, stream)
     await say("track_published", "", "PA_1")
     await say("track_published", "VIDEO", "PA_1", "INGRESS")
     await say("room_started", "", "PA_1")
@@ -343,6 +399,25 @@ async def test_mediamtx_may_let_read_but_not_rule(shop: Shop) -> None:
         assert answer.status_code == code, action
 
 
+async def test_who_guesses_keys_is_paced(redis_url: str, database_url: str) -> None:
+    """All of one address count as one; who publishes stays; with the secret nobody is paced."""
+    secret = "what media servers know: 0123456789abcdef"
+    slow = SETTINGS | {"LIVECART_SELL_PER_S": "0.1", "LIVECART_SELL_BURST": "2"}
+    async with serving(redis_url, database_url, **slow) as shop:
+        stream, key = await keyed_stream(shop)
+        for server in (srs, mediamtx):
+            problem(await server(shop, stream, "sk_x", "stop"), 401, "unauthenticated")
+        for server in (rtmp, srs, mediamtx):
+            answer = await server(shop, stream, key, "start")
+            problem(answer, 429, "rate_limited")
+            assert int(answer.headers["retry-after"]) >= 1
+        well(await rtmp(shop, stream, key, "alive"))
+    async with serving(redis_url, database_url, **slow, LIVECART_INGEST_SECRET=secret) as shop:
+        shop.http.headers["Livecart-Ingest-Secret"] = secret
+        for _ in range(5):
+            well(await srs(shop, stream, key, "start"))
+
+
 async def test_with_a_secret_a_key_is_not_enough(redis_url: str, database_url: str) -> None:
     """Media servers must send it, in a header or in the query."""
     secret = "what media servers know: 0123456789abcdef"
@@ -392,3 +467,61 @@ async def test_viewers_who_wait_learn_where_the_video_is(shop: Shop) -> None:
             if '"stream.started"' in line:
                 break
     assert f'"playback_url":"https://cdn.example/hls/{stream}.m3u8"' in line
+
+
+async def test_video_that_comes_later_is_told_and_starts_nothing_anew(shop: Shop) -> None:
+    """Viewers of a stream that a host started get the URL once, and webhooks no second start."""
+    stream, key = await keyed_stream(shop)
+    hook = {"url": "https://shop.example/hook", "events": ["stream.*"]}
+    await shop.made("POST", "/v1/webhooks", hook)
+    live = await shop.made("POST", f"/v1/streams/{stream}/start")
+    told = "select count(*) from hook_outbox where stream = $1"
+    before = await shop.services.pool.fetchval(told, stream)
+    path = f"/v1/streams/{stream}/events"
+    async with shop.http.stream("GET", path) as feed, asyncio.timeout(10):
+        lines = feed.aiter_lines()
+        async for line in lines:
+            if '"welcome"' in line:
+                break
+        for _ in range(2):
+            well(await rtmp(shop, stream, key, "start"))
+        await shop.made("POST", f"/v1/streams/{stream}/end")
+        kinds = []
+        async for line in lines:
+            if line.startswith("data:") and '"stream.' in line:
+                kinds.append(msgspec.json.decode(line.removeprefix("data:")))
+                if kinds[-1]["type"] == "stream.ended":
+                    break
+    *_, started, ended = kinds
+    assert ended["type"] == "stream.ended"
+    assert [one.get("reason") for one in kinds].count("video") == 1
+    assert (started["type"], started["at"], started["playback_url"]) == (
+        "stream.started", live["started_at"], f"https://cdn.example/hls/{stream}.m3u8",
+    )  # fmt: skip
+    after = await shop.services.pool.fetchval(told, stream)
+    assert (before, after) == (1, 2)  # the start, and the end
+
+
+async def test_a_stream_that_cannot_be_ended_keeps_no_other_from_it(
+    shop: Shop, redis_url: str, database_url: str
+) -> None:
+    """What Postgres refuses to end is tried again each round, and whoever is behind it ends."""
+    streams = []
+    for _ in range(3):
+        stream, key = await keyed_stream(shop)
+        for kind in ("start", "stop"):
+            well(await rtmp(shop, stream, key, kind))
+        streams.append(stream)
+    pool, bad = shop.services.pool, streams[0]
+    await pool.execute(f"""
+        create function stay() returns trigger language plpgsql as
+            $$ begin raise 'it stays'; end $$;
+        create trigger stay before update on streams for each row
+            when (new.id = '{bad}' and new.status = 'ended') execute function stay();
+    """)
+    async with keeping(redis_url, database_url) as keeper:
+        await keeper.end_unfed()
+        assert [await status(shop, stream) for stream in streams] == ["live", "ended", "ended"]
+        await pool.execute("drop trigger stay on streams")
+        await keeper.end_unfed()
+        assert await status(shop, bad) == "ended"

@@ -94,6 +94,7 @@ begin
     insert into hook_outbox (shop, stream, fact)
         select s.shop, s.id, f.n from new_rows f join streams s on s.id = f.stream
          where (f.kind like 'offer.%' or f.kind like 'stream.%')
+           and f.reason is distinct from 'video'  -- no start, but where the video of one is
            and exists (select 1 from webhooks w
                         where w.shop = s.shop and w.enabled and w.of_facts);
     return null;
