@@ -116,3 +116,52 @@ async def test_a_total_changed_meanwhile_is_not_overwritten(server: Server, peop
     await page.click("#ask-yes")
     await expect(page.locator("#offers-outcome")).to_have_attribute("data-kind", "bad")
     assert (await server.call("GET", f"/v1/offers/{offer}"))["quantity"] == 8
+
+
+async def test_a_chosen_offer_that_closes_is_no_longer_chosen(
+    server: Server, people: People
+) -> None:
+    """An unread comment is ordered of what the host chose, never of what came in its place."""
+    stream = await server.stream("Comments")
+    ash, _ = [
+        await server.offer(stream, await server.product(title), keyword=title.lower())
+        for title in ("Ash", "Birch")
+    ]
+    host = await HostPage.visit(await people.person("host", DESKTOP), server, stream)
+    await host.connected()
+    page = host.page
+    await server.say(stream, [("ann", "+1")])
+    await page.click("#talk-comments")
+    item = page.locator("#comments > li")
+    order = item.get_by_role("button", name="Order", exact=True)
+    await expect(order).to_be_disabled()
+    await item.locator("select").select_option(label="Ash")
+    await expect(order).to_be_enabled()
+    await server.call("POST", f"/v1/offers/{ash}/close", {})
+    await expect(order).to_be_disabled()
+    await expect(item.locator("select")).to_have_value("")
+    await item.locator("select").select_option(label="Birch")
+    await order.click()
+    await expect(item).to_have_count(0)
+    await host.orders(ann="reserved")
+
+
+async def test_a_draft_keeps_what_its_form_was_not_told(server: Server, people: People) -> None:
+    """Changing a draft's quantity leaves its keyword and its time to close as they were."""
+    stream = await server.stream("Draft")
+    closes_at = 4_102_444_800_000
+    offer = await server.offer(
+        stream, await server.product("Bowl"), opened=False, keyword="bowl", closes_at=closes_at
+    )
+    host = await HostPage.visit(await people.person("host", DESKTOP), server, stream)
+    page = host.page
+    await page.click("#offers .menu summary")
+    await host.button("edit", host.offer("Bowl")).click()
+    await expect(page.locator("#offer-form [name=closes_at]")).to_have_value(
+        re.compile("^(2100-01-01|2099-12-31)")
+    )
+    await page.fill("#offer-form [name=quantity]", "7")
+    await page.click("#offer-submit")
+    await expect(page.locator("#offers-outcome")).to_have_text("Saved.")
+    now = await server.call("GET", f"/v1/offers/{offer}")
+    assert (now["quantity"], now["keyword"], now["closes_at"]) == (7, "bowl", closes_at)
