@@ -1,17 +1,17 @@
 """Puts the sources of `livecart.js` together: one ES module without imports, and its npm package.
 
-Owns how the modules of `web/sdk/` become `web/livecart.js` (what they import from each other and
-their comments are left out; nothing is rewritten), and what the package holds. Must never know what
-they do. Called by hand (`python -m livecart.bundle`) and by the test that holds the files equal.
+Owns that the modules of `web/sdk/` become `web/livecart.js`, and what the package holds; `modules`
+knows how. Called by hand (`python -m livecart.bundle`) and by the test that holds the files equal.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from livecart.modules import bare, joined
 from streams.typescript import declarations
 
 WEB = Path(__file__).parent / "web"
@@ -29,47 +29,16 @@ HEAD = """\
 // SPDX-License-Identifier: Apache-2.0
 """
 
-_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+)\.js";\n', re.MULTILINE)
-_REEXPORT = re.compile(r'^export \{([^}]*)\} from "\./([\w-]+)\.js";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=async |class |const |function |let )", re.MULTILINE)
-_LINKED = re.compile(r"^(?:import|export)\b", re.MULTILINE)
-_DECLARED = re.compile(r"^(?:export )?(?:async )?(?:class|const|function|let) (\w+)", re.MULTILINE)
-_BLOCK = re.compile(r"^[ \t]*/\*.*?\*/[ \t]*\n?", re.MULTILINE | re.DOTALL)
-_LINE = re.compile(r"^[ \t]*//.*\n", re.MULTILINE)
-_BLANK = re.compile(r"\n{3,}")
 
-
-class BundleError(Exception):
-    """The sources are not of the simple form that this can put together."""
-
-
-def bundle(sources: dict[str, str], entry: str = "index") -> str:
-    """Return the module made of `sources` (text by name), whose exports are those of `entry`."""
-    index = sources[entry]
-    exported = [name for names, _ in _REEXPORT.findall(index) for name in _names(names)]
-    if _bare(_REEXPORT.sub("", index)).strip():
-        raise BundleError(f"{entry}.js does more than to export")
-    declared: dict[str, str] = {}
-    parts = [HEAD]
-    for name in _order(sources, [module for _, module in _REEXPORT.findall(index)]):
-        text = sources[name]
-        for top in _DECLARED.findall(text):
-            if top in declared:
-                raise BundleError(f"{top} is declared in {declared[top]}.js and in {name}.js")
-            declared[top] = name
-        part = _EXPORT.sub("", _bare(_IMPORT.sub("", text))).strip("\n") + "\n"
-        if _LINKED.search(part):
-            raise BundleError(f"{name}.js imports or exports in a way that is not understood")
-        parts.append(part)
-    for name in exported:
-        if name not in declared:
-            raise BundleError(f"{name} is exported and not declared")
-    return "\n".join([*parts, f"export {{ {', '.join(exported)} }};\n"])
+def bundle(sources: Mapping[str, str]) -> str:
+    """Return the module made of `sources` (text by file name); ModuleError: they do not fit."""
+    code = {name: bare(text) for name, text in sources.items()}
+    return f"{HEAD}\n{joined(code, 'index.js')}"
 
 
 def sources() -> dict[str, str]:
-    """Return the text of each source by its name."""
-    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(SDK.glob("*.js"))}
+    """Return the text of each source by its file name."""
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(SDK.glob("*.js"))}
 
 
 def package(folder: Path) -> None:
@@ -77,43 +46,6 @@ def package(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in (MODULE, LICENSE, *(SDK / name for name in PACKAGED)):
         shutil.copyfile(path, folder / path.name)
-
-
-def _names(listed: str) -> list[str]:
-    names = [name.strip() for name in listed.split(",") if name.strip()]
-    if any(" " in name for name in names):
-        raise BundleError(f"a name is changed on its way: {listed.strip()}")
-    return names
-
-
-def _order(sources: dict[str, str], wanted: list[str]) -> list[str]:
-    """Return the modules that are needed, each after those that it imports."""
-    ordered: list[str] = []
-    under_way: list[str] = []
-
-    def visit(name: str) -> None:
-        if name in ordered:
-            return
-        if name in under_way:
-            raise BundleError(f"{name}.js imports itself, by {' and '.join(under_way)}")
-        under_way.append(name)
-        for names, module in _IMPORT.findall(sources[name]):
-            _names(names)
-            visit(module)
-        under_way.pop()
-        ordered.append(name)
-
-    for name in wanted:
-        visit(name)
-    return ordered
-
-
-def _bare(text: str) -> str:
-    """Return code without the comments that have lines of their own."""
-    bare = _BLANK.sub("\n\n", _LINE.sub("", _BLOCK.sub("", text)))
-    if any(line.count("`") % 2 for line in bare.splitlines()):
-        raise BundleError("a template of several lines may hold what looks like a comment")
-    return bare
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
@@ -20,9 +21,8 @@ from starlette.types import Scope
 from livecart.api import words
 from livecart.api.calls import header
 from livecart.api.guards import HTML, POLICY_NAME, STRIPE_GUARDS, policy
-from livecart.api.joined import joined
-from livecart.api.lean import lean
 from livecart.api.problems import Answer, problem
+from livecart.modules import bare, joined
 from livecart.services import Site
 from orders.ledger.ledger import LedgerAway
 from streams.codes import Code
@@ -41,7 +41,9 @@ TYPES = {
 }
 
 
-SCRIPT = TYPES[".js"]
+#: What is sent without the lines that only people read.
+CODE = (TYPES[".js"], TYPES[".css"])
+_EMPTY = re.compile(r"^\s*\n", re.MULTILINE)
 #: Scripts that are sent together with what they import; a phone on a train counts its round trips.
 JOINED = ("viewer.js",)
 #: What they import all the same: the client, which others have too, and what has many faces.
@@ -142,10 +144,11 @@ def prepare() -> None:
 @cache
 def _files() -> dict[str, Kept]:
     """Every file of the package by its path in it."""
-    read = {name: (kind, lean(kind, content)) for name, kind, content in _read()}
-    scripts = {name: content.decode() for name, (kind, content) in read.items() if kind == SCRIPT}
-    whole = {name: joined(scripts, name, APART).encode() for name in JOINED}
-    return {name: _keep(kind, whole.get(name, content)) for name, (kind, content) in read.items()}
+    read = {name: (kind, content) for name, kind, content in _read()}
+    code = {name: bare(content.decode()) for name, (kind, content) in read.items() if kind in CODE}
+    code |= {name: joined(code, name, APART) for name in JOINED}
+    sent = {name: _EMPTY.sub("", text).encode() for name, text in code.items()}
+    return {name: _keep(kind, sent.get(name, content)) for name, (kind, content) in read.items()}
 
 
 @cache

@@ -53,7 +53,7 @@ function content(title, media, schemas) {
 
 /** One row a code: the description of a status has them with semicolons between. */
 function refusalRows(status, description) {
-  return description.split(/; (?=`)/).map((part) => {
+  return description.split(/; (?=\x60)/).map((part) => {
     const [, code, words] = /^`(\w+)`: (.*)$/.exec(part) ?? [null, "", part];
     return h("tr", {}, h("td", {}, status), h("td", {}, code), h("td", { class: "dim" }, words));
   });

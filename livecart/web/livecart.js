@@ -129,7 +129,7 @@ async function replyOf(type, re, response) {
   }
   const again = response.status === 200 ? true : undefined; // of a call with a key
   const told = (/** @type {Order} */ order, again = /** @type {true | undefined} */ (undefined)) =>
-({ type: `order.${order.status}`, re, order, replayed: again });
+    /** @type {AnyEvent} */ ({ type: `order.${order.status}`, re, order, replayed: again });
   switch (type) {
     case "buy":
       if (!("orders" in body)) return told(body, again);
@@ -1219,13 +1219,13 @@ function same(a, b) {
 function watchSurroundings({ wake, sleep, look, moved }) {
   const page = /** @type {Document | undefined} */ (globalThis.document);
   const network = /** @type {EventTarget | undefined} */ (
-(globalThis.navigator)?.connection
+    /** @type {any} */ (globalThis.navigator)?.connection
   );
   const ended = new AbortController();
   const hear = (
-where,
-name,
-then,
+    /** @type {EventTarget | undefined} */ where,
+    /** @type {string} */ name,
+    /** @type {() => void} */ then,
   ) => where?.addEventListener?.(name, then, { signal: ended.signal });
   const around = /** @type {EventTarget} */ (globalThis);
   hear(page, "visibilitychange", () => page?.visibilityState === "visible" && look());

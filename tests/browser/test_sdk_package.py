@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from livecart import bundle
+from livecart.modules import ModuleError
 from streams.codes import Close, Code
 from streams.typescript import declarations
 
@@ -72,38 +73,43 @@ def test_a_source_reads_in_one_sitting() -> None:
 @pytest.mark.parametrize(
     ("sources", "why"),
     [
-        ({"index": 'export { a } from "./a.js";\n', "a": "const b = 1;\n"}, "not declared"),
-        ({"index": 'export { a } from "./a.js";\nalert(1);\n', "a": ""}, "more than to export"),
-        ({"index": 'export { a as b } from "./a.js";\n', "a": "const a = 1;\n"}, "name is changed"),
+        ({"index.js": 'export { a } from "./a.js";\n', "a.js": "const b = 1;\n"}, "not declared"),
+        (
+            {"index.js": 'export { a as b } from "./a.js";\n', "a.js": "const a = 1;\n"},
+            "changes a name",
+        ),
         (
             {
-                "index": 'export { a } from "./a.js";\n',
-                "a": 'import { b } from "./b.js";\nexport const a = b, c = 1;\nconst d = 1;\n',
-                "b": "export const b = 1;\nconst d = 2;\n",
+                "index.js": 'export { a } from "./a.js";\n',
+                "a.js": 'import { b } from "./b.js";\nexport const a = b, c = 1;\nconst d = 1;\n',
+                "b.js": "export const b = 1;\nconst d = 2;\n",
             },
             "d is declared in b.js and in a.js",
         ),
         (
             {
-                "index": 'export { a } from "./a.js";\n',
-                "a": 'import { b } from "./b.js";\n',
-                "b": 'import { a } from "./a.js";\n',
+                "index.js": 'export { a } from "./a.js";\n',
+                "a.js": 'import { b } from "./b.js";\n',
+                "b.js": 'import { a } from "./a.js";\n',
             },
             "imports itself",
         ),
         (
-            {"index": 'export { a } from "./a.js";\n', "a": 'import "elsewhere";\nconst a = 1;\n'},
-            "not understood",
+            {
+                "index.js": 'export { a } from "./a.js";\n',
+                "a.js": 'import "elsewhere";\nconst a = 1;\n',
+            },
+            "in another way",
         ),
         (
-            {"index": 'export { a } from "./a.js";\n', "a": "const a = `\n  // text\n`;\n"},
+            {"index.js": 'export { a } from "./a.js";\n', "a.js": "const a = `\n  // text\n`;\n"},
             "several lines",
         ),
     ],
 )
 def test_what_cannot_be_put_together_is_refused(sources: dict[str, str], why: str) -> None:
     """A name twice, a ring of imports and the like end the generator, not the page."""
-    with pytest.raises(bundle.BundleError, match=why):
+    with pytest.raises(ModuleError, match=why):
         bundle.bundle(sources)
 
 
@@ -111,9 +117,9 @@ def test_modules_come_after_what_they_import() -> None:
     """The parts are put in order, without their imports, exports and comments."""
     made = bundle.bundle(
         {
-            "index": 'export { a } from "./a.js";\n',
-            "a": '// why\nimport { b } from "./b.js";\n\n/** Twice. */\nexport const a = 2 * b;\n',
-            "b": "export const b = 1; // one\n",
+            "index.js": 'export { a } from "./a.js";\n',
+            "a.js": '// why\nimport { b } from "./b.js";\n\n/** Two. */\nexport const a = 2 * b;\n',
+            "b.js": "export const b = 1; // one\n",
         }
     )
     assert made == bundle.HEAD + "\nconst b = 1; // one\n\nconst a = 2 * b;\n\nexport { a };\n"

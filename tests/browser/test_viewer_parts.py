@@ -17,8 +17,7 @@ import pytest
 
 import livecart
 from livecart.api import pages
-from livecart.api.joined import JoinError, joined
-from livecart.api.lean import lean
+from livecart.modules import ModuleError, bare, joined
 
 WEB = Path(livecart.__file__).parent / "web"
 SENT = [*sorted(WEB.glob("*.js")), *sorted(WEB.glob("*.css"))]
@@ -56,7 +55,9 @@ MODULES = {
     "a.js": """import { LiveCart } from "./cart.js";
 import { b } from "./b.js";
 import { c } from "./c.js";
+export { b } from "./b.js";
 b(c, LiveCart);
+export const d = b;
 """,
     "b.js": 'import { c } from "./c.js";\nexport function b() {\n  c();\n}\n',
     "c.js": """import all, { one } from "/all.js";
@@ -69,13 +70,14 @@ OUTSIDE = frozenset({"./cart.js", "/all.js"})
 
 
 def test_modules_become_one_in_the_order_in_which_they_run() -> None:
-    """Each is there once, after what it imports; what stays apart is imported once."""
+    """Each once, after what it imports; what is apart is imported once; exports are the entry's."""
     assert joined(MODULES, "a.js", OUTSIDE) == (
         'import { LiveCart, Two } from "./cart.js";\n'
         'import all, { one } from "/all.js";\n'
-        "const c = all;\n"
-        "function b() {\n  c();\n}\n"
-        "b(c, LiveCart);\n"
+        "\nconst c = all;\n"
+        "\nfunction b() {\n  c();\n}\n"
+        "\nb(c, LiveCart);\nexport const d = b;\n"
+        "\nexport { b };\n"
     )
 
 
@@ -85,36 +87,41 @@ def test_modules_become_one_in_the_order_in_which_they_run() -> None:
         ('import * as all from "./c.js";\n', "in another way"),
         ("export default 1;\n", "in another way"),
         ('import one from "./c.js";\n', "in another way"),
-        ('import { c as d } from "./c.js";\n', "under another name"),
+        ('import { c as d } from "./c.js";\n', "changes a name"),
         ('import { c } from "./c.js";\nconst c = 1;\n', "declared in c.js and in a.js"),
         ('import { a } from "./a.js";\n', "imports itself"),
     ],
 )
 def test_what_cannot_be_joined_is_refused(source: str, why: str) -> None:
     """A form that would need rewriting, or a name that two declare, is an error and no guess."""
-    with pytest.raises(JoinError, match=why):
+    with pytest.raises(ModuleError, match=why):
         joined({"a.js": source, "c.js": "const c = 1;\n"}, "a.js", OUTSIDE)
 
 
 @pytest.mark.parametrize("file", SENT, ids=lambda file: file.name)
 def test_what_is_sent_is_the_file_without_its_comments(file: Path) -> None:
-    """Only whole lines of comment are left out: no string or template of a script spans lines."""
+    """Only whole lines of comment, and empty ones, are left out of what is sent."""
     source = file.read_bytes()
-    kind = b"text/javascript" if file.suffix == ".js" else b"text/css"
-    sent = lean(kind, source)
+    alone = file.name not in pages.JOINED
+    sent = pages._files()[file.name].content if alone else bare(source.decode()).encode()
     lines = source.splitlines()
-    code = [line for line in lines if not re.match(rb"\s*(?://|/?\*)", line)]
-    assert all(line.replace(b"(?=`)", b"").count(b"`") % 2 == 0 for line in code)
     assert set(sent.splitlines()) <= set(lines)
     assert not re.search(rb"^\s*(?://|/\*\*?$)", sent, re.M)
+    assert not alone or not re.search(rb"^\s*$", sent.removesuffix(b"\n"), re.M)
+    code = {line for line in lines if not re.match(rb"\s*(?://|/?\*|$)", line)}
+    assert file.suffix == ".css" or code <= set(sent.splitlines())
     assert len(sent) < len(source)
 
 
 def test_code_beside_a_comment_stays() -> None:
     """A line with code on it is sent as it is, whatever else is on it; another kind is, whole."""
-    script = b"/* a */ let b = 1; // c\n/* d */\n/**\n * e\n */\n\n  f(); /* g\n h */\n"
-    assert lean(b"text/javascript", script) == (b"/* a */ let b = 1; // c\n  f(); /* g\n h */\n")
-    assert lean(b"application/json", b"// x\n") == b"// x\n"
+    script = (
+        "/* a */ let b = 1; // c\n/* d */\n/**\n * e **\n// */\n\n"
+        "\n  f(); /* g\n h */\n  /* i */ j,\n"
+    )
+    assert bare(script) == "/* a */ let b = 1; // c\n\n  f(); /* g\n h */\n  /* i */ j,\n"
+    words = WEB / "words" / "en.json"
+    assert pages._files()["words/en.json"].content == words.read_bytes()
 
 
 def test_the_page_can_be_installed() -> None:
