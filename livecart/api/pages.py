@@ -121,9 +121,7 @@ def _send(kept: Kept, scope: Scope, *more: tuple[bytes, bytes]) -> Answer:
     packs = kept.packed is not None and b"gzip" in (header(asked, b"accept-encoding") or b"")
     etag = kept.etag[:-1] + b'-gz"' if packs else kept.etag
     headers = [(b"etag", etag), (b"cache-control", b"no-cache"), *more]
-    if (
-        kept.kind == TYPES[".html"]
-    ):  # what only a page obeys need not be said with each of its parts
+    if kept.kind == HTML:  # what only a page obeys need not be said with each of its parts
         headers.append(policy(scope))
     if kept.packed is not None:
         headers.append((b"vary", b"accept-encoding"))
