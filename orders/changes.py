@@ -146,7 +146,10 @@ class Changes:
         return await self._offer(offer, word)
 
     async def revise_offer(self, offer: str, fields: dict[str, Any]) -> Offer | Refused:
-        """Change fields: any of a draft, later only `quantity` and `closes_at`."""
+        """Change fields: any of a draft, later only `quantity` and `closes_at`.
+
+        With `if_quantity` among them, only while the quantity is still that.
+        """
         if fields.get("keyword") is not None:
             form = keyword_form(fields["keyword"])
             if form is None:
@@ -194,6 +197,9 @@ class Changes:
         if word == "keyword_taken":
             what = "Another offer of the stream has this keyword"
             return Refused(Why.CONFLICT, field="keyword", message=what)
+        if word == "quantity_differs":
+            what = "The offer has another quantity by now"
+            return Refused(Why.CONFLICT, field="if_quantity", message=what)
         if word in _WHY:
             return Refused(_WHY[word])
         if word == "ok":

@@ -73,6 +73,7 @@ class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
     product: Id | None = None
     price_minor: PriceMinor | None = None
     quantity: Quantity | None = None
+    if_quantity: Quantity | None = None  # what it is now, as far as the caller knows
     per_viewer: PerViewer | None = None
     opens_at: TimeMs | None = None
     closes_at: TimeMs | None = None
@@ -150,7 +151,10 @@ async def show(call: Call) -> Offer:
 
 
 async def revise(call: Call, body: Revision) -> Offer:
-    """Change a draft; later only `quantity`, `closes_at` and `ship_within_h`."""
+    """Change a draft; later only `quantity`, `closes_at` and `ship_within_h`.
+
+    With `if_quantity` it is refused as a `conflict` when the quantity is another by now.
+    """
     offer = await hosted_offer(call)
     if body.product is not None:
         await shops_product(call, body.product, offer.shop)
@@ -161,16 +165,16 @@ async def revise(call: Call, body: Revision) -> Offer:
         )
     fields = msgspec.to_builtins(body)
     hours = fields.pop("ship_within_h", None)
-    if hours is not None:
+    if fields:
+        _drawn_whole(body.mode or offer.mode, body.buckets or offer.buckets)
+        if body.mode is not None or body.waitlist_max is not None:
+            waitlist_max = _waitlist_max(body, offer)
+            if waitlist_max != offer.waitlist_max:
+                fields["waitlist_max"] = waitlist_max
+        offer = done(await call.services.changes.revise_offer(offer.id, fields))
+    if hours is not None:  # last: a revision that is refused changes nothing
         offer = done(await call.services.changes.ship_within(offer.id, hours))
-    if not fields:
-        return await _shown(call, offer)
-    _drawn_whole(body.mode or offer.mode, body.buckets or offer.buckets)
-    if body.mode is not None or body.waitlist_max is not None:
-        waitlist_max = _waitlist_max(body, offer)
-        if waitlist_max != offer.waitlist_max:
-            fields["waitlist_max"] = waitlist_max
-    return await _shown(call, done(await call.services.changes.revise_offer(offer.id, fields)))
+    return await _shown(call, offer)
 
 
 async def open_(call: Call) -> Offer:

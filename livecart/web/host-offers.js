@@ -4,7 +4,6 @@
 // What costs money asks first. Closing is done only when its seconds of undo are over (no call
 // reverses it); a restock is done at once and undone by a call that lowers the quantity again.
 
-import { Problem } from "./api.js";
 import { at, clockText, h, keyed, say } from "./dom.js";
 import { act, amount, button, desk } from "./host-desk.js";
 import { ask, counted, sure } from "./host-dialog.js";
@@ -16,6 +15,7 @@ import { number, t, timeText } from "./text.js";
 
 const LARGE_RESTOCK = 100; // units; more than that, or than there were in all, is asked about
 const QUICK = [5, 10, 50];
+const SHRINKS_MAX = 5; // tries to take units back from a total that others change, too
 const SLOTS_MAX = 9;
 
 const slots = new Map(); // offer id -> its digit, as long as the stream is shown
@@ -212,9 +212,10 @@ async function restock(id) {
   if (add === null) return;
   if (!(await sureOfMore(offer, add, t("restock")))) return;
   const work = () => desk.api.postOnce(`/v1/offers/${id}/restock`, { add });
-  if (!(await act("offers", work))) return;
+  const restocked = await act("offers", work);
+  if (!restocked) return;
   desk.refresh();
-  done(t("restocked", { n: number(add), what: offer.product.title }), () => shrink(id, add));
+  done(t("restocked", { n: number(add), what: offer.product.title }), () => shrink(restocked, add));
 }
 
 /** Ask when `add` is a lot more than there was. */
@@ -224,11 +225,27 @@ async function sureOfMore({ quantity, product }, add, action) {
   return sure(t("restock_title", { what: product.title }), [cost], action);
 }
 
-/** Take restocked units back; the server refuses once more is taken than would be left in all. */
-async function shrink(id, by) {
+/** Set an offer's total, if it still is what it was when that was chosen. */
+function setQuantity({ id, quantity: if_quantity }, quantity) {
+  return desk.api.call("PATCH", `/v1/offers/${id}`, { quantity, if_quantity });
+}
+
+/**
+ * Take `by` restocked units back from what the offer was then. Another host's change of the total
+ * stays; the server refuses once more is taken than would be left in all.
+ */
+async function shrink(offer, by) {
   await act("offers", async () => {
-    const now = await desk.api.get(`/v1/offers/${id}`);
-    return desk.api.call("PATCH", `/v1/offers/${id}`, { quantity: now.quantity - by });
+    for (let was = offer, tries = 1; ; tries++) {
+      try {
+        return await setQuantity(was, was.quantity - by);
+      } catch (problem) {
+        if (problem.code !== "conflict" || tries === SHRINKS_MAX) throw problem;
+        const now = await desk.api.get(`/v1/offers/${was.id}`);
+        if (now.quantity === was.quantity) throw problem; // it is for the units: they are taken
+        was = now;
+      }
+    }
   }, t("undone"));
   desk.refresh();
 }
@@ -240,11 +257,6 @@ async function resize(id) {
     { min: taken, max: 1_000_000, value: offer.quantity });
   if (quantity === null) return;
   if (!(await sureOfMore(offer, quantity - offer.quantity, t("set_quantity")))) return;
-  await act("offers", async () => {
-    const now = await desk.api.get(`/v1/offers/${id}`);
-    // The number was chosen for another total: somebody else's restock must not be lost in it.
-    if (now.quantity !== offer.quantity) throw new Problem(409, { code: "conflict" });
-    return desk.api.call("PATCH", `/v1/offers/${id}`, { quantity });
-  });
+  await act("offers", () => setQuantity(offer, quantity));
   desk.refresh();
 }

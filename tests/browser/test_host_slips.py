@@ -14,6 +14,7 @@ from tests.browser.server_rig import Server
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DROPPED = re.compile(r"net::ERR_FAILED")
+DIFFERS = re.compile(r"status of 409 \(Conflict\) \S+/v1/offers/\w+$")
 
 
 async def test_a_failing_part_hides_no_other(server: Server, people: People) -> None:
@@ -99,7 +100,9 @@ async def test_a_total_changed_meanwhile_is_not_overwritten(server: Server, peop
     """Setting a quantity asks when it is much more, and is refused when the total has changed."""
     stream = await server.stream("Totals")
     offer = await server.offer(stream, await server.product("Bowl"), quantity=5)
-    host = await HostPage.visit(await people.person("host", DESKTOP), server, stream)
+    person = await people.person("host", DESKTOP)
+    person.bears.append(DIFFERS)
+    host = await HostPage.visit(person, server, stream)
     page = host.page
 
     async def choose(quantity: str) -> None:
@@ -116,6 +119,22 @@ async def test_a_total_changed_meanwhile_is_not_overwritten(server: Server, peop
     await page.click("#ask-yes")
     await expect(page.locator("#offers-outcome")).to_have_attribute("data-kind", "bad")
     assert (await server.call("GET", f"/v1/offers/{offer}"))["quantity"] == 8
+
+
+async def test_an_undone_restock_leaves_what_others_added(server: Server, people: People) -> None:
+    """Taking a restock back takes off its own units, from whatever the total is by then."""
+    stream = await server.stream("Undone")
+    offer = await server.offer(stream, await server.product("Bowl"), quantity=5)
+    person = await people.person("host", DESKTOP)
+    person.bears.append(DIFFERS)
+    host = await HostPage.visit(person, server, stream)
+    page = host.page
+    await host.restock("Bowl", 3)
+    await expect(page.locator("#undos li")).to_have_count(1)
+    await server.call("POST", f"/v1/offers/{offer}/restock", {"add": 4})
+    await page.click("#undos button")
+    await expect(page.locator("#offers-outcome")).to_have_text(host.words.text("undone"))
+    assert (await server.call("GET", f"/v1/offers/{offer}"))["quantity"] == 9
 
 
 async def test_a_chosen_offer_that_closes_is_no_longer_chosen(

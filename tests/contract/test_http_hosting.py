@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -123,6 +124,33 @@ async def test_an_offer_is_revised_within_its_state(shop: Shop) -> None:
         problem(await shop.call("PATCH", path, fields, token=shop.host), 409, "conflict")
     assert (await shop.made("PATCH", path, {"quantity": 2}))["status"] == "sold_out"
     assert (await shop.made("PATCH", path, {"quantity": 3}))["left"] == 1
+
+
+async def test_a_quantity_is_set_only_from_what_the_host_saw(shop: Shop) -> None:
+    """Of two hosts who set a quantity from the same one, one does; the other changes nothing."""
+    offer = await shop.offer(await shop.stream(), quantity=5)
+    path = f"/v1/offers/{offer}"
+    other = token("host", "host-2", shop="shop-1")
+    both = await asyncio.gather(
+        shop.call("PATCH", path, {"quantity": 8, "if_quantity": 5}, token=shop.host),
+        shop.call("PATCH", path, {"quantity": 9, "if_quantity": 5}, token=other),
+    )
+    [won] = [answer.json() for answer in both if answer.is_success]
+    [lost] = [answer for answer in both if not answer.is_success]
+    assert paths(problem(lost, 409, "conflict")) == ["if_quantity"]
+    assert (await shop.call("GET", path)).json() == won
+    late = {"closes_at": 1_900_000_000_000, "ship_within_h": 5, "if_quantity": 5}
+    problem(await shop.call("PATCH", path, late, token=shop.host), 409, "conflict")
+    assert (await shop.call("GET", path)).json() == won
+    again = await shop.made("PATCH", path, late | {"if_quantity": won["quantity"]})
+    assert (again["closes_at"], again["ship_within_h"]) == (1_900_000_000_000, 5)
+    assert await shop.made("PATCH", path, {"if_quantity": None}) == again
+    draft = f"/v1/offers/{await shop.offer(again['stream'], opened=False, quantity=5)}"
+    problem(
+        await shop.call("PATCH", draft, {"price_minor": 1, "if_quantity": 6}, token=shop.host),
+        409, "conflict",
+    )  # fmt: skip
+    assert (await shop.made("PATCH", draft, {"quantity": 6, "if_quantity": 5}))["quantity"] == 6
 
 
 async def test_times_of_an_offer_are_in_order(shop: Shop) -> None:

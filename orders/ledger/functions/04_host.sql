@@ -298,8 +298,9 @@ begin
 end $$;
 
 -- revise_offer: change what `p` names. A draft may change altogether (a time to open schedules it);
--- later only quantity and closes_at may. A keyword that a live show was told of stays what it is;
--- one more word: keyword_taken.
+-- later only quantity and closes_at may. A keyword that a live show was told of stays what it is.
+-- `if_quantity` is what the caller believes the quantity to be: of two hosts who set it at once, the
+-- second hears that it is another by now. More words: keyword_taken, quantity_differs.
 create or replace function revise_offer(p_offer text, p jsonb) returns text
 language plpgsql as $$
 declare
@@ -317,6 +318,12 @@ begin
         return 'not_found';
     elsif o.status = 'closed' then
         return 'conflict';
+    elsif (p ->> 'if_quantity')::integer <> o.quantity then
+        return 'quantity_differs';
+    end if;
+    p := p - 'if_quantity';
+    if p = '{}'::jsonb then
+        return 'again';
     end if;
     if o.status = 'draft' then
         word := may_be_called(o, p ->> 'keyword_form', p ->> 'keyword_mode');
