@@ -28,6 +28,7 @@ from orders.records import (
     Listener,
     Offer,
     OfferMode,
+    Once,
     Order,
     Refused,
     Why,
@@ -133,17 +134,22 @@ class Changes:
         mode: OfferMode = "sale",
         eligibility: Eligibility = "anyone",
         buckets: int = 1,
+        ship_within_h: int | None = None,
+        once: Once | None = None,
     ) -> Offer | Refused:
-        """Make an offer, a draft or (with `opens_at`) scheduled; times in ms."""
+        """Make an offer, a draft or (with `opens_at`) scheduled; times in ms.
+
+        What was made before under the key of `once` is returned as it is now.
+        """
         form = None if keyword is None else keyword_form(keyword)
         if keyword is not None and form is None:
             return _UNREADABLE
-        word = await self._ledger.create_offer(
+        word, made = await self._ledger.create_offer(
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
             payment, keyword, form, keyword_mode, extends, waitlist_max, waitlist_hold_s, mode,
-            eligibility, buckets,
+            eligibility, buckets, ship_within_h, once,
         )  # fmt: skip
-        return await self._offer(offer, word)
+        return await self._offer(made, word)
 
     async def revise_offer(self, offer: str, fields: dict[str, Any]) -> Offer | Refused:
         """Change fields: any of a draft, later only `quantity` and `closes_at`.

@@ -44,6 +44,13 @@ class Why(StrEnum):
     RETRY = "retry"
 
 
+class Once(msgspec.Struct, frozen=True):
+    """The key under which something is made once, and the SHA-256 of what was asked for."""
+
+    key: str
+    digest: bytes
+
+
 class Offer(msgspec.Struct, kw_only=True, frozen=True):
     """An offer's row, with what the gate must know of its stream."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from livecart.auth import TokenVerifier
 from livecart.patience import ANSWER_S
 from livecart.services import Services
 from orders.ledger.ledger import LedgerAway
+from orders.records import Once
 from orders.stock.gate import GateAway, GateBroken
 from streams.codes import Code
 from streams.ports import Identity, Refused
@@ -168,6 +170,20 @@ def key_of(headers: list[tuple[bytes, bytes]]) -> str:
         what = "Expected 1 to 64 of A-Z a-z 0-9 . _ ~ -"
         raise Refused(Code.BAD_REQUEST, what, field="Idempotency-Key")
     return value
+
+
+def once(call: Call, body: msgspec.Struct) -> Once | None:
+    """Return under which key a body is to have its effect once; None when it came without.
+
+    Null is as absent: both have the same digest.
+    """
+    if not call.key:
+        return None
+    said = {
+        name: value for name, value in msgspec.structs.asdict(body).items() if value is not None
+    }
+    canonical = msgspec.json.encode(said, order="deterministic")
+    return Once(call.key, hashlib.sha256(canonical).digest())
 
 
 async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:

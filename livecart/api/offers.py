@@ -17,8 +17,9 @@ from livecart.api.bounds import (
     seen_offer,
     shops_product,
 )
-from livecart.api.calls import Call, Page, listing
+from livecart.api.calls import Call, Page, answer_json, listing, once
 from livecart.api.operations import Operation
+from livecart.api.problems import Answer
 from livecart.commands import done
 from orders import records
 from streams.codes import Code
@@ -96,16 +97,20 @@ class Restock(msgspec.Struct, kw_only=True):
     add: RestockAdd
 
 
-async def create(call: Call, body: NewOffer) -> Offer:
-    """Make an offer: a draft, or scheduled when it has a time to open."""
+async def create(call: Call, body: NewOffer) -> Answer:
+    """Make an offer: a draft, or scheduled when it has a time to open.
+
+    With an `Idempotency-Key` it is made once: 200 when an earlier call of this stream made it.
+    """
     stream, shop = await hosted_stream(call)
     product = await shops_product(call, body.product, shop)
     _in_order(body.opens_at, body.closes_at)
     mode, waitlist_max = body.mode or "sale", _waitlist_max(body, None)
     _drawn_whole(mode, body.buckets or 1)
+    id_ = call.services.ids.new("of")
     made = done(
         await call.services.changes.create_offer(
-            call.services.ids.new("of"),
+            id_,
             stream,
             product.id,
             price_minor=body.price_minor,
@@ -123,11 +128,11 @@ async def create(call: Call, body: NewOffer) -> Offer:
             mode=mode,
             eligibility=body.eligibility or "anyone",
             buckets=body.buckets or 1,
+            ship_within_h=body.ship_within_h,
+            once=once(call, body),
         )
     )
-    if body.ship_within_h is not None:
-        made = done(await call.services.changes.ship_within(made.id, body.ship_within_h))
-    return views.offer(made, product)
+    return answer_json(await _shown(call, made), 201 if made.id == id_ else 200)
 
 
 async def listed(call: Call) -> dict[str, Any]:
@@ -245,7 +250,8 @@ _OF_ITS_STATE = (Code.NOT_FOUND, Code.CONFLICT)
 OPERATIONS = (
     Operation(
         method="POST", path="/v1/streams/{id}/offers", handle=create, who="host", status=201,
-        summary="Make an offer", body=NewOffer, result=Offer, refusals=_OF_ITS_STATE,
+        summary="Make an offer", body=NewOffer, result=Offer, may_key=True, replays=True,
+        refusals=(*_OF_ITS_STATE, Code.KEY_REUSED),
     ),
     Operation(
         method="GET", path="/v1/streams/{id}/offers", handle=listed, who="anyone",

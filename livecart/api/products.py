@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from livecart.api.calls import Call, Page, listing
+from livecart.api.calls import Call, Page, answer_json, listing, once
 from livecart.api.operations import Operation
+from livecart.api.problems import Answer
 from streams.codes import Code
 from streams.ports import Refused
 from streams.protocol import (
@@ -43,8 +44,11 @@ class ProductsQuery(Page, kw_only=True):
     shop: Id | None = None
 
 
-async def create(call: Call, body: NewProduct) -> Product:
-    """Add a product to the caller's shop."""
+async def create(call: Call, body: NewProduct) -> Answer:
+    """Add a product to the caller's shop.
+
+    With an `Idempotency-Key` it is added once: 200 when an earlier call of this shop added it.
+    """
     product = Product(
         id=call.services.ids.new("pr"),
         shop=call.caller.shop,
@@ -57,8 +61,10 @@ async def create(call: Call, body: NewProduct) -> Product:
         gtin=body.gtin,
         tax_bp=body.tax_bp,
     )
-    await call.services.catalog.create_product(product)
-    return product
+    id_ = await call.services.catalog.create_product(product, once(call, body))
+    if id_ != product.id:
+        return answer_json(await _shown(call, id_))
+    return answer_json(product, 201)
 
 
 async def listed(call: Call) -> dict[str, Any]:
@@ -71,7 +77,11 @@ async def listed(call: Call) -> dict[str, Any]:
 
 async def show(call: Call) -> Product:
     """Show a product."""
-    product = await call.services.catalog.product(call.id())
+    return await _shown(call, call.id())
+
+
+async def _shown(call: Call, id_: str) -> Product:
+    product = await call.services.catalog.product(id_)
     if product is None:
         raise Refused(Code.NOT_FOUND)
     return product
@@ -80,7 +90,8 @@ async def show(call: Call) -> Product:
 OPERATIONS = (
     Operation(
         method="POST", path="/v1/products", handle=create, who="host", status=201,
-        summary="Add a product", body=NewProduct, result=Product,
+        summary="Add a product", body=NewProduct, result=Product, may_key=True, replays=True,
+        refusals=(Code.KEY_REUSED,),
     ),
     Operation(
         method="GET", path="/v1/products", handle=listed, who="anyone",

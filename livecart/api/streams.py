@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from livecart.api.bounds import hosted_stream
-from livecart.api.calls import Call, Page, listing
+from livecart.api.calls import Call, Page, answer_json, listing, once
 from livecart.api.operations import Operation
+from livecart.api.problems import Answer
 from livecart.commands import refusal
 from livecart.pins import new_pin
 from streams.codes import Code
@@ -65,8 +66,11 @@ class StreamsQuery(Page, kw_only=True):
     status: StreamStatus | None = None
 
 
-async def create(call: Call, body: NewStream) -> Stream:
-    """Announce a show of the caller's shop."""
+async def create(call: Call, body: NewStream) -> Answer:
+    """Announce a show of the caller's shop.
+
+    With an `Idempotency-Key` it is made once: 200 when an earlier call of this shop made it.
+    """
     if call.caller.streams is not None:
         raise Refused(Code.FORBIDDEN, "This token is limited to other streams.")
     stream = Stream(
@@ -78,10 +82,18 @@ async def create(call: Call, body: NewStream) -> Stream:
         playback_url=body.playback_url,
         language=body.language,
     )
-    await call.services.catalog.create_stream(
-        stream.id, stream.shop, stream.title, stream.starts_at, stream.playback_url, stream.language
+    id_ = await call.services.catalog.create_stream(
+        stream.id,
+        stream.shop,
+        stream.title,
+        stream.starts_at,
+        stream.playback_url,
+        stream.language,
+        once(call, body),
     )
-    return stream
+    if id_ != stream.id:
+        return answer_json(await _shown(call, id_))
+    return answer_json(stream, 201)
 
 
 async def listed(call: Call) -> dict[str, Any]:
@@ -169,7 +181,8 @@ async def _shown(call: Call, id_: str) -> Stream:
 OPERATIONS = (
     Operation(
         method="POST", path="/v1/streams", handle=create, who="host", status=201,
-        summary="Announce a stream", body=NewStream, result=Stream,
+        summary="Announce a stream", body=NewStream, result=Stream, may_key=True, replays=True,
+        refusals=(Code.KEY_REUSED,),
     ),
     Operation(
         method="GET", path="/v1/streams", handle=listed, who="anyone",

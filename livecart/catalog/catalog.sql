@@ -1,7 +1,11 @@
 -- name: create_stream
--- A new show; its times come from the wire in ms.
-insert into streams (id, shop, title, starts_at, playback_url, language)
-values ($1, $2, $3, from_ms($4), $5, $6)
+-- A new show; its times come from the wire in ms. $7 a key under which it is made once, $8 the digest
+-- of what was asked for. Back: bind_creation's word, and the id of what there is now.
+with bound as materialized (select * from bind_creation('stream', $2, $7, $8, $1)),
+made as (
+    insert into streams (id, shop, title, starts_at, playback_url, language)
+    select b.id, $2, $3, from_ms($4), $5, $6 from bound b where b.word = 'new')
+select word, id from bound
 
 -- name: streams_by_id
 -- Streams, in any order.
@@ -23,10 +27,13 @@ select id, shop, title, status, ms(starts_at) as starts_at, ms(started_at) as st
  order by id desc limit $4
 
 -- name: create_product
--- A new product of a shop.
-insert into products (id, shop, sku, title, price_minor, currency, description, image_url, gtin,
-                      tax_bp)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+-- A new product of a shop, once per key ($11, $12) as a stream is.
+with bound as materialized (select * from bind_creation('product', $2, $11, $12, $1)),
+made as (
+    insert into products (id, shop, sku, title, price_minor, currency, description, image_url, gtin,
+                          tax_bp)
+    select b.id, $2, $3, $4, $5, $6, $7, $8, $9, $10 from bound b where b.word = 'new')
+select word, id from bound
 
 -- name: products_by_id
 -- Products, in any order.

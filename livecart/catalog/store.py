@@ -16,8 +16,9 @@ from livecart import views
 from orders.coalesce import Coalesced
 from orders.ledger.ledger import Ledger
 from orders.ledger.queries import load
-from orders.records import Offer
-from streams.ports import RoomState, Standing
+from orders.records import Offer, Once
+from streams.codes import Code
+from streams.ports import Refused, RoomState, Standing
 from streams.protocol import Pin, Product, Stream
 
 SQL = load("livecart.catalog", "catalog.sql")
@@ -41,6 +42,17 @@ _pins = msgspec.json.Decoder(list[PinRow])
 _offers = msgspec.json.Decoder(list[Offer])
 
 
+def _key(once: Once | None) -> tuple[str | None, bytes | None]:
+    return (None, None) if once is None else (once.key, once.digest)
+
+
+def _made(word: str, id_: str) -> str:
+    """Return the id of what was made, now or by an earlier call with the same key."""
+    if word == "key_reused":
+        raise Refused(Code.KEY_REUSED)
+    return id_
+
+
 class Catalog:
     """Reads and writes the catalog; keeps what never changes."""
 
@@ -62,9 +74,16 @@ class Catalog:
         starts_at: int | None,
         playback_url: str | None,
         language: str | None,
-    ) -> None:
-        """Add a stream, scheduled."""
-        await self._rows(SQL["create_stream"], id_, shop, title, starts_at, playback_url, language)
+        once: Once | None = None,
+    ) -> str:
+        """Add a stream, scheduled; return its id, of the one before where its key has one already.
+
+        Raises `Refused` where the key was sent with another body.
+        """
+        rows = await self._rows(
+            SQL["create_stream"], id_, shop, title, starts_at, playback_url, language, *_key(once)
+        )
+        return _made(*rows[0])
 
     async def stream(self, id_: str) -> Stream | None:
         """Return a stream as it is now."""
@@ -98,13 +117,14 @@ class Catalog:
 
     # --- products --------------------------------------------------------------------------------
 
-    async def create_product(self, product: Product) -> None:
-        """Add a product."""
-        await self._rows(
+    async def create_product(self, product: Product, once: Once | None = None) -> str:
+        """Add a product; its id, and what is raised, are as with streams."""
+        rows = await self._rows(
             SQL["create_product"], product.id, product.shop, product.sku, product.title,
             product.price_minor, product.currency, product.description, product.image_url,
-            product.gtin, product.tax_bp,
+            product.gtin, product.tax_bp, *_key(once),
         )  # fmt: skip
+        return _made(*rows[0])
 
     async def products(self, ids: Iterable[str]) -> dict[str, Product]:
         """Return those of the products that exist, by id."""

@@ -5,10 +5,13 @@
 import { at, guardComposition, h, keyed, say, tell } from "./dom.js";
 import { act, amount, button, desk, streamPath } from "./host-desk.js";
 import { shown } from "./host-dialog.js";
+import { Making } from "./host-once.js";
 import { exponent, minorUnits } from "./money.js";
 import { t } from "./text.js";
 
 const SHOWN_MAX = 60;
+
+const making = new Making();
 
 let found = [];
 let current = 0; // which of the found Enter would pin
@@ -132,11 +135,11 @@ async function create(event) {
   body.currency = currency.value;
   if (image_url.value) body.image_url = image_url.value.trim();
   if (description.value.trim()) body.description = description.value.trim();
-  const made = await act("product", () => desk.api.post("/v1/products", body), "");
+  const made = await act("product", () => making.post(desk.api, "/v1/products", body), "");
   if (!made) return undefined;
   form.reset();
   at("product-dialog").close();
   tell(at("products-outcome"), t("created"), "good");
-  desk.products = [made, ...desk.products];
+  desk.products = [made, ...desk.products.filter(({ id }) => id !== made.id)];
   return showProducts();
 }

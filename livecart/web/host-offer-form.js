@@ -4,12 +4,14 @@
 import { at, h, keyed, say, tell } from "./dom.js";
 import { act, desk, fieldOf, once, streamPath, timeOf } from "./host-desk.js";
 import { shown } from "./host-dialog.js";
+import { Making } from "./host-once.js";
 import { exponent, minorUnits } from "./money.js";
 import { t } from "./text.js";
 
 const TIMES = ["opens_at", "closes_at"];
 
 let editing = null; // the draft that is changed; null: a new offer is made
+const making = new Making();
 
 /** Wire the form, once. */
 export function wireOfferForm() {
@@ -21,6 +23,7 @@ export function wireOfferForm() {
 export function openOfferForm(like = null, change = false) {
   if (desk.products.length === 0) return tell(at("offers-outcome"), t("need_product"), "bad");
   editing = change ? like : null;
+  making.renew();
   const form = at("offer-form");
   const fields = form.elements;
   form.reset();
@@ -75,7 +78,7 @@ async function send() {
   for (const name of TIMES) body[name] = timeOf(fields[name]);
   const work = editing
     ? () => desk.api.call("PATCH", `/v1/offers/${editing.id}`, body)
-    : () => desk.api.post(streamPath("/offers"), body);
+    : () => making.post(desk.api, streamPath("/offers"), body);
   if (!(await act("offer", work, ""))) return undefined;
   at("offer-dialog").close();
   tell(at("offers-outcome"), t(editing ? "saved" : "created"), "good");

@@ -5,7 +5,10 @@ import { Problem } from "./api.js";
 import { at, clockText, h, keyed, say, tell } from "./dom.js";
 import { act, button, desk, held, problemText, streamPath, timeOf } from "./host-desk.js";
 import { counted, shown, sure } from "./host-dialog.js";
+import { Making } from "./host-once.js";
 import { number, t, timeText } from "./text.js";
+
+const making = new Making();
 
 let choose; // (stream): have the page show another stream
 
@@ -97,10 +100,10 @@ async function create(event) {
   const body = { title: title.value.trim(), starts_at: timeOf(starts_at) };
   if (playback_url.value) body.playback_url = playback_url.value.trim();
   at("stream-dialog").close();
-  const made = await act("streams", () => desk.api.post("/v1/streams", body), t("created"));
+  const made = await act("streams", () => making.post(desk.api, "/v1/streams", body), t("created"));
   if (!made) return shown(at("stream-dialog")); // with what was typed
   event.target.reset();
-  desk.streams = [made, ...desk.streams];
+  desk.streams = [made, ...desk.streams.filter(({ id }) => id !== made.id)];
   return choose(made);
 }
 

@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from orders.ledger.queries import load
-from orders.records import Offer, Order, OrderStatus
+from orders.records import Offer, Once, Order, OrderStatus
 
 SQL = load("orders.ledger", "sql/offers.sql") | load("orders.ledger", "sql/orders.sql")
 OUTBOX = load("orders.ledger", "sql/outbox.sql")
@@ -197,16 +197,20 @@ class Ledger:
         mode: str,
         eligibility: str,
         buckets: int,
-    ) -> str:
-        """Make an offer's row; times in ms. Answers as the SQL function does."""
+        ship_within_h: int | None,
+        once: Once | None,
+    ) -> tuple[str, str]:
+        """Make an offer's row; times in ms. Return the SQL function's word, and the offer's id.
+
+        That is another than `offer` where the key of `once` has one already: the word is `again`.
+        """
         rows = await self.rows(
-            "select create_offer($1, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11,"
-            " $12, $13, $14, $15, $16, $17, $18, $19)",
+            SQL["create_offer"],
             offer, stream, product, price_minor, quantity, per_viewer, opens_at, closes_at, hold_s,
             payment, keyword, keyword_form, keyword_mode, extends, waitlist_max, waitlist_hold_s,
-            mode, eligibility, buckets,
+            mode, eligibility, buckets, ship_within_h, once and once.key, once and once.digest,
         )  # fmt: skip
-        return cast(str, rows[0][0])
+        return rows[0]["word"], rows[0]["id"]
 
     async def cancel(
         self, order: str, by_host: bool, reason: str | None, who: str | None = None

@@ -79,6 +79,40 @@ async def test_a_form_sent_twice_is_sent_once(server: Server, people: People) ->
     assert len({one.headers["idempotency-key"] for one in refunds}) == len(refunds) == 1
 
 
+async def test_what_is_made_is_made_once(server: Server, people: People) -> None:
+    """An offer and a product are tried again when no answer comes, and made once all the same."""
+    stream = await server.stream("Once")
+    await server.product("Bowl")
+    person = await people.person("host", DESKTOP)
+    person.bears.append(DROPPED)
+    host = await HostPage.visit(person, server, stream)
+    page = host.page
+    lost: list[str] = []
+
+    async def lose_first(route: Route) -> None:
+        if route.request.method == "POST" and route.request.url not in lost:
+            lost.append(route.request.url)
+            await route.fetch()
+            await route.abort()
+        else:
+            await route.continue_()
+
+    for path in (f"/v1/streams/{stream}/offers", "/v1/products"):
+        await page.route(f"**{path}", lose_first)
+    await page.click("#product-new")
+    for name, value in {"title": "Cup", "sku": "C-1", "price": "5"}.items():
+        await page.fill(f"#product-form [name={name}]", value)
+    await page.locator("#product-form").evaluate("form => form.requestSubmit()")
+    await expect(page.locator("#products-outcome")).to_have_text(host.words.text("created"))
+    await host.prepare("Cup", price="5", quantity=2)
+    assert len(lost) == 2
+    rows = await server.fetch(
+        "select sku, (select count(*) from offers o where o.product = p.id) from products p"
+        " where shop = (select shop from streams where id = $1) order by sku", stream,
+    )  # fmt: skip
+    assert [tuple(row) for row in rows if row["sku"] == "C-1"] == [("C-1", 1)]
+
+
 async def test_a_digit_stays_with_its_offer(server: Server, people: People) -> None:
     """When an offer closes the others keep their digits, and a new one takes the next."""
     stream = await server.stream("Digits")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -199,6 +200,7 @@ async def test_no_value_of_any_field_of_any_call_breaks_the_server(shop: Shop) -
         "title": "x", "sku": "a", "price_minor": 1, "currency": "TWD", "quantity": 5, "qty": 1,
         "product": await shop.product(), "add": 1,
     }  # fmt: skip
+    numbers = itertools.count()
     for operation in OPERATIONS:
         if operation.body is None:
             continue
@@ -217,7 +219,11 @@ async def test_no_value_of_any_field_of_any_call_breaks_the_server(shop: Shop) -
             base: dict[str, object] = base,
         ) -> None:
             response = await shop.call(
-                operation.method, path, base | {name: value}, token=caller, key="k"
+                operation.method,
+                path,
+                base | {name: value},
+                token=caller,
+                key=f"k{next(numbers)}",
             )
             assert response.status_code < 500, (path, name, value, response.text)
             if response.status_code >= 400:

@@ -122,3 +122,14 @@ select b.id, w.qty, b.parent
 -- name: transfers
 -- Those of the transfers that were made.
 select id from transfers where id = any ($1::text[])
+
+-- name: create_offer
+-- A new offer of a stream, $1 to $19 as the function has them; $20 hours to ship within, $21 a key
+-- under which it is made once, $22 the digest of what was asked for. Back: a word, and its id.
+select case b.word
+         when 'new' then offer_created(b.id, $2, $21, $20, create_offer(
+           b.id, $2, $3, $4, $5, $6, from_ms($7), from_ms($8), $9, $10, $11, $12, $13, $14, $15,
+           $16, $17, $18, $19))
+         else b.word end as word,
+       b.id
+  from bind_creation('offer', $2, $21, $22, $1) b

@@ -1,0 +1,32 @@
+// What a form makes is made once: all tries of what was filled in share a key until it is known what
+// they came to. Used by the forms of the host's page; the server keeps the keys.
+
+import { freshKey } from "./livecart.js";
+import { t } from "./text.js";
+
+export class Making {
+  #key = freshKey();
+
+  /** What is sent from now on is another thing, whatever became of the one before. */
+  renew() {
+    this.#key = freshKey();
+  }
+
+  /** Make it; what was made by a try whose answer was lost comes back as made. Throws Problem. */
+  async post(api, path, body) {
+    const key = this.#key;
+    const known = () => {
+      if (this.#key === key) this.renew();
+    };
+    try {
+      const made = await api.postOnce(path, body, key);
+      known();
+      return made;
+    } catch (problem) {
+      if (problem.status > 0 && problem.status < 500) known();
+      // It was changed after a try without an answer, and that one did arrive.
+      if (problem.code === "key_reused") problem.message = t("made_already");
+      throw problem;
+    }
+  }
+}
