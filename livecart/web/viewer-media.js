@@ -15,8 +15,10 @@ const AGAIN_MAX_MS = 30_000;
 const BEHIND_MAX_S = 20; // further from the edge than that (a locked phone), go to the edge
 const EDGE_S = 4; // how near to the edge: a few segments must be there already
 const BACK_S = 30; // how much of what was played is kept in memory
-const READ_MS = 4_000; // between two readings of the playlist, until there are enough
-const READ_LATER_MS = 30_000; // and after that
+// Between two readings of the playlist, until there are enough and after that. No multiple of a
+// usual segment's length: they would all fall into the time at which the player is a segment behind.
+const READ_MS = 1_300;
+const READ_LATER_MS = 31_300;
 const FILE = /\.(mp4|webm|m4v|mov)$/i;
 
 export class Film {
@@ -33,7 +35,6 @@ export class Film {
   #seenAt = 0; // performance.now() of the last progress
   #seenS = 0;
   #origins = new Origins(); // programme time at position 0, from a playlist of ours
-  #readAt = -Infinity;
   #hiddenAt = null;
 
   constructor(video, changed) {
@@ -113,25 +114,22 @@ export class Film {
     if (this.state !== "playing") return null;
     const date = this.#player?.playingDate;
     if (date) return date.getTime();
-    const positionMs = video.currentTime * 1000;
-    const start = video.getStartDate?.().getTime() ?? NaN;
-    if (!Number.isNaN(start)) return start + positionMs;
-    this.#readOrigin();
-    const { ms } = this.#origins;
-    return ms === null ? null : ms + positionMs;
+    const startMs = startOf(video) ?? this.#origins.ms;
+    return startMs === null ? null : startMs + video.currentTime * 1000;
   }
 
   async #load() {
     this.#stop("loading");
     const mine = this.#turn;
     this.#origins = new Origins(); // positions begin anew with each load
-    this.#readAt = -Infinity;
     const url = this.url;
     const video = this.#video;
     this.#seenAt = performance.now();
-    if (FILE.test(new URL(url).pathname) || video.canPlayType(HLS_TYPE) !== "") {
+    const file = FILE.test(new URL(url).pathname);
+    if (file || video.canPlayType(HLS_TYPE) !== "") {
       video.src = url;
       this.play();
+      if (!file) this.#readOrigins(url, mine);
       return;
     }
     try {
@@ -193,22 +191,27 @@ export class Film {
     } else if (nowMs - this.#seenAt > STALLED_MS) this.#again();
   }
 
-  /** Read the playlist ourselves, where the browser plays it without telling its dates. */
-  async #readOrigin() {
-    const pauseMs = this.#origins.enough ? READ_LATER_MS : READ_MS;
-    if (performance.now() - this.#readAt < pauseMs) return;
-    this.#readAt = performance.now();
-    const { url } = this;
+  /**
+   * Read the playlist ourselves, where the browser plays it without telling its dates; from the
+   * first picture on, so that the first pin finds them known.
+   */
+  async #readOrigins(url, turn) {
     const origins = this.#origins;
-    // Before asking, so that the answer is never older than what the player has read.
-    const edgeS = edgeOf(this.#video);
-    try {
-      const times = await timesOf(url);
-      if (times !== null && edgeS !== null && origins === this.#origins) origins.take(times, edgeS);
-    } catch (error) {
-      // Another origin that does not let itself be read: pins then show without waiting.
-      console.warn("no dates of the video:", error.message);
-      this.#readAt = performance.now() + READ_LATER_MS;
+    while (turn === this.#turn) {
+      let pauseMs = origins.enough ? READ_LATER_MS : READ_MS;
+      if (this.state === "playing" && !document.hidden && startOf(this.#video) === null) {
+        // Before asking, so that the answer is never older than what the player has read.
+        const edgeS = edgeOf(this.#video);
+        try {
+          const times = await timesOf(url);
+          if (times !== null && edgeS !== null) origins.take(times, edgeS);
+        } catch (error) {
+          // Another origin that does not let itself be read: pins then show without waiting.
+          console.warn("no dates of the video:", error.message);
+          pauseMs = READ_LATER_MS;
+        }
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   }
 
@@ -222,6 +225,12 @@ export class Film {
 function edgeOf({ seekable, buffered }) {
   const ranges = seekable.length > 0 ? seekable : buffered;
   return ranges.length > 0 ? ranges.end(ranges.length - 1) : null;
+}
+
+/** Programme time at position 0 where the browser tells it (Safari), in ms; else null. */
+function startOf(video) {
+  const ms = video.getStartDate?.().getTime() ?? NaN;
+  return Number.isNaN(ms) ? null : ms;
 }
 
 async function timesOf(url) {
