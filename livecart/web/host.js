@@ -285,14 +285,7 @@ setInterval(() => {
   showSince();
 }, 1_000);
 setInterval(() => desk.cart && !document.hidden && askSystem(), 5_000);
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden || !desk.cart) return;
-  desk.cart.probe();
-  poll();
-});
-addEventListener("online", () => desk.cart?.probe());
-addEventListener("pagehide", () => desk.cart?.close());
-addEventListener("pageshow", (event) => event.persisted && desk.cart?.connect());
+document.addEventListener("visibilitychange", () => document.hidden || !desk.cart || poll());
 addEventListener("hashchange", begin);
 
 /** Sign in with the token that this tab has, or was just given. */

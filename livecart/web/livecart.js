@@ -663,7 +663,6 @@ class Connection {
   }
 
   open() {
-    this.#asleep = false;
     if (this.#link === null && this.status !== "connecting") this.#open();
   }
 
@@ -674,7 +673,7 @@ class Connection {
   }
 
   sleep() {
-    if (this.status === "idle" || this.status === "stopped") return;
+    if (this.#asleep || this.status === "idle" || this.status === "stopped") return;
     this.#asleep = true;
     this.#drop();
     this.retryAt = null;
@@ -715,6 +714,7 @@ class Connection {
   }
 
   #open() {
+    this.#asleep = false;
     this.#timers.stop("retry");
     const turn = ++this.#turn;
     this.retryAt = null;
@@ -1268,7 +1268,7 @@ class Tasks {
       return Promise.resolve({ code: "rate_limited", message: "Too much is under way." });
     }
     return new Promise((resolve) => {
-      const task = { fields, fulfils, resolve, attempt: 0 };
+      const task = { fields, fulfils, resolve, attempt: 0, beganAt: Date.now() };
       task.limit = setTimeout(() => this.#settle(task, UNKNOWN), this.#times.resendMs);
       this.#tasks.add(task);
       this.#way.began(fields);
@@ -1306,6 +1306,10 @@ class Tasks {
 
   #send(task) {
     clearTimeout(task.timer);
+    if (Date.now() - task.beganAt > this.#times.resendMs) {
+      this.#settle(task, UNKNOWN);
+      return;
+    }
     if (!this.#way.send(task.fields, (frame) => this.#answered(task, frame))) return;
     task.timer = setTimeout(() => this.#send(task), this.#times.answerMs);
   }

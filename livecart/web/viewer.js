@@ -205,13 +205,6 @@ addEventListener("hashchange", async () => {
   const given = await enter(TOKEN_KEY);
   if (given !== token) location.reload(); // another person: nothing of the first one stays
 });
-addEventListener("online", () => cart.probe());
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  cart.probe();
-  paint("all");
-});
-addEventListener("pagehide", () => cart.close());
-addEventListener("pageshow", (event) => event.persisted && cart.connect());
+document.addEventListener("visibilitychange", () => document.hidden || paint("all"));
 setInterval(tick, TICK_MS);
 cart.connect();

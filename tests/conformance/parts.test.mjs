@@ -289,6 +289,25 @@ test("nothing of one person is sent for the next", async () => {
   assert.notEqual(tasks.keyFor("of"), key);
 });
 
+test("what was asked for before a long freeze is not asked for after it", async () => {
+  const { tasks, sent } = tasksOf();
+  const key = tasks.keyFor("of");
+  const outcome = tasks.add({ type: "buy", offer: "of", qty: 1, key });
+  const now = Date.now;
+  try {
+    Date.now = () => now.call(Date) + 59_000;
+    tasks.resume();
+    assert.equal(sent.length, 2);
+    Date.now = () => now.call(Date) + 61_000; // no timer has run meanwhile
+    tasks.resume();
+  } finally {
+    Date.now = now;
+  }
+  assert.equal((await outcome).code, "unknown");
+  assert.equal(sent.length, 2);
+  assert.equal(tasks.keyFor("of"), key);
+});
+
 test("back-off is drawn below a ceiling that doubles from 0.5 s to 20 s", () => {
   const random = Math.random;
   Math.random = () => 1;

@@ -58,7 +58,9 @@ async def page_of(scene: Scene) -> AsyncIterator[Page]:
     """Open a page of the server with a client on it, behind the relay."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox"]
+            executable_path=chromium(),
+            args=["--no-sandbox"],
+            ignore_default_args=["--disable-back-forward-cache"],
         )
         page = await browser.new_page()
         await page.route("**/static/viewer.js", lambda route: route.abort())
@@ -100,3 +102,24 @@ async def test_a_network_that_comes_back_is_used_at_once(scene: Scene) -> None:
         scene.relay.said.clear()
         await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         await until(lambda: scene.relay.count('"ping"') >= 1)
+
+
+async def test_a_page_kept_for_back_lets_go_and_comes_back_with_what_it_asked_for(
+    scene: Scene,
+) -> None:
+    """Come back to, it is the same page, and the buy that was under way has its one outcome."""
+    offer = await scene.shop.offer(scene.stream)
+    async with page_of(scene) as page:
+        scene.relay.hold()
+        await page.evaluate("(offer) => { window.outcome = cart.buy(offer, 1); }", offer)
+        await until(lambda: scene.orders(offer))
+        await page.goto(f"http://127.0.0.1:{scene.shop.port}/docs", wait_until="commit")
+        await until(lambda: not scene.shop.services.hub.sessions)
+        scene.relay.release()
+        await scene.pin()
+        await page.go_back(wait_until="commit")
+        await sees(page, "heard.some((frame) => frame.type === 'pinned')")
+        statuses = ["connecting", "open", "waiting", "connecting", "open"]
+        assert await page.evaluate("statuses") == statuses
+        outcome = await page.evaluate("outcome")
+        assert [order["id"] for order in await scene.orders(offer)] == [outcome["order"]["id"]]

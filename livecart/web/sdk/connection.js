@@ -102,7 +102,6 @@ export class Connection {
 
   /** Connect, at once if it was about to later. */
   open() {
-    this.#asleep = false;
     if (this.#link === null && this.status !== "connecting") this.#open();
   }
 
@@ -115,7 +114,7 @@ export class Connection {
 
   /** Nothing runs from now on: let go, to come back by `wake`. */
   sleep() {
-    if (this.status === "idle" || this.status === "stopped") return;
+    if (this.#asleep || this.status === "idle" || this.status === "stopped") return;
     this.#asleep = true;
     this.#drop();
     this.retryAt = null;
@@ -170,6 +169,7 @@ export class Connection {
   // --- opening ---
 
   #open() {
+    this.#asleep = false;
     this.#timers.stop("retry");
     const turn = ++this.#turn;
     this.retryAt = null;

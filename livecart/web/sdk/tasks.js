@@ -15,7 +15,7 @@ import { backoffMs, freshKey } from "./backoff.js";
  * @typedef {{type: string, key?: string, offer?: string, qty?: number, order?: string,
  *   text?: string, lines?: BundleLine[], [name: string]: unknown}} Fields
  * @typedef {{fields: Fields, fulfils: (order: Order) => boolean, attempt: number,
- *   resolve: (outcome: any) => void, timer?: ReturnType<typeof setTimeout>,
+ *   beganAt: number, resolve: (outcome: any) => void, timer?: ReturnType<typeof setTimeout>,
  *   limit?: ReturnType<typeof setTimeout>}} Task
  */
 
@@ -71,7 +71,7 @@ export class Tasks {
     }
     return new Promise((resolve) => {
       /** @type {Task} */
-      const task = { fields, fulfils, resolve, attempt: 0 };
+      const task = { fields, fulfils, resolve, attempt: 0, beganAt: Date.now() };
       task.limit = setTimeout(() => this.#settle(task, UNKNOWN), this.#times.resendMs);
       this.#tasks.add(task);
       this.#way.began(fields);
@@ -120,6 +120,11 @@ export class Tasks {
   /** @param {Task} task */
   #send(task) {
     clearTimeout(task.timer);
+    // By the wall's clock: no timer runs in a page that is frozen or kept for "back".
+    if (Date.now() - task.beganAt > this.#times.resendMs) {
+      this.#settle(task, UNKNOWN);
+      return;
+    }
     if (!this.#way.send(task.fields, (frame) => this.#answered(task, frame))) return;
     task.timer = setTimeout(() => this.#send(task), this.#times.answerMs);
   }
