@@ -3,7 +3,7 @@
 // server has no search of its own.
 
 import { at, guardComposition, h, keyed, say, tell } from "./dom.js";
-import { act, amount, button, desk, streamPath } from "./host-desk.js";
+import { act, alone, amount, button, desk, once, streamPath, told } from "./host-desk.js";
 import { shown } from "./host-dialog.js";
 import { Making } from "./host-once.js";
 import { exponent, minorUnits } from "./money.js";
@@ -27,8 +27,14 @@ export function wireCatalogue() {
   search.addEventListener("keydown", onKey);
   search.addEventListener("focus", showProducts);
   search.addEventListener("blur", showProducts);
-  at("product-new").addEventListener("click", () => shown(at("product-dialog")));
-  at("product-form").addEventListener("submit", create);
+  at("product-new").addEventListener("click", () => {
+    tell(at("product-outcome"), "");
+    shown(at("product-dialog"));
+  });
+  at("product-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    once(at("product-submit"), create);
+  });
 }
 
 function onKey(event) {
@@ -84,7 +90,9 @@ export function showProducts() {
 function makeProduct(product) {
   // Part of the list box, so that Tab does not stop at each of sixty: the keyboard pins by Enter.
   const pin = h("span", { class: "press" });
-  const row = h("li", { id: `p-${product.id}`, role: "option", class: "entry", onclick: () => toggle(product) },
+  // The second click of a double click would take down what the first has pinned.
+  const onclick = ({ detail }) => detail < 2 && toggle(product);
+  const row = h("li", { id: `p-${product.id}`, role: "option", class: "entry", onclick },
     h("span", { class: "wide" }, h("b", { class: "two", title: product.title }, product.title),
       h("span", { class: "dim" }, `${amount(product.price_minor, product.currency)} · ${product.sku}`)), pin);
   row.toggle = pin;
@@ -101,14 +109,16 @@ function toggle(product) {
   return pin({ product: product.id, offer: offer?.id });
 }
 
-/** Show a product on the stream. */
+/** Show a product on the stream; while it is asked for, once. */
 export function pin(body) {
-  return act("pins", () => desk.api.post(streamPath("/pins"), body), t("pin_done"));
+  const work = () => desk.api.post(streamPath("/pins"), body);
+  return alone(`pin ${body.product}`, () => act("pins", work, t("pin_done")));
 }
 
 /** Take a pin away. */
 export function unpin(id) {
-  return act("pins", () => desk.api.call("DELETE", streamPath(`/pins/${id}`)), t("unpin_done"));
+  const work = () => desk.api.call("DELETE", streamPath(`/pins/${id}`));
+  return alone(`unpin ${id}`, () => act("pins", work, t("unpin_done")));
 }
 
 /** Show what viewers see pinned now, newest first. */
@@ -121,9 +131,8 @@ export function showPins() {
   showProducts();
 }
 
-async function create(event) {
-  event.preventDefault();
-  const form = event.target;
+async function create() {
+  const form = at("product-form");
   const { title, sku, currency, price, image_url, description } = form.elements;
   const price_minor = minorUnits(price.value, currency.value);
   if (price_minor === null) {
@@ -139,7 +148,7 @@ async function create(event) {
   if (!made) return undefined;
   form.reset();
   at("product-dialog").close();
-  tell(at("products-outcome"), t("created"), "good");
-  desk.products = [made, ...desk.products.filter(({ id }) => id !== made.id)];
+  told(at("products-outcome"), t("created"), "good");
+  desk.products = [made, ...desk.products.filter(({ id }) => id !== made.id)]; // asked for meanwhile
   return showProducts();
 }

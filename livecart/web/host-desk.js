@@ -71,6 +71,19 @@ export async function once(pressed, work) {
   }
 }
 
+const underWay = new Set();
+
+/** Do a thing that has this name unless it is under way: pressed again meanwhile it is done once. */
+export async function alone(name, work) {
+  if (underWay.has(name)) return undefined;
+  underWay.add(name);
+  try {
+    return await work();
+  } finally {
+    underWay.delete(name);
+  }
+}
+
 /** Fill an outcome for as long as it takes to read. */
 export function told(outcome, text, kind) {
   tell(outcome, text, kind);

@@ -27,7 +27,10 @@ export function openOfferForm(like = null, change = false) {
   const form = at("offer-form");
   const fields = form.elements;
   form.reset();
-  tell(at("offer-outcome"), "");
+  // What a live show was told to write is not taken back.
+  const stays = change && Boolean(like.keyword) && desk.stream.status !== "scheduled";
+  fields.keyword.disabled = stays;
+  tell(at("offer-outcome"), stays ? t("keyword_stays") : "");
   keyed(fields.product, desk.products, ({ id }) => id, (product) =>
     h("option", { value: product.id }, `${product.title} (${product.sku})`));
   const words = change ? "edit_offer" : like ? "duplicate_offer" : "new_offer";

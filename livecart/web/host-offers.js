@@ -5,7 +5,7 @@
 // reverses it); a restock is done at once and undone by a call that lowers the quantity again.
 
 import { at, clockText, h, keyed, say } from "./dom.js";
-import { act, amount, button, desk } from "./host-desk.js";
+import { act, alone, amount, button, desk } from "./host-desk.js";
 import { ask, counted, sure } from "./host-dialog.js";
 import { pin, unpin } from "./host-catalogue.js";
 import { openOfferForm } from "./host-offer-form.js";
@@ -98,7 +98,7 @@ function makeCard({ id, product }) {
     resume: button(t("resume_offer"), () => step(id, "resume"), "primary"),
     restock: button(t("restock"), () => restock(id)),
     pause: button(t("pause_offer"), () => step(id, "pause")),
-    pin: button("", () => togglePin(id)),
+    pin: button("", ({ detail }) => detail < 2 && togglePin(id)), // a double click is one
     edit: button(t("edit"), () => openOfferForm(current(id), true)),
     resize: button(t("set_quantity"), () => resize(id)),
     waitlist: button(t("waitlist"), () => openWaitlist(current(id))),
@@ -165,7 +165,8 @@ function pinsOf(offer) {
 // --- what a host does with one ---
 
 async function step(id, what) {
-  const offer = await act("offers", () => desk.api.post(`/v1/offers/${id}/${what}`));
+  const work = () => desk.api.post(`/v1/offers/${id}/${what}`);
+  const offer = await alone(`${what} ${id}`, () => act("offers", work));
   desk.refresh();
   return offer;
 }

@@ -3,7 +3,7 @@
 
 import { Problem } from "./api.js";
 import { at, clockText, h, keyed, say, tell } from "./dom.js";
-import { act, button, desk, held, problemText, streamPath, timeOf } from "./host-desk.js";
+import { act, button, desk, held, once, problemText, streamPath, timeOf, told } from "./host-desk.js";
 import { counted, shown, sure } from "./host-dialog.js";
 import { Making } from "./host-once.js";
 import { number, t, timeText } from "./text.js";
@@ -18,13 +18,19 @@ export function wireStreams(chooseStream) {
   at("stream-choice").addEventListener("change", ({ target }) =>
     choose(desk.streams.find((stream) => stream.id === target.value)));
   for (const id of ["stream-new", "first-stream"]) {
-    at(id).addEventListener("click", () => shown(at("stream-dialog")));
+    at(id).addEventListener("click", () => {
+      tell(at("stream-outcome"), "");
+      shown(at("stream-dialog"));
+    });
   }
-  at("stream-form").addEventListener("submit", create);
+  at("stream-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    once(at("stream-submit"), create);
+  });
   at("go-live").addEventListener("click", () => turn("start"));
   at("end").addEventListener("click", end);
   at("encoder-open").addEventListener("click", openEncoder);
-  at("encoder-make").addEventListener("click", makeKey);
+  at("encoder-make").addEventListener("click", () => once(at("encoder-make"), makeKey));
 }
 
 /** Show which streams there are, and how the chosen one stands. */
@@ -94,16 +100,17 @@ function endCosts() {
   ];
 }
 
-async function create(event) {
-  event.preventDefault();
-  const { title, starts_at, playback_url } = event.target.elements;
+async function create() {
+  const form = at("stream-form");
+  const { title, starts_at, playback_url } = form.elements;
   const body = { title: title.value.trim(), starts_at: timeOf(starts_at) };
   if (playback_url.value) body.playback_url = playback_url.value.trim();
+  const made = await act("stream", () => making.post(desk.api, "/v1/streams", body), "");
+  if (!made) return undefined;
+  form.reset();
   at("stream-dialog").close();
-  const made = await act("streams", () => making.post(desk.api, "/v1/streams", body), t("created"));
-  if (!made) return shown(at("stream-dialog")); // with what was typed
-  event.target.reset();
-  desk.streams = [made, ...desk.streams.filter(({ id }) => id !== made.id)];
+  told(at("streams-outcome"), t("created"), "good");
+  desk.streams = [made, ...desk.streams.filter(({ id }) => id !== made.id)]; // asked for meanwhile
   return choose(made);
 }
 

@@ -1,4 +1,5 @@
-// Who waits for units of an offer, first come first. Read when it is opened; called by the cards.
+// Who waits for units of an offer, first come first. Read again and again while it is open: units
+// that come back, and other hosts, move it. Called by the cards.
 
 import { Problem } from "./api.js";
 import { at, h, keyed, say, tell } from "./dom.js";
@@ -6,25 +7,47 @@ import { desk, problemText } from "./host-desk.js";
 import { shown } from "./host-dialog.js";
 import { number, t, timeText } from "./text.js";
 
-/** Show the list of an offer. */
-export async function openWaitlist(offer) {
-  say(at("waitlist-title"), t("waitlist_of", { what: offer.product.title }));
+const AGAIN_MS = 1_500; // as often as the cards
+
+/** Show the list of an offer, as it is, until the host closes it. */
+export async function openWaitlist({ id, product }) {
+  say(at("waitlist-title"), t("waitlist_of", { what: product.title }));
   tell(at("waitlist-outcome"), t("loading"));
   at("waitlist-empty").hidden = true;
   at("waitlist").replaceChildren();
-  const closed = shown(at("waitlist-dialog"));
+  let open = true;
+  const closed = shown(at("waitlist-dialog")).then(() => {
+    open = false;
+  });
+  while (open) {
+    if (!document.hidden) await read(id, () => open);
+    await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, AGAIN_MS))]);
+  }
+}
+
+/** Ask who waits, and show it unless the list was closed meanwhile. */
+async function read(id, open) {
   try {
-    const { items } = await desk.api.get(`/v1/offers/${offer.id}/waitlist?limit=200`);
+    const { items } = await desk.api.get(`/v1/offers/${id}/waitlist?limit=200`);
+    if (!open()) return;
     tell(at("waitlist-outcome"), "");
     at("waitlist-empty").hidden = items.length > 0;
-    keyed(at("waitlist"), items, (one) => one.viewer, (one) =>
-      h("li", { class: "entry" }, h("b", {}, number(one.position)),
-        h("span", { class: "wide" }, t("buyer", { id: one.viewer })),
-        h("span", {}, `× ${number(one.qty)}`),
-        h("span", { class: "dim" }, timeText(one.joined_at))));
+    keyed(at("waitlist"), items, (one) => one.viewer, makeRow, updateRow);
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
-    tell(at("waitlist-outcome"), problemText(problem), "bad");
+    if (!open()) return;
+    if (problem.status === 401) desk.signOut(t("token_bad"));
+    else tell(at("waitlist-outcome"), problemText(problem), "bad");
   }
-  return closed;
+}
+
+function makeRow({ viewer }) {
+  return h("li", { class: "entry" }, h("b"), h("span", { class: "wide" }, t("buyer", { id: viewer })),
+    h("span"), h("span", { class: "dim" }));
+}
+
+function updateRow({ children: [position, , qty, joined] }, one) {
+  say(position, number(one.position));
+  say(qty, `× ${number(one.qty)}`);
+  say(joined, timeText(one.joined_at));
 }

@@ -130,6 +130,10 @@ function choose(stream) {
     cart === desk.cart && detail.type === "draining" && notice(t("draining")));
   cart.connect();
   showStreams();
+  showPins(); // nothing of the stream before stays to be pressed
+  showOffers();
+  showOrders();
+  showComments();
   askSystem();
   paint("all");
   poll();
