@@ -112,11 +112,11 @@ async def test_a_draft_is_changed_and_an_offer_duplicated(server: Server, people
 async def test_what_one_host_does_to_an_offer_everybody_sees(
     server: Server, people: People
 ) -> None:
-    """Pinned once by a double click, paused, resumed, and its total set up and down, never lower
-    than what is taken: so on the viewer's page, on the other host's, and in Postgres."""
+    """Opened and pinned once by two presses, paused, resumed, and its total set up and down, never
+    lower than what is taken: so on the viewer's page, on the other host's, and in Postgres."""
     stream = await server.stream("Everybody")
-    offer = await server.offer(stream, await server.product("Bowl"), quantity=5, per_viewer=2)
-    await server.buy(offer, "boris", 2)
+    bowl = await server.product("Bowl")
+    offer = await server.offer(stream, bowl, opened=False, quantity=5, per_viewer=2)
     host, other, viewer = await asyncio.gather(
         _host(people, server, stream),
         _host(people, server, stream),
@@ -132,8 +132,10 @@ async def test_what_one_host_does_to_an_offer_everybody_sees(
         (row,) = await server.fetch("select status, quantity from offers where id = $1", offer)
         assert (row["status"], row["quantity"]) == (status, quantity)
 
-    await host.button("pin", host.offer("Bowl")).dblclick()
+    twice = "button => { button.click(); button.click(); }"
+    await host.button("open_offer", host.offer("Bowl")).evaluate(twice)
     await asyncio.gather(other.pinned("Bowl"), viewer.pinned("Bowl"))
+    await server.buy(offer, "boris", 2)
     await host.button("pause_offer", host.offer("Bowl")).click()
     await viewer.cannot_buy("Bowl", "state_paused")
     await are("paused", 5)
@@ -150,8 +152,11 @@ async def test_what_one_host_does_to_an_offer_everybody_sees(
     await are("open", 3)
     await viewer.buy("Bowl")
     await viewer.yours("Bowl")
-    pins = await server.fetch("select offer, unpinned_at from pins where stream = $1", stream)
-    assert [tuple(pin) for pin in pins] == [(offer, None)]
+    await other.button("unpin", other.offer("Bowl")).dblclick()
+    await expect(host.page.locator("#pins > li")).to_have_count(0)
+    await expect(viewer.page.locator("#pinned article.is-pinned")).to_have_count(0)
+    sql = "select offer, unpinned_at is null as shown from pins where stream = $1"
+    assert [tuple(pin) for pin in await server.fetch(sql, stream)] == [(offer, False)]
 
 
 async def test_a_product_is_made_found_and_pinned(server: Server, people: People) -> None:
