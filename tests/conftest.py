@@ -21,12 +21,20 @@ import redis.asyncio
 
 from livecart.embedded import Running, running
 from orders.ledger.migrate import migrate
+from tests import scratch
 from tests.cluster_rig import Cluster
 from tests.shop import Shop, open_shop
 
+SCRATCH = scratch.settle()
 TEMPLATE = "livecart_template"
 WANTED = "setup-browser"  # what a test names that is skipped for want of what that installs
+POSTGRES = {"max_connections": "200", "max_wal_size": "512MB"}  # the latter is memory, mostly
 _numbers = itertools.count(1)
+
+
+def pytest_report_header() -> str:
+    """Say where the servers' files are."""
+    return f"servers' files: {SCRATCH}"
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +42,7 @@ def servers() -> Iterator[Running]:
     """Both embedded servers, with the durability of production."""
     folder = Path(tempfile.mkdtemp(prefix="lc-test-"))
     try:
-        with running(folder, postgres_settings={"max_connections": "200"}) as urls:
+        with running(folder, postgres_settings=POSTGRES) as urls:
             yield urls
     finally:
         shutil.rmtree(folder, ignore_errors=True)
