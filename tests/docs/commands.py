@@ -24,7 +24,7 @@ from tests.integration.up_rig import environment
 
 SHELL = ("sh", "bash", "shell", "console")
 ANSWER = "answer"  # the title of a block that shows what the command before it prints
-_APPS = {"livecart": livecart.cli.app, "livecart-loadtest": loadtest.cli.app}
+APPS = {"livecart": livecart.cli.app, "livecart-loadtest": loadtest.cli.app}
 _TIMEOUT_S = 30
 # `locust --help` prints no options of a locustfile.
 _LOCUST = (
@@ -107,6 +107,18 @@ def _complete(text: str) -> bool:
     return done.returncode == 0 and not done.stderr
 
 
+def bare(text: str) -> str:
+    """Return a command without the comment behind it."""
+    words = shlex.split(text, comments=True)
+    for hash_sign in re.finditer(r"\s+#", text):
+        try:
+            if shlex.split(text[: hash_sign.start()]) == words:
+                return text[: hash_sign.start()]
+        except ValueError:
+            continue  # within quotes
+    return text
+
+
 # --- what is not run ----------------------------------------------------------------------------
 
 
@@ -122,7 +134,7 @@ def named(command: str) -> None:
 
 def _named(words: list[str]) -> None:
     program = words[0].removeprefix(".venv/bin/")
-    if program in _APPS:
+    if program in APPS:
         _of_app(program, words[1:])
     elif program == "make":
         _of_make(words[1:])
@@ -139,7 +151,7 @@ def _named(words: list[str]) -> None:
 
 
 def _of_app(program: str, words: list[str]) -> None:
-    app = typer.main.get_command(_APPS[program])
+    app = typer.main.get_command(APPS[program])
     if not words or words[0] == "--help":
         return
     command = getattr(app, "commands", {}).get(words[0])

@@ -12,20 +12,30 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.docs.commands import SHELL, Command, commands, named
+from tests.docs import making
+from tests.docs.commands import SHELL, Command, bare, commands, named
+from tests.docs.given import GIVEN, GIVEN_PYTHON
+from tests.docs.leading import has, leads_to
+from tests.docs.making import MadeUp
 from tests.docs.pages import PAGES, ROOT, blocks, name
-from tests.docs.playing import Differs, compare, play
-from tests.docs.told import GIVEN, GIVEN_PYTHON, INSTEAD, NAMED, TWINS
-from tests.integration.up_rig import Up, environment
+from tests.docs.playing import PAGE_S_MAX, Differs, compare, play
+from tests.docs.told import INSTEAD, TWINS, Instead
+from tests.integration.up_rig import environment
 
 PLAYED = {page: commands(blocks(page)) for page in PAGES if name(page) not in TWINS}
 
 
 @pytest.fixture(scope="module")
-def up() -> Iterator[Up]:
-    """The server that `make up` would start, with its data folder where the docs have it."""
+def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables with which make finds everything prepared."""
+    return making.environment(tmp_path_factory.mktemp("stamps"))
+
+
+@pytest.fixture(scope="module")
+def up(environ: dict[str, str]) -> Iterator[MadeUp]:
+    """The server that `make up` starts, with its data folder where the docs have it."""
     folder = Path(tempfile.mkdtemp(prefix="lc-docs-"))
-    running = Up(folder / ".livecart")
+    running = MadeUp(folder / ".livecart", environ)
     try:
         yield running
     finally:
@@ -34,26 +44,29 @@ def up() -> Iterator[Up]:
 
 
 def steps(page: str, found: list[Command]) -> list[tuple[Command, str]]:
-    """Return what of a page is run, and look up what is not."""
+    """Return what of a page is run."""
     todo: list[tuple[Command, str]] = []
     for command in found:
-        row = next((each for each in INSTEAD if each.matches(command.text)), None)
+        row = row_of(command)
         if command.language == "python":
             todo.append((command, GIVEN_PYTHON.get(page, "") + command.text))
         elif row is None:
             todo.append((command, command.text))
-        elif row.shell != NAMED:
-            todo.append((command, row.shell.format(command=command.text)))
-        else:
-            try:
-                named(command.text)
-            except LookupError as error:
-                raise Differs(f"{command.where}: {error}") from error
+        elif not row.test:
+            todo.append((command, row.text(command.text)))
     return todo
 
 
+def row_of(command: Command) -> Instead | None:
+    """Return the row that says how a command is run, if it is not as it stands."""
+    return next((row for row in INSTEAD if row.matches(command.text)), None)
+
+
+@pytest.mark.timeout(PAGE_S_MAX + 60)
 @pytest.mark.parametrize("page", [page for page in PLAYED if PLAYED[page]], ids=name)
-def test_what_a_page_says_to_do_works(up: Up, tmp_path: Path, page: Path) -> None:
+def test_what_a_page_says_to_do_works(
+    up: MadeUp, environ: dict[str, str], tmp_path: Path, page: Path
+) -> None:
     """Its commands, in their order, succeed and print what is shown."""
     for program in ("bash", "curl", "openssl"):
         if shutil.which(program) is None:
@@ -61,14 +74,70 @@ def test_what_a_page_says_to_do_works(up: Up, tmp_path: Path, page: Path) -> Non
             say(f"{program} is not there: no command of {name(page)} was run")
     (tmp_path / ".livecart").symlink_to(up.data_dir)
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    given = GIVEN[name(page)](up) if name(page) in GIVEN else {}
+    given = GIVEN[name(page)](up, tmp_path) if name(page) in GIVEN else {}
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     todo = steps(name(page), PLAYED[page])
+    own = {"PATH": path, "HOME": str(tmp_path), "STARTED": up.command}
     if todo:
-        play(todo, tmp_path, environment() | given | {"PATH": path, "HOME": str(tmp_path)})
+        play(todo, tmp_path, environ | given | own)
 
 
-async def test_the_queries_of_the_audit_page_are_answered(up: Up) -> None:
+def test_what_is_not_run_is_run_with_less_by_a_test_that_is_named(environ: dict[str, str]) -> None:
+    """Its programs, targets, subcommands and options exist, and it leads where that test leads."""
+    for found in PLAYED.values():
+        for command in found:
+            row = row_of(command)
+            if row is None or not row.test:
+                continue
+            try:
+                named(command.text)
+                leads = leads_to(command.text, environ)
+            except LookupError as error:
+                pytest.fail(f"{command.where}: {error}")
+            assert row.entry in leads, f"{command.where}: {row.entry}, but {sorted(leads)}"
+            assert has(row.test, row.entry), f"{command.where}: {row.test} has no {row.entry}"
+
+
+def test_make_finds_everything_prepared(environ: dict[str, str]) -> None:
+    """The server of this test was started by `make up` alone: nothing was installed for it."""
+    (line,) = making.dry(["up"], environ | {"ARGS": "--port 0"}).splitlines()
+    assert line.endswith("/bin/livecart up --port 0")
+
+
+@pytest.mark.parametrize(
+    ("test", "entry"),
+    [("tests/faults/test_none.py", "tests.faults.soak"), (".ci/run", "make soak"),
+     ("tests/unit/test_pace.py", "tests.faults.soak"), ("tests/docs/test_site.py", "nothing.yml")],
+)  # fmt: skip
+def test_a_test_that_leads_elsewhere_is_found(test: str, entry: str) -> None:
+    """A test is not taken on trust either."""
+    assert not has(test, entry)
+
+
+@pytest.mark.parametrize(
+    ("command", "entry"),
+    [("make proofs ARGS='-k x'", "tests/property/test_money_interleavings.py"),
+     ("make soak SECONDS=1 # short", "tests.faults.soak"), ("livecart prune", "livecart.books"),
+     ("python -m tests.faults.seeded", "tests.faults.seeded")],
+)  # fmt: skip
+def test_where_a_command_leads_is_found(environ: dict[str, str], command: str, entry: str) -> None:
+    """Through make, through a function of the command line, or straight."""
+    assert entry in leads_to(command, environ)
+    with pytest.raises(LookupError):
+        leads_to("make nothing", environ)
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [("a b  # c", "a b"), ("a '# b' # c # d", "a '# b'"), ("a#b", "a#b"),
+     ("a \\\n  b   # c", "a \\\n  b")],
+)  # fmt: skip
+def test_a_comment_is_no_part_of_a_command(text: str, without: str) -> None:
+    """What stands in quotes or within a word is none."""
+    assert bare(text) == without
+
+
+async def test_the_queries_of_the_audit_page_are_answered(up: MadeUp) -> None:
     """What anybody may paste into psql is SQL of this schema, and finds nothing wrong."""
     (block,) = (each for each in blocks(ROOT / "docs/audit.md") if each.language == "sql")
     connection = await asyncpg.connect(up.ready["database_url"])

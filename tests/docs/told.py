@@ -1,26 +1,21 @@
-"""What the runner of the docs does otherwise than a reader, and why. Owns these tables alone.
+"""What the runner of the docs does otherwise than a reader, and why. Owns this table alone.
 
-INSTEAD: commands that are not run as they stand. Each row says why, and what is run in its place;
-NAMED in its place means that nothing is run: its programs, targets, subcommands and options are
-looked up. A row that fits no command of any page any more fails a test.
-
-GIVEN: what a page takes for granted where its commands begin, made on the running server.
+Each row says why, and what is run in a command's place: a shorter sale, or another address. A row
+with `test` has nothing run: it is for what takes minutes, or another machine. That test does the
+same with less; `entry` is the module, file or command that both lead to, which a test makes sure
+of. A row that fits no command of any page any more fails a test.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.integration.up_rig import Up
+from tests.docs.commands import bare
 
-NAMED = ""
-
-HOURS = "it takes minutes to hours, and has tests of its own"
-RUNNING = "the server of this test is what it would start"
-SUITE = "it is this suite"
+LONG = "it takes minutes to hours"
+#: So few viewers are slow by chance; on a busy machine the harness itself is, and says so with 3.
+FEW = "{bare} --viewers 8 --units 10 || test $? = 3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,85 +24,110 @@ class Instead:
 
     pattern: str
     why: str
-    shell: str = NAMED
+    shell: str = ""  # {bare}: the command without its comment
+    swap: tuple[tuple[str, str], ...] = ()  # words of a command, and what stands in their place
+    test: str = ""
+    entry: str = ""
 
     def matches(self, command: str) -> bool:
         """Tell whether this row is for a command."""
         return re.match(self.pattern, command) is not None
 
+    def text(self, command: str) -> str:
+        """Return what is run in its place."""
+        found = bare(command)
+        for word, instead in self.swap:
+            found = found.replace(word, instead)
+        return self.shell.format(bare=found)
+
 
 INSTEAD = (
-    Instead(r"make up\b|livecart up\b", RUNNING),
-    Instead(r"make (test|proofs|model)\b", SUITE),
-    Instead(r"make (faults|soak|deliveries)\b", HOURS),
-    Instead(r"livecart-loadtest (run|calibrate|plan|compare)\b", HOURS),
-    Instead(r"livecart-loadtest audit\b", "test_cli_audit.py runs it; this sale is not over"),
-    Instead(r"locust\b", "test_locust.py runs it; these are for other machines, or half a minute"),
-    Instead(r"docker compose\b", "it needs Docker; test_compose.py runs its services without"),
+    Instead(
+        r"make up\b", "it is how the server of this test was started", 'test "$STARTED" = "{bare}"'
+    ),
+    Instead(
+        r"livecart up\b", "it goes on until it is stopped",
+        test="tests/integration/test_locust.py", entry="livecart.cli",
+    ),
+    Instead(r"make test\s+#", "it is this suite", test=".ci/run", entry="make test"),
+    Instead(
+        r"make test ARGS=", "one of its tests shows it; in one process, which is there sooner",
+        '(cd "$CHECKOUT" && {bare} ARGS+="-n 0 -k sound") | grep -E " states, [0-9]+ at rest: "',
+    ),
+    Instead(r"make model\b", LONG, test="tests/model/test_whole.py", entry="tests.model"),
+    Instead(
+        r"make proofs\b", LONG, test="tests/property/test_interleavings.py",
+        entry="tests/property/test_interleavings.py",
+    ),
+    Instead(
+        r"make faults\b", LONG,
+        test="tests/faults/test_seeded_faults.py", entry="tests.faults.seeded",
+    ),
+    Instead(
+        r"make soak\b", LONG,
+        test="tests/faults/test_seeded_faults.py", entry="tests.faults.soak",
+    ),
+    Instead(
+        r"make deliveries\b", LONG,
+        test="tests/faults/test_deliveries.py", entry="tests.faults.deliveries",
+    ),
+    Instead(r"livecart-loadtest run flash\s+#", "thousands of viewers take minutes", FEW),
+    Instead(
+        r"livecart-loadtest run flash --target", "as many viewers, and that shop is nobody's", FEW,
+        swap=(("https://shop.example", '"$SHOP"'),),
+    ),
+    Instead(
+        r"livecart-loadtest run mixed", "it takes an hour; and a server is there already",
+        '{bare} --target "$SHOP" --seconds 2 --viewers 8 || test $? = 3\n'
+        "test -s evening.json && test -s evening.html",
+    ),
+    Instead(
+        r"livecart-loadtest audit\b", "the page has no whole ids and addresses", "{bare}",
+        swap=(
+            ("of_1a2b…", '"$OFFER"'), ("st_1a2b…", '"$STREAM"'),
+            ("postgresql://…", '"$LIVECART_DATABASE_URL"'), ("redis://…", '"$LIVECART_REDIS_URL"'),
+            (" …", ""),  # the addresses once more, which are in the environment
+        ),
+    ),
+    Instead(
+        r"livecart-loadtest compare\b", "status 1 is part of what is shown", "{bare} || test $? = 1"
+    ),
+    Instead(
+        r"livecart-loadtest calibrate\b", LONG,
+        test="tests/integration/test_calibrate.py", entry="loadtest.costs",
+    ),
+    Instead(
+        r"livecart-loadtest plan --verify", LONG,
+        test="tests/integration/test_calibrate.py", entry="loadtest.prediction",
+    ),
+    Instead(
+        r"livecart-loadtest plan .*--simulate", "it takes half a minute of a core",
+        test="tests/unit/test_loadtest_simulation.py", entry="loadtest.simulation_runs",
+    ),
+    Instead(
+        r"locust\b", "these are for other machines, or half a minute",
+        test="tests/integration/test_locust.py", entry="loadtest/locustfile.py",
+    ),
+    Instead(
+        r"docker compose\b", "it needs Docker; the test runs its services without",
+        test="tests/contract/test_compose.py", entry="docker-compose.yml",
+    ),
     Instead(
         r"curl -sN .*/events", "what it follows has no end",
-        "{command} --max-time 1 || test $? = 28",
+        "{bare} --max-time 1 || test $? = 28",
     ),
     Instead(
         r'printf %s "\$SEED" \|', "what it must print is known here",
-        '( {command}\n) | grep -F "$SEED_HASH"',
+        '( {bare} ) | grep -F "$SEED_HASH"',
     ),
     Instead(
         r'printf %s "\$ME" \|', "what it must print is known here",
-        '( {command}\n) | grep -F "$SCORE"',
+        '( {bare} ) | grep -F "$SCORE"',
     ),
 )  # fmt: skip
 
-
-def _draw(up: Up) -> dict[str, str]:
-    """A draw that was held: what it showed, and who took part."""
-    host, viewer = up.ready["host_token"], up.ready["viewer_token"]
-
-    def post(path: str, body: object = None, token: str = host, **headers: str) -> dict[str, str]:
-        status, found = up.call("POST", path, body or {}, token=token, **headers)
-        assert status in (200, 201), found
-        return found
-
-    stream = post("/v1/streams", {"title": "drawn"})["id"]
-    post(f"/v1/streams/{stream}/start")
-    product = {"sku": "DRAWN", "title": "One of one", "price_minor": 100, "currency": "TWD"}
-    made = {
-        "product": post("/v1/products", product)["id"], "price_minor": 100, "quantity": 1,
-        "mode": "draw", "opens_at": int((time.time() + 3600) * 1000),
-    }  # fmt: skip
-    offer = post(f"/v1/streams/{stream}/offers", made)
-    path = f"/v1/offers/{offer['id']}"
-    post(f"{path}/waitlist", {"qty": 1}, viewer, Idempotency_Key="entry")
-    seed = post(f"{path}/open")["seed"]
-    _, entries = up.call("GET", f"{path}/draw/entries", token=viewer)
-    mine = entries["items"][0]
-    return {
-        "SEED": seed, "ME": mine["viewer"], "SEED_HASH": offer["seed_hash"], "SCORE": mine["score"]
-    }  # fmt: skip
-
-
-def _servers(up: Up) -> dict[str, str]:
-    """The addresses that an operator has in the environment."""
-    return {f"LIVECART_{each.upper()}": up.ready[each] for each in ("database_url", "redis_url")}
-
-
-GIVEN: Mapping[str, Callable[[Up], dict[str, str]]] = {
-    "docs/draws.md": _draw,
-    "docs/database.md": _servers,
-}
-
-#: Before the Python of a page: what its text says is there.
-GIVEN_PYTHON: Mapping[str, str] = {
-    "docs/draws.md": "import os\nseed, me = os.environ['SEED'], os.environ['ME']\n"
-    "seed_hash = os.environ['SEED_HASH']\n",
-    "docs/payments-providers.md": "from orders.payments import port, trial_bank\n"
-    "asked = port.Asked(payment='pay_1', amount_minor=100, currency='TWD', shop='s', viewer='v',"
-    " orders=('or_1',), about='tea')\n"
-    "ref = trial_bank.TrialBank('bank.sqlite').begin(asked).seen.ref\n",
-}
-
 #: Pages that have the commands of another, to the letter: a test holds them to it, and plays one.
-TWINS: Mapping[str, str] = {
+TWINS = {
     "README.zh-Hant.md": "README.md",
     "docs/quickstart.zh-Hant.md": "docs/quickstart.md",
 }

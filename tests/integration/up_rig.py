@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def run_cli(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
 
 
 class Up:
-    """One `livecart up --json`."""
+    """One `livecart up --json`; `argv`: what starts it instead, and has its options already."""
 
     def __init__(
         self,
@@ -58,12 +58,13 @@ class Up:
         identity: Identity = SELF,
         python: str = sys.executable,
         variables: Mapping[str, str] | None = None,
+        argv: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir
-        argv = [python, "-m", "livecart.cli", "up", "--json", "--port", "0"]
+        plain = [python, "-m", "livecart.cli", "up", "--json", "--port", "0"]
         self.process = subprocess.Popen(
             launch_command(
-                [*argv, "--data-dir", str(data_dir), *options],
+                argv or [*plain, "--data-dir", str(data_dir), *options],
                 die_signal=signal.SIGTERM,
                 identity=identity,
             ),
