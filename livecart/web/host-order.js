@@ -3,13 +3,16 @@
 
 import { Problem } from "./api.js";
 import { at, h, keyed, say, tell } from "./dom.js";
-import { act, amount, button, desk, once, problemText, titleOf } from "./host-desk.js";
+import { act, amount, button, desk, once, problemText, titleOf, told } from "./host-desk.js";
 import { shown, sure } from "./host-dialog.js";
 import { freshKey } from "./livecart.js";
 import { exponent, minorUnits } from "./money.js";
 import { number, t, timeText } from "./text.js";
 
-let open = null; // the order that is shown
+const READ_EVERY_MS = 1_000; // a return that is asked for, or decided, makes no version
+
+let open = null; // the order that is shown,
+let readAt = 0; // and when it was asked for, by performance.now()
 let refundKey; // of the refund in the form: the same until its outcome is known
 
 /** Wire the forms, once. */
@@ -20,7 +23,7 @@ export function wireOrder() {
 
 /** Show an order until its dialog is closed. */
 export async function openOrder(order) {
-  open = order;
+  open = desk.orders.find(({ id }) => id === order.id) ?? order; // a row of the feed is made once
   at("ship-form").reset();
   newRefund();
   at("ship-box").open = at("refund-box").open = false;
@@ -34,29 +37,34 @@ export async function openOrder(order) {
   open = null;
 }
 
-/** Take what the feed has learnt of the order that is shown. */
+/** Take what the feed has learnt of the order that is shown, and ask for what it has not. */
 export function showOrder() {
-  const known = desk.orders.find(({ id }) => id === open?.id);
-  if (!known || known.version <= open.version) return;
-  open = known;
-  draw();
-  read();
+  if (!open) return;
+  const known = desk.orders.find(({ id }) => id === open.id);
+  const newer = known && known.version > open.version;
+  if (newer) {
+    open = known;
+    draw();
+  }
+  if (newer || performance.now() - readAt > READ_EVERY_MS) read();
 }
 
 /** Ask for its present state, its timeline and its returns. */
 async function read() {
   const { id } = open;
+  readAt = performance.now();
   try {
     const [order, timeline, returns] = await Promise.all(
       ["", "/timeline", "/returns"].map((rest) => desk.api.get(`/v1/orders/${id}${rest}`)));
-    if (open?.id !== id) return;
+    if (open?.id !== id || order.version < open.version) return; // an answer from before
+    const changed = order.version > open.version;
     open = order;
-    draw();
+    if (changed) draw(); // otherwise its buttons stay, and with them the focus
     showTimeline(timeline.steps);
     showReturns(returns.items);
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
-    tell(at("order-outcome"), problemText(problem), "bad");
+    told(at("order-outcome"), problemText(problem), "bad");
   }
 }
 
