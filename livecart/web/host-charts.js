@@ -53,7 +53,7 @@ export function chart(svg, points, write, about) {
   svg.setAttribute("viewBox", `0 0 ${CHART.width} ${CHART.height}`);
   const floor = CHART.height - CHART.bottom;
   const base = make("line", { class: "base", x1: 0, x2: CHART.width, y1: floor, y2: floor });
-  if (points.length < 2) {
+  if (points.length === 0) {
     svg.setAttribute("aria-label", about(0, 0));
     svg.replaceChildren(base);
     return;
@@ -69,13 +69,13 @@ export function chart(svg, points, write, about) {
   svg.setAttribute("aria-label", about(high, values.at(-1)));
   svg.replaceChildren(
     base,
-    ...shapes(values, CHART),
+    ...(points.length > 1 ? shapes(values, CHART) : []), // of one alone: its dot and its number
     ...(high > 0 ? [
       make("circle", { class: "peak", cx: x, cy: y, r: 3 }),
       make("text", { class: "high", x, y: y - 7, "text-anchor": anchor }, write(high)),
     ] : []),
     text(points[0].at, false),
-    text(points.at(-1).at, true),
+    ...(points.length > 1 ? [text(points.at(-1).at, true)] : []),
   );
 }
 

@@ -91,7 +91,7 @@ export function showFigures() {
   put("revenue", revenue, [
     ...others.map((sums) => amount(sums.net_minor, sums.currency)),
     t("tile_units", { n: number(main?.units ?? 0) }),
-  ].join(" · "), ofMinute((one) => one.captured_minor).map((point) => point.value));
+  ].join(" · "), ofMinute((one) => one.net_minor).map((point) => point.value));
   const alive = desk.offers.filter(({ status }) => ["open", "paused", "sold_out"].includes(status));
   const of = (name) => alive.reduce((all, offer) => all + offer[name], 0);
   put("left", number(of("left")), t("tile_of", { n: number(of("quantity")) }), []);
@@ -106,7 +106,7 @@ export function showFigures() {
   const money = (minor) => (main ? amount(minor, main.currency) : "0");
   const perMinute = t("orders_per_minute");
   chart(at("chart-orders"), ofMinute((one) => one.orders), number, about(perMinute, number));
-  chart(at("chart-revenue"), ofMinute((one) => one.captured_minor), money,
+  chart(at("chart-revenue"), ofMinute((one) => one.net_minor), money,
     about(t("revenue_per_minute", { currency: main?.currency ?? "" }), money));
   const brief = (value) => number(Math.round(value * 10) / 10);
   chart(at("chart-rate"), samples.map((one) => ({ at: one.at, value: one.rate })), brief,

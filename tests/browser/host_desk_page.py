@@ -63,6 +63,11 @@ class HostDesk(HostPage):
         await self.button("ship", form).click()
         await self.order_says("shipped")
 
+    async def choose(self, menu: Locator, word: str) -> None:
+        """Open a menu, and press what is in it."""
+        await menu.locator("summary").click()
+        await self.button(word, menu).click()
+
     async def unfold(self, box: str) -> None:
         """Have one of the order's forms seen."""
         if await self.page.locator(f"#{box}:not([open])").count():

@@ -32,7 +32,7 @@ class Words:
         file = WORDS / f"{language}.json"
         self._words: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))["words"]
 
-    def text(self, name: str, **gaps: object) -> str:
+    def text(self, name: str, /, **gaps: object) -> str:
         """The words themselves, with their gaps filled."""
         return self._words[name].format(**gaps)
 
