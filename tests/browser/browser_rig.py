@@ -156,15 +156,17 @@ class People:
         return [fault for person in self.all for fault in person.faults()]
 
 
-async def axe(page: Page, state: str) -> list[str]:
+async def axe(page: Page, state: str, within: str = "html") -> list[str]:
     """Return what axe-core finds that is serious or critical, each with the name of the state.
 
     Evaluated through the debugger, so that the page's content policy stays as it is.
     """
-    await page.evaluate(AXE.read_text(encoding="utf-8"))
-    result: str = await page.evaluate("axe.run().then(JSON.stringify)")
+    if await page.evaluate("typeof axe === 'undefined'"):
+        await page.evaluate(AXE.read_text(encoding="utf-8"))
+    result: str = await page.evaluate("where => axe.run(where).then(JSON.stringify)", within)
     return [
-        f"{state}: {found['impact']} {found['id']}: {' '.join(map(str, node['target']))}"
+        f"{state}: {found['impact']} {found['id']}: {' '.join(map(str, node['target']))}: "
+        + "; ".join(check["message"] for check in node["any"])
         for found in json.loads(result)["violations"]
         if found["impact"] in ("serious", "critical")
         for node in found["nodes"]
