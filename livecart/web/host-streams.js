@@ -126,7 +126,7 @@ async function openEncoder() {
 
 /** Make a key and show what came back, each text with a button that copies it. */
 async function makeKey() {
-  if (!(await sure(t("encoder_make"), [t("encoder_cost")], t("encoder_make")))) return;
+  if (!(await sure(t("encoder_make"), [t("encoder_cost")], t("encoder_make")))) return undefined;
   const outcome = at("encoder-outcome");
   tell(outcome, t("loading"));
   let made;
@@ -134,14 +134,16 @@ async function makeKey() {
     made = await desk.api.post(streamPath("/key"));
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
+    if (problem.status === 401) return desk.signOut(t("token_bad"));
     const without = problem.status === 404 || problem.status === 405;
     tell(outcome, without ? t("encoder_none") : problemText(problem), "bad");
     if (without) {
       desk.keyless = at("encoder-make").hidden = true;
       showStreams();
     }
-    return;
+    return undefined;
   }
+  if (!at("encoder").open) return undefined; // nobody would see it, and it would stay in the page
   tell(outcome, t("encoder_once"), "good");
   at("encoder-make").hidden = true;
   const texts = Object.entries(made).filter(([, value]) => typeof value === "string");
@@ -159,4 +161,5 @@ async function makeKey() {
         }
       }));
   }));
+  return undefined;
 }
