@@ -112,10 +112,14 @@ class OffersPage(HostPage):
         """The choice among streams."""
         return self.page.locator("#stream-choice")
 
-    async def make_key(self) -> str:
-        """Make a stream key, in the open dialog, and return what is shown."""
+    async def agree_to_a_key(self) -> None:
+        """Have a stream key made, in the open dialog."""
         await self.page.locator("#encoder-make").click()
         await self.page.locator("#sure-yes").click()
+
+    async def make_key(self) -> str:
+        """Make a stream key, in the open dialog, and return what is shown."""
+        await self.agree_to_a_key()
         shown = self.page.locator("#encoder-shown").get_by_label(self.words.text("encoder_key"))
         await expect(shown).to_be_visible()
         return await shown.input_value()
