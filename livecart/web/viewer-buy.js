@@ -12,14 +12,17 @@ export class Basket {
   #cart;
   #places;
   #changed;
+  #answered;
   #qty = new Map(); // offer id -> units chosen
   #busy = new Set(); // offers whose purchase is under way
   #refused = new Map(); // offer id -> {answer, name}: the last refusal, and the standing it is about
 
-  constructor(cart, places, changed) {
+  /** `answered(offer, answer)` is told what each purchase and each place on a list came to. */
+  constructor(cart, places, changed, answered = () => {}) {
     this.#cart = cart;
     this.#places = places;
     this.#changed = changed;
+    this.#answered = answered;
   }
 
   /** Where the viewer stands with an offer now; see `standing`. */
@@ -82,6 +85,7 @@ export class Basket {
       const known = this.#cart.room.offers.get(offer.id) ?? offer; // it may have changed meanwhile
       this.#refused.set(offer.id, { answer, name: this.standing(known).name });
     }
+    this.#answered(offer, answer);
     this.#changed();
   }
 }

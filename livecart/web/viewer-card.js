@@ -52,7 +52,7 @@ function makeCard({ product }, deps) {
   const press = (verb) => () => act(verb, parts, deps);
   parts.big = button("buy", press("big"));
   parts.more = button("quiet", press("more"));
-  parts.note = h("p", { class: "note", role: "status" });
+  parts.note = h("p", { class: "note" });
   parts.qtyBox = h("div", { class: "stepper", role: "group", "aria-label": t("qty") },
     h("button", { type: "button", "aria-label": t("less"), onclick: press("less") }, "−"),
     parts.qty,

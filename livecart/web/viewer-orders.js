@@ -16,21 +16,26 @@ export class Orders {
   #cart;
   #api;
   #changed;
+  #tellNow;
   #products; // id -> Product, of everything seen; null while it is fetched
   #payments = new Map(); // order id -> {id, text, kind}: what was begun here
   #lookedAt = 0;
 
-  constructor(cart, api, products, changed) {
+  /** `tellNow(text)` reads out what comes of a payment. */
+  constructor(cart, api, products, changed, tellNow) {
     this.#cart = cart;
     this.#api = api;
     this.#products = products;
     this.#changed = changed;
+    this.#tellNow = tellNow;
   }
 
   /** The title of an order's product, which the order names by id only. */
-  titleOf(id) {
-    this.#fetch(id);
-    return this.#products.get(id)?.title ?? id;
+  titleOf({ offer, product }) {
+    const known = this.#cart.room.offers.get(offer)?.product;
+    if (known) return known.title;
+    this.#fetch(product);
+    return this.#products.get(product)?.title ?? product;
   }
 
   /** Begin to pay an order, or go on with what was begun. */
@@ -92,7 +97,7 @@ export class Orders {
       facts: h("span"),
       rank: h("span", { class: "dim" }),
       time: h("p", { class: "countdown" }),
-      said: h("p", { class: "note", role: "status" }),
+      said: h("p", { class: "note" }),
       pay: h("button", { type: "button", class: "buy", onclick: () => this.#payNow(order.id) }, t("pay_now")),
       cancel: h("button", { type: "button", class: "quiet" }, t("cancel_order")),
       form: h("a", { class: "quiet", href: payPath(order) }, t("pay_form")),
@@ -112,7 +117,7 @@ export class Orders {
   }
 
   #update({ parts }, order) {
-    say(parts.title, this.titleOf(order.product));
+    say(parts.title, this.titleOf(order));
     const product = this.#products.get(order.product);
     if (product && !parts.pictured) {
       parts.pictured = true;
@@ -165,6 +170,7 @@ export class Orders {
 
   #said(order, what) {
     this.#payments.set(order.id, what);
+    if (what.text !== "" && what.kind !== "") this.#tellNow(what.text);
     this.#changed();
   }
 

@@ -1,14 +1,16 @@
 // The stage: title, state of stream and line, the poster, and what is said across it.
 
 import { at, h, say } from "./dom.js";
-import { number, t, timeText } from "./text.js";
+import { language, number, t, timeText } from "./text.js";
+
+const OPENING = /[\p{Ps}\p{Pi}]$/u; // nothing breaks after a bracket that opens
 
 /** Bring title, chip, count of viewers, poster and curtain up to the room. */
 export function showStage(room, product) {
   const { stream, viewers } = room;
   document.title = `${stream.title} · livecart`;
   say(at("title"), stream.title);
-  say(at("poster-title"), stream.title);
+  sayByWords(at("poster-title"), stream.title);
   say(at("live"), t(`status_${stream.status}`));
   at("live").dataset.status = stream.status;
   say(at("viewers"), t("viewers", { n: number(viewers) }));
@@ -21,6 +23,17 @@ export function showStage(room, product) {
   if (ended && held) more = t("curtain_held");
   else if (!ended && stream.starts_at) more = t("curtain_starts", { time: timeText(stream.starts_at) });
   say(at("curtain-more"), more);
+}
+
+/** Set text that breaks between words only, where its language writes no spaces; the style agrees. */
+function sayByWords(element, text) {
+  if (element.textContent === text) return;
+  const parts = [];
+  for (const { segment, isWordLike } of new Intl.Segmenter(language, { granularity: "word" }).segment(text)) {
+    if (isWordLike && !OPENING.test(parts.at(-1) ?? "")) parts.push(h("wbr"));
+    parts.push(segment);
+  }
+  element.replaceChildren(...parts);
 }
 
 function showPosterImage(product) {

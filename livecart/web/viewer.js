@@ -38,12 +38,14 @@ const room = () => cart.room;
 const products = new Map(); // id -> Product, of everything seen; null while it is fetched
 
 const places = new Places(cart, api, () => paint("offers"));
-const basket = new Basket(cart, places, () => paint("offers"));
-const orders = new Orders(cart, api, products, () => paint("orders"));
+const answered = (offer, answer) => announcer.answered(offer, answer);
+const basket = new Basket(cart, places, () => paint("offers"), answered);
+const tellNow = (text) => announcer.now(text);
+const orders = new Orders(cart, api, products, () => paint("orders"), tellNow);
 const card = cards({ basket, cart, places, pay });
 const hold = new PinHold();
 const film = new Film(at("video"), () => paint("film"));
-const announcer = new Announcer((id) => orders.titleOf(id), () => hold.release());
+const announcer = new Announcer((order) => orders.titleOf(order), () => hold.release());
 
 /** A fresh token, for the connection and for calls. */
 async function renewed() {
@@ -110,7 +112,7 @@ const paint = painter((parts) => {
   const all = parts.has("all");
   if (all || SALE.some((part) => parts.has(part))) {
     if (all || parts.has("offers") || parts.has("pins") || parts.has("orders")) {
-      announcer.look(room(), shownPins());
+      announcer.look(room(), shownPins);
     }
     product = showSale(shownPins());
     keeping(at("orders-list"), () => orders.show());
@@ -160,6 +162,7 @@ function tick() {
     }
   }
   orders.tick();
+  announcer.tick(room(), cart.clock.now());
 }
 
 // --- what happens ---
