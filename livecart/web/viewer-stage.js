@@ -3,6 +3,7 @@
 import { at, h, say } from "./dom.js";
 import { language, number, t, timeText } from "./text.js";
 
+const CLAUSES = /(?<=[，。！？；：、｜])(?![，。！？；：、｜\p{Pe}\p{Pf}]|$)/u;
 const OPENING = /[\p{Ps}\p{Pi}]$/u; // nothing breaks after a bracket that opens
 
 /** Bring title, chip, count of viewers, poster and curtain up to the room. */
@@ -25,15 +26,22 @@ export function showStage(room, product) {
   say(at("curtain-more"), more);
 }
 
-/** Set text that breaks between words only, where its language writes no spaces; the style agrees. */
+/**
+ * Set text that breaks where a reader would: between clauses, and where one is too long for a line,
+ * between its words, also where a language writes no spaces. The style has the other half.
+ */
 function sayByWords(element, text) {
   if (element.textContent === text) return;
-  const parts = [];
-  for (const { segment, isWordLike } of new Intl.Segmenter(language, { granularity: "word" }).segment(text)) {
-    if (isWordLike && !OPENING.test(parts.at(-1) ?? "")) parts.push(h("wbr"));
-    parts.push(segment);
-  }
-  element.replaceChildren(...parts);
+  const words = new Intl.Segmenter(language, { granularity: "word" });
+  const clauses = text.split(CLAUSES).map((clause) => {
+    const parts = [];
+    for (const { segment, isWordLike } of words.segment(clause)) {
+      if (isWordLike && !OPENING.test(parts.at(-1) ?? "")) parts.push(h("wbr"));
+      parts.push(segment);
+    }
+    return h("span", { class: "clause" }, ...parts);
+  });
+  element.replaceChildren(...clauses);
 }
 
 function showPosterImage(product) {
