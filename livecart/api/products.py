@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from livecart.api.calls import Call, Page, answer_json, listing, once
-from livecart.api.operations import Operation
+from livecart.api.operations import ROLES, Operation
 from livecart.api.problems import Answer
 from streams.codes import Code
-from streams.ports import Refused
+from streams.ports import Identity, Refused
 from streams.protocol import (
+    LINE,
     Currency,
     Description,
     Gtin,
@@ -23,6 +25,8 @@ from streams.protocol import (
     Title,
     Url,
 )
+
+Search = Annotated[str, Meta(max_length=100, pattern=LINE)]
 
 
 class NewProduct(msgspec.Struct, kw_only=True):
@@ -42,6 +46,7 @@ class ProductsQuery(Page, kw_only=True):
     """Which products to list."""
 
     shop: Id | None = None
+    q: Search | None = None  # words, each of them somewhere in the title or the SKU
 
 
 async def create(call: Call, body: NewProduct) -> Answer:
@@ -68,11 +73,25 @@ async def create(call: Call, body: NewProduct) -> Answer:
 
 
 async def listed(call: Call) -> dict[str, Any]:
-    """List products, newest first."""
+    """List products, newest first.
+
+    `q` searches those of one shop, the caller's own where he hosts one and names none: every word
+    of it is somewhere in the title or the SKU, whatever its case and width.
+    """
     query: ProductsQuery = call.query
-    limit = query.size
-    found = await call.services.catalog.products_page(query.shop, query.before, limit + 1)
+    limit, catalog = query.size, call.services.catalog
+    if query.q is None:
+        found = await catalog.products_page(query.shop, query.before, limit + 1)
+    else:
+        shop = query.shop or _own_shop(call.identity)
+        found = await catalog.products_found(shop, query.q, query.before, limit + 1)
     return listing(found, found, limit)
+
+
+def _own_shop(identity: Identity | None) -> str:
+    if identity is None or identity.role not in ROLES["host"]:
+        raise Refused(Code.BAD_REQUEST, "Expected the shop to search in", field="shop")
+    return identity.shop
 
 
 async def show(call: Call) -> Product:

@@ -27,12 +27,12 @@ select id, shop, title, status, ms(starts_at) as starts_at, ms(started_at) as st
  order by id desc limit $4
 
 -- name: create_product
--- A new product of a shop, once per key ($11, $12) as a stream is.
+-- A new product of a shop, once per key ($11, $12) as a stream is; $13 what it is found by.
 with bound as materialized (select * from bind_creation('product', $2, $11, $12, $1)),
 made as (
     insert into products (id, shop, sku, title, price_minor, currency, description, image_url, gtin,
-                          tax_bp)
-    select b.id, $2, $3, $4, $5, $6, $7, $8, $9, $10 from bound b where b.word = 'new')
+                          tax_bp, found_by)
+    select b.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $13 from bound b where b.word = 'new')
 select word, id from bound
 
 -- name: products_by_id
@@ -46,6 +46,17 @@ select id, shop, sku, title, price_minor, currency, description, image_url, gtin
   from products
  where ($1::text is null or shop = $1) and ($2::text is null or id < $2)
  order by id desc limit $3
+
+-- name: products_found
+-- A page of a shop's products that all patterns match, newest first. $1 shop, $2 patterns, $3 before
+-- id, $4 limit. The shop's rows are looked at one by one: 19 ms for 10,000 of them without a match,
+-- 0.24 s for 90,000, on a core that others wanted, too. Trigrams (pg_trgm) would not help: Chinese is
+-- searched by words of one and two characters, which have none.
+select id, shop, sku, title, price_minor, currency, description, image_url, gtin, tax_bp
+  from products
+ where shop = $1 and ($3::text is null or id < $3)
+   and coalesce(found_by, lower(title || ' ' || sku)) like all ($2::text[])
+ order by id desc limit $4
 
 -- name: offers_page
 -- A page of a stream's offers, newest first, those never announced only for their shop. $1 stream,

@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from livecart import views
+from livecart.catalog.search import found_by, patterns
 from orders.coalesce import Coalesced
 from orders.ledger.ledger import Ledger
 from orders.ledger.queries import load
@@ -122,7 +123,7 @@ class Catalog:
         rows = await self._rows(
             SQL["create_product"], product.id, product.shop, product.sku, product.title,
             product.price_minor, product.currency, product.description, product.image_url,
-            product.gtin, product.tax_bp, *_key(once),
+            product.gtin, product.tax_bp, *_key(once), found_by(product.title, product.sku),
         )  # fmt: skip
         return _made(*rows[0])
 
@@ -146,6 +147,13 @@ class Catalog:
     ) -> list[Product]:
         """Return a page of products, newest first."""
         rows = await self._rows(SQL["products_page"], shop, before, limit)
+        return [Product(**row) for row in rows]
+
+    async def products_found(
+        self, shop: str, asked: str, before: str | None, limit: int
+    ) -> list[Product]:
+        """Return a page of a shop's products with all words of what is asked, newest first."""
+        rows = await self._rows(SQL["products_found"], shop, patterns(asked), before, limit)
         return [Product(**row) for row in rows]
 
     # --- offers and pins, to read ----------------------------------------------------------------

@@ -4,6 +4,8 @@ import { backoffMs, freshKey } from "./livecart.js";
 
 const ATTEMPTS_MAX = 6;
 const PAGES_MAX = 10;
+/** How many items of one list `all` reads; there may be more. */
+export const ITEMS_MAX = PAGES_MAX * 200;
 const ANSWER_MS_MAX = 20_000; // then a call counts as unanswered: a phone's network may hang for ever
 
 /** A refused or failed call; `message` is the problem's detail, fit to show. */

@@ -1,13 +1,13 @@
 // The host's catalogue: products found as one types, pinned with one press or by keyboard, and what
-// is pinned now. The search is over what was loaded, which is all of the shop's (up to 2,000); the
-// server has no search of its own.
+// is pinned now.
 
 import { at, guardComposition, h, keyed, say, tell } from "./dom.js";
 import { act, alone, amount, button, desk, once, streamPath, told } from "./host-desk.js";
 import { shown } from "./host-dialog.js";
 import { Making } from "./host-once.js";
+import { asking, hasMore, matching, seek } from "./host-search.js";
 import { exponent, minorUnits } from "./money.js";
-import { t } from "./text.js";
+import { number, t } from "./text.js";
 
 const SHOWN_MAX = 60;
 
@@ -20,10 +20,12 @@ let current = 0; // which of the found Enter would pin
 export function wireCatalogue() {
   const search = at("search");
   guardComposition(search);
-  search.addEventListener("input", () => {
+  search.addEventListener("input", ({ isComposing }) => {
+    // What is not composed yet is no word to ask the server for.
     current = 0;
-    showProducts();
+    sought(isComposing ? "" : search.value);
   });
+  search.addEventListener("compositionend", () => sought());
   search.addEventListener("keydown", onKey);
   search.addEventListener("focus", showProducts);
   search.addEventListener("blur", showProducts);
@@ -35,6 +37,11 @@ export function wireCatalogue() {
     event.preventDefault();
     once(at("product-submit"), create);
   });
+}
+
+function sought(typed = at("search").value) {
+  seek(typed, showProducts);
+  showProducts();
 }
 
 function onKey(event) {
@@ -52,17 +59,8 @@ function onKey(event) {
     if (at("search").value === "") at("search").blur();
     else at("search").value = "";
     current = 0;
-    showProducts();
+    sought();
   }
-}
-
-/** Every word of what is typed must be somewhere in the title or the SKU. */
-function matching(typed) {
-  const words = typed.toLocaleLowerCase().split(/\s+/).filter(Boolean);
-  return desk.products.filter((product) => {
-    const text = `${product.title} ${product.sku}`.toLocaleLowerCase();
-    return words.every((word) => text.includes(word));
-  });
 }
 
 /** Show what is found, the current one marked while the search is in use. */
@@ -74,7 +72,9 @@ export function showProducts() {
   const pinned = new Set((desk.cart?.room.pins ?? []).map((pin) => pin.product.id));
   const empty = at("products-empty");
   empty.hidden = found.length > 0 && all.length === found.length;
-  if (all.length > found.length) say(empty, t("found_more", { n: all.length - found.length }));
+  if (hasMore(search.value)) say(empty, t("found_many", { n: number(all.length) }));
+  else if (all.length > found.length) say(empty, t("found_more", { n: all.length - found.length }));
+  else if (asking(search.value)) say(empty, t("loading"));
   else say(empty, search.value === "" ? t("no_products") : t("nothing_found"));
   keyed(at("products"), found, ({ id }) => id, makeProduct, (row, product) => {
     const on = active && found[current] === product;

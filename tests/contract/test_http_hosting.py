@@ -43,54 +43,6 @@ async def test_the_life_of_a_stream(shop: Shop) -> None:
     problem(await shop.call("POST", f"{stream}/pins", pin, token=shop.host), 409, "conflict")
 
 
-async def test_what_a_host_makes_is_made_once_per_key(shop: Shop) -> None:
-    """A repeated key answers 200 with what it made, and with another body `key_reused`."""
-    stream = await shop.stream()
-    product = {"sku": "a", "title": "茶", "price_minor": 5, "currency": "TWD"}
-    offer = {"product": await shop.product(), "price_minor": 5, "quantity": 2, "ship_within_h": 9}
-    for path, body, listed in (
-        ("/v1/streams", {"title": "Tea"}, "/v1/streams?shop=shop-1"),
-        ("/v1/products", product, "/v1/products?shop=shop-1"),
-        (f"/v1/streams/{stream}/offers", offer, f"/v1/streams/{stream}/offers"),
-    ):
-        before = len((await shop.made("GET", listed))["items"])
-        both = await asyncio.gather(
-            *(shop.call("POST", path, body, token=shop.host, key="k") for _ in range(2))
-        )
-        assert sorted(answer.status_code for answer in both) == [200, 201]
-        made = both[0].json()
-        assert body.items() - {("product", offer["product"])} <= made.items()
-        other = token("host", "host-2", shop="shop-1")
-        again = await shop.call(
-            "POST", path, dict(reversed(body.items())) | {"new": 1, "keyword": None, "gtin": None},
-            token=other, key="k",
-        )  # fmt: skip
-        assert (again.status_code, again.json()) == (200, made)
-        reused = body | {"title": "Coffee", "price_minor": 6}
-        response = await shop.call("POST", path, reused, token=shop.host, key="k")
-        problem(response, 422, "key_reused")
-        response = await shop.call("POST", path, body, token=shop.host, key="k k")
-        problem(response, 400, "bad_request")
-        assert len((await shop.made("GET", listed))["items"]) == before + 1
-        if "offers" not in path:  # another shop's key is another
-            mine = await shop.call("POST", path, body, token=token(**STRANGER), key="k")
-            assert (mine.status_code, mine.json()["shop"]) == (201, "shop-2")
-    # An offer is answered as it is by now; a key that came to nothing is free again.
-    await shop.made("POST", f"/v1/offers/{made['id']}/restock", {"add": 3}, key="r")
-    path = f"/v1/streams/{stream}/offers"
-    again = await shop.call("POST", path, offer, token=shop.host, key="k")
-    assert (again.status_code, again.json()["quantity"]) == (200, 5)
-    tea = offer | {"keyword": "tea"}
-    first = await shop.made("POST", path, tea)
-    problem(await shop.call("POST", path, tea, token=shop.host, key="t"), 409, "conflict")
-    await shop.made("POST", f"/v1/offers/{first['id']}/close")
-    second = await shop.call("POST", path, tea, token=shop.host, key="t")
-    assert (second.status_code, second.json()["ship_within_h"]) == (201, 9)
-    await shop.made("POST", f"/v1/streams/{stream}/end")
-    over = await shop.call("POST", path, tea, token=shop.host, key="t")
-    assert (over.status_code, over.json()["id"]) == (200, second.json()["id"])
-
-
 async def test_lists_go_on_from_their_cursor(shop: Shop) -> None:
     """Streams and products are listed newest first, by shop, in pages."""
     streams = [await shop.stream(live=n == 1) for n in range(3)]
