@@ -77,8 +77,10 @@ docs-serve: $(DEV_STAMP) ## the same on 127.0.0.1:8001, made anew when a page ch
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict -a 127.0.0.1:8001 $(ARGS)
 
 # Tests wait for servers about as long as they compute: three at a time use two cores whole.
+# Compiled files are kept, whatever is set: each of the hundreds of processes that tests start would
+# compile the project again, and each run the tests.
 test: $(DEV_STAMP) ## run every test
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 model: $(DEV_STAMP) ## explore the small model whole, also where it is too large for every test run
 	$(BIN)/python -m tests.model
