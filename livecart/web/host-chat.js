@@ -13,6 +13,7 @@ const SHOWN_MAX = 100;
 const SLOW_S = [0, 3, 5, 10, 30, 60, 300];
 
 let drawing = null;
+let slowNow = 0; // as the server has it
 
 /** Wire the form and the slow mode, once. */
 export function wireChat() {
@@ -32,17 +33,21 @@ export function wireChat() {
   });
   at("slow").append(...SLOW_S.map((s) =>
     h("option", { value: s }, s === 0 ? t("slow_off") : t("slow_s", { s: number(s) }))));
-  at("slow").addEventListener("change", () => {
+  at("slow").addEventListener("change", async () => {
     const chat_every_s = Number(at("slow").value);
-    act("chat", () => desk.api.call("PATCH", streamPath(), { chat_every_s }));
+    const set = await act("chat", () => desk.api.call("PATCH", streamPath(), { chat_every_s }));
+    if (set) slowNow = chat_every_s;
+    else at("slow").value = slowNow;
+    desk.refresh(); // an answer from before would put it back
   });
 }
 
-/** Show the slow mode as the server has it. */
+/** Show the slow mode as the server has it; one that is being chosen stays, unless it has changed. */
 export function showSlow(stream) {
   const every = stream.chat_every_s ?? 0;
   const select = at("slow");
-  if (document.activeElement === select) return;
+  if (every === slowNow) return;
+  slowNow = every;
   if (!SLOW_S.includes(every) && !select.querySelector(`[value="${every}"]`)) {
     select.append(h("option", { value: every }, t("slow_s", { s: number(every) })));
   }

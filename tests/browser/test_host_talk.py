@@ -81,6 +81,7 @@ async def test_a_removed_message_is_gone_and_slow_mode_is_for_all(
     late = await watcher(people, server, stream, "late")
     await expect(late.messages("a rude word")).to_have_count(0)
 
+    await host.page.locator("#slow").focus()  # and it stays there
     await host.page.locator("#slow").select_option("60")
     await host.talk_says("done")
     await expect(other.page.locator("#slow")).to_have_value("60")
