@@ -24,6 +24,7 @@ SCREENS = pytest.mark.parametrize(
 )
 TEA = "高山烏龍茶"
 OPEN = "dialog[open]"
+LINES_PX = 90  # three lines and their padding
 STILL: dict[str, Any] = {"reduced_motion": "reduce"}  # half way in, colours are nobody's
 
 
@@ -94,6 +95,9 @@ async def test_no_barrier_in_the_hosts_panel(
     await host.summed_up("Vase")
     await page.locator("#summary details summary").click()
     await look("summary")
+    rows = page.locator("#summary tbody > tr")
+    heights = await rows.evaluate_all("rows => rows.map((row) => row.offsetHeight)")
+    assert max(heights) < LINES_PX, "a column is too narrow for its words"
     assert not found, "\n".join(found)
 
 
