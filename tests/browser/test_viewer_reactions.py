@@ -44,8 +44,8 @@ async def test_taps_reach_others_and_are_bounded(server: Server, people: People)
             assert frame["kind"] == "like"
             sent.append(int(str(frame["n"])))
 
-    for name, more in (("ann", {}), ("bo", {}), ("cy", {"reduced_motion": "reduce"})):
-        person = await people.person(name, **more)
+    for name, motion in (("ann", None), ("bo", None), ("cy", "reduce")):
+        person = await people.person(name, reduced_motion=motion)
         if name == "ann":
             person.page.on("websocket", watch)
         page = await ViewerPage.visit(person, server, stream, token=server.token("viewer", name))

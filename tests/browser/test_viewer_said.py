@@ -38,8 +38,7 @@ async def test_each_turn_of_a_sale_is_said_once(server: Server, people: People) 
     waitlist, the turn, payment and a lost connection: each once, in the page's language."""
     stream = await server.stream("茶")
     tea = await server.product(TEA)
-    terms = {"quantity": 1, "hold_s": 6, "waitlist_max": 5, "opened": False}
-    offer = await server.offer(stream, tea, **terms)
+    offer = await server.offer(stream, tea, opened=False, quantity=1, hold_s=4, waitlist_max=5)
     cup = await server.offer(stream, await server.product(CUP), eligibility="ticket", opened=False)
     page, hearing = await _entered(server, people, stream, "zh-Hant", "zh-TW")
     page.person.bears.append(AWAY)
@@ -89,7 +88,9 @@ async def test_many_offers_at_once_are_no_flood(server: Server, people: People) 
     """Of 20 offers that open together at most three are named at a time, and the rest counted."""
     stream = await server.stream("Bowls")
     bowl = await server.product(BOWL)
-    offers = [await server.offer(stream, bowl, opened=False) for _ in range(OFFERS)]
+    offers = await asyncio.gather(
+        *(server.offer(stream, bowl, opened=False) for _ in range(OFFERS))
+    )
     page, hearing = await _entered(server, people, stream, "en", "en")
     await asyncio.gather(*(server.call("POST", f"/v1/offers/{one}/open") for one in offers))
     said = 0

@@ -11,7 +11,7 @@ from tests.browser.server_rig import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-TITLE = "晚上八點一起喝阿里山高山烏龍茶，限量紫砂壺開賣（新品）"
+TITLE = "今晚八點一起喝梨山高山烏龍茶，限量紫砂壺開賣（新品）"
 ALONE = {"zh-Hant": "1 人在線上", "zh-Hans": "1 人在线", "en": "1 watching"}
 
 #: The lines of an element's text, as they are laid out.
