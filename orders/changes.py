@@ -154,11 +154,13 @@ class Changes:
     async def revise_offer(self, offer: str, fields: dict[str, Any]) -> Offer | Refused:
         """Change fields: any of a draft, later only `quantity` and `closes_at`.
 
-        With `if_quantity` among them, only while the quantity is still that.
+        With `if_quantity` among them, only while the quantity is still that. None empties
+        `keyword`, `opens_at` and `closes_at`.
         """
-        if fields.get("keyword") is not None:
-            form = keyword_form(fields["keyword"])
-            if form is None:
+        if "keyword" in fields:
+            keyword = fields["keyword"]
+            form = None if keyword is None else keyword_form(keyword)
+            if keyword is not None and form is None:
                 return _UNREADABLE
             fields = fields | {"keyword_form": form}
         word = await self._ledger.word("revise_offer", offer, msgspec.json.encode(fields).decode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from livecart import views
 from livecart.api.bounds import (
@@ -69,18 +69,18 @@ class NewOffer(msgspec.Struct, kw_only=True):
 
 
 class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What is to change."""
+    """What is to change; null leaves a field as it is, but for those that may be emptied by it."""
 
     product: Id | None = None
     price_minor: PriceMinor | None = None
     quantity: Quantity | None = None
     if_quantity: Quantity | None = None  # what it is now, as far as the caller knows
     per_viewer: PerViewer | None = None
-    opens_at: TimeMs | None = None
-    closes_at: TimeMs | None = None
+    opens_at: TimeMs | UnsetType | None = UNSET  # null empties it, as the next and `keyword`
+    closes_at: TimeMs | UnsetType | None = UNSET
     hold_s: HoldS | None = None
     payment: Payment | None = None
-    keyword: Keyword | None = None
+    keyword: Keyword | UnsetType | None = UNSET
     keyword_mode: records.KeywordMode | None = None
     ship_within_h: ShipWithinH | None = None
     extends: Extends | None = None
@@ -163,10 +163,10 @@ async def revise(call: Call, body: Revision) -> Offer:
     offer = await hosted_offer(call)
     if body.product is not None:
         await shops_product(call, body.product, offer.shop)
-    if body.opens_at is not None or body.closes_at is not None:
+    if body.opens_at is not UNSET or body.closes_at is not UNSET:
         _in_order(
-            offer.opens_at if body.opens_at is None else body.opens_at,
-            offer.closes_at if body.closes_at is None else body.closes_at,
+            offer.opens_at if body.opens_at is UNSET else body.opens_at,
+            offer.closes_at if body.closes_at is UNSET else body.closes_at,
         )
     fields = msgspec.to_builtins(body)
     hours = fields.pop("ship_within_h", None)

@@ -200,8 +200,8 @@ async def test_a_chosen_offer_that_closes_is_no_longer_chosen(
 
 
 async def test_a_draft_keeps_what_its_form_was_not_told(server: Server, people: People) -> None:
-    """Changing a draft's quantity leaves its keyword and its time to close as they were."""
-    stream = await server.stream("Draft")
+    """Changing a draft's quantity leaves its keyword and its time to close; emptied, they go."""
+    stream = await server.stream("Draft", live=False)
     closes_at = 4_102_444_800_000
     offer = await server.offer(
         stream, await server.product("Bowl"), opened=False, keyword="bowl", closes_at=closes_at
@@ -218,3 +218,13 @@ async def test_a_draft_keeps_what_its_form_was_not_told(server: Server, people: 
     await expect(page.locator("#offers-outcome")).to_have_text("Saved.")
     now = await server.call("GET", f"/v1/offers/{offer}")
     assert (now["quantity"], now["keyword"], now["closes_at"]) == (7, "bowl", closes_at)
+
+    await host.counts("Bowl", left=7, held=0, sold=0)
+    await page.click("#offers .menu summary")
+    await host.button("edit", host.offer("Bowl")).click()
+    for name in ("keyword", "closes_at"):
+        await page.fill(f"#offer-form [name={name}]", "")
+    await page.click("#offer-submit")
+    await expect(page.locator("#offer-dialog")).to_be_hidden()
+    emptied = await server.call("GET", f"/v1/offers/{offer}")
+    assert emptied.keys() == now.keys() - {"keyword", "closes_at"}

@@ -126,6 +126,34 @@ async def test_an_offer_is_revised_within_its_state(shop: Shop) -> None:
     assert (await shop.made("PATCH", path, {"quantity": 3}))["left"] == 1
 
 
+async def test_null_empties_a_keyword_and_times(shop: Shop) -> None:
+    """Null empties a keyword and the times, where they may change; elsewhere it is as absent."""
+    stream = await shop.stream(live=False)
+    times = {"closes_at": 1_900_000_000_000}
+    draft = await shop.offer(stream, opened=False, keyword="tea", **times)
+    path = f"/v1/offers/{draft}"
+    filled = await shop.made("GET", path)
+    nulls = {"price_minor": None, "payment": None, "hold_s": None, "quantity": None}
+    assert await shop.made("PATCH", path, nulls) == filled
+    emptied = await shop.made("PATCH", path, {"keyword": None, "closes_at": None, "opens_at": None})
+    gone = {"keyword", "closes_at", "version"}
+    assert emptied == {k: v for k, v in filled.items() if k not in gone} | {"version": 2}
+    assert await shop.made("PATCH", path, {"keyword": None, "closes_at": None}) == emptied
+    other = await shop.offer(stream, opened=False, keyword="tea")  # it is free again
+    # Later `closes_at` alone may be emptied: viewers count down to `opens_at`.
+    opens = {"opens_at": 1_800_000_000_000}
+    assert (await shop.made("PATCH", path, opens | times))["status"] == "scheduled"
+    open_ended = await shop.made("PATCH", path, {"closes_at": None, "keyword": None})
+    assert (open_ended["status"], "closes_at" in open_ended) == ("scheduled", False)
+    for fields in ({"opens_at": None}, {"opens_at": None, "quantity": 3}):
+        problem(await shop.call("PATCH", path, fields, token=shop.host), 409, "conflict")
+    assert await shop.made("GET", path) == open_ended
+    # What viewers of a live show were told stays what it is.
+    await shop.made("POST", f"/v1/streams/{stream}/start")
+    told = await shop.call("PATCH", f"/v1/offers/{other}", {"keyword": None}, token=shop.host)
+    problem(told, 409, "conflict")
+
+
 async def test_a_quantity_is_set_only_from_what_the_host_saw(shop: Shop) -> None:
     """Of two hosts who set a quantity from the same one, one does; the other changes nothing."""
     offer = await shop.offer(await shop.stream(), quantity=5)

@@ -298,7 +298,9 @@ begin
 end $$;
 
 -- revise_offer: change what `p` names. A draft may change altogether (a time to open schedules it);
--- later only quantity and closes_at may. A keyword that a live show was told of stays what it is.
+-- later only quantity and closes_at may. A keyword and the times are emptied by null; one that is
+-- empty already is not changed. Of a scheduled offer opens_at stays: viewers count down to it. A
+-- keyword that a live show was told of stays what it is.
 -- `if_quantity` is what the caller believes the quantity to be: of two hosts who set it at once, the
 -- second hears that it is another by now. More words: keyword_taken, quantity_differs.
 create or replace function revise_offer(p_offer text, p jsonb) returns text
@@ -321,12 +323,16 @@ begin
     elsif (p ->> 'if_quantity')::integer <> o.quantity then
         return 'quantity_differs';
     end if;
-    p := p - 'if_quantity';
+    select coalesce(jsonb_object_agg(key, value), '{}') into p
+      from jsonb_each(p - 'if_quantity') each
+     where value <> 'null' or to_jsonb(o) -> key <> 'null';
     if p = '{}'::jsonb then
         return 'again';
     end if;
     if o.status = 'draft' then
-        word := may_be_called(o, p ->> 'keyword_form', p ->> 'keyword_mode');
+        word := may_be_called(o, case when p ? 'keyword_form'
+                                      then coalesce(p ->> 'keyword_form', '') end,
+                              p ->> 'keyword_mode');
         if word <> 'ok' then
             return word;
         end if;
@@ -340,11 +346,13 @@ begin
             quantity = coalesce((p ->> 'quantity')::integer, quantity),
             per_viewer = coalesce((p ->> 'per_viewer')::integer, per_viewer),
             opens_at = coalesce(from_ms((p ->> 'opens_at')::bigint), opens_at),
-            closes_at = coalesce(from_ms((p ->> 'closes_at')::bigint), closes_at),
+            closes_at = case when p ? 'closes_at' then from_ms((p ->> 'closes_at')::bigint)
+                             else closes_at end,
             hold_s = coalesce((p ->> 'hold_s')::integer, hold_s),
             payment = coalesce(p ->> 'payment', payment),
-            keyword = coalesce(p ->> 'keyword', keyword),
-            keyword_form = coalesce(p ->> 'keyword_form', keyword_form),
+            keyword = case when p ? 'keyword' then p ->> 'keyword' else keyword end,
+            keyword_form = case when p ? 'keyword_form' then p ->> 'keyword_form'
+                                else keyword_form end,
             keyword_mode = coalesce(p ->> 'keyword_mode', keyword_mode),
             extends = coalesce((p ->> 'extends')::integer, extends),
             waitlist_max = coalesce((p ->> 'waitlist_max')::integer, waitlist_max),

@@ -10,8 +10,8 @@ language sql stable as $$
                       and o.parent is null and (o.announced or o.status <> 'closed'));
 $$;
 
--- may_be_called: whether a locked draft may have this keyword: ok, conflict (the show is live, and
--- the keyword was said to it), keyword_taken.
+-- may_be_called: whether a locked draft may have this keyword, or none (''): ok, conflict (the show
+-- is live, and the keyword was said to it), keyword_taken. Null is what the draft has.
 create or replace function may_be_called(p_offer offers, p_form text, p_mode text) returns text
 language plpgsql stable as $$
 begin
