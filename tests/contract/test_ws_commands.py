@@ -231,7 +231,7 @@ async def test_a_host_runs_the_show_by_commands(shop: Shop) -> None:
 
 
 async def test_viewers_learn_what_a_host_revised(shop: Shop) -> None:
-    """A new closes_at and more units of a scheduled or open offer are told, with the offer."""
+    """A new closes_at or quantity of a scheduled or open offer is told, with the offer."""
     stream = await shop.stream()
     later, sooner = 1_900_000_000_000, 1_900_000_060_000
     offer = await shop.offer(stream, opened=False, opens_at=later, quantity=2)
@@ -241,8 +241,10 @@ async def test_viewers_learn_what_a_host_revised(shop: Shop) -> None:
             await shop.made("PATCH", path, {"closes_at": sooner})
         assert (await host.ask("offer.restock", offer=offer, add=3, key="r"))["type"] == "ok"
         await shop.made("PATCH", path, {"quantity": 7})
+        await shop.made("PATCH", path, {"quantity": 6})
         assert (await host.ask("offer.open", offer=offer))["type"] == "ok"
         await shop.made("PATCH", path, {"closes_at": sooner + 1, "quantity": 8})
+        await shop.made("PATCH", path, {"quantity": 3})
         await shop.made("POST", f"{path}/close")
         await ann.until(lambda m: m["type"] == "offer.closed")
         told = [m for m in ann.heard if "seq" in m and isinstance(m.get("offer"), dict)]
@@ -254,9 +256,11 @@ async def test_viewers_learn_what_a_host_revised(shop: Shop) -> None:
             ("offer.scheduled", "revised", "scheduled", 2, sooner),
             ("offer.restocked", "host", "scheduled", 5, sooner),
             ("offer.restocked", "host", "scheduled", 7, sooner),
-            ("offer.opened", None, "open", 7, sooner),
+            ("offer.scheduled", "revised", "scheduled", 6, sooner),
+            ("offer.opened", None, "open", 6, sooner),
             ("offer.restocked", "host", "open", 8, sooner),
             ("offer.opened", "revised", "open", 8, sooner + 1),
+            ("offer.opened", "revised", "open", 3, sooner + 1),
         ]  # fmt: skip
         versions = [m["offer"]["version"] for m in told]
         assert versions == sorted(set(versions))

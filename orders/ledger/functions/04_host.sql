@@ -129,6 +129,9 @@ begin
         perform tell(o.stream, 'offer.restocked', o.id, 'host', offer_body(o));
     elsif units > 0 and o.status = 'scheduled' then
         perform tell(o.stream, 'offer.restocked', o.id, 'host', offer_body(o));
+    elsif o.status in ('open', 'scheduled') then  -- `stock` tells what is left, and of no total
+        perform tell(o.stream, case o.status when 'open' then 'offer.opened'
+                               else 'offer.scheduled' end, o.id, 'revised', offer_body(o));
     end if;
     update offers set quantity = o.quantity, version = o.version, status = o.status,
                       last_movement = o.last_movement
