@@ -55,8 +55,9 @@ def main() -> None:
         "--package", metavar="FOLDER", type=Path, help="lay the npm package out there"
     )
     folder: Path | None = parser.parse_args().package
-    TYPES.write_text(declarations(), encoding="utf-8")
-    MODULE.write_text(bundle(sources()), encoding="utf-8")
+    for path, text in ((TYPES, declarations()), (MODULE, bundle(sources()))):
+        if not path.exists() or path.read_text(encoding="utf-8") != text:  # a server may serve it
+            path.write_text(text, encoding="utf-8")
     if folder is not None:
         package(folder)
 

@@ -75,6 +75,22 @@ def _sold(up: Up, folder: Path) -> dict[str, str]:
     return _servers(up, folder) | {"OFFER": offer["id"], "STREAM": stream}
 
 
+def _published(up: Up, _folder: Path) -> dict[str, str]:
+    """What MediaMTX tells its hooks of who publishes to a stream with its key."""
+    stream = _post(up, "/v1/streams", {"title": "published"})["id"]
+    key = _post(up, f"/v1/streams/{stream}/key")["key"]
+    told = {"MTX_PATH": stream, "MTX_QUERY": f"key={key}", "MTX_SOURCE_ID": "7"}
+    return told | {"HTTP": up.ready["http"], "HOST_TOKEN": up.ready["host_token"]}
+
+
+def _project(_up: Up, folder: Path) -> dict[str, str]:
+    """A project of the reader's; npm asks nobody for anything."""
+    (folder / "your-project").mkdir()
+    (folder / "your-project" / "package.json").write_text('{"private": true}', "utf-8")
+    quiet = dict.fromkeys(("audit", "fund", "update_notifier"), "false") | {"offline": "true"}
+    return {f"npm_config_{name}": value for name, value in quiet.items()}
+
+
 def _calibrated(_up: Up, folder: Path) -> dict[str, str]:
     """What `calibrate` writes in five minutes."""
     calibration.write(folder / "calibration.json", costs())
@@ -114,8 +130,10 @@ GIVEN: Mapping[str, Callable[[Up, Path], dict[str, str]]] = {
     "docs/capacity.md": _calibrated,
     "docs/database.md": _servers,
     "docs/draws.md": _draw,
+    "docs/ingest.md": _published,
     "docs/loadtest.md": _shop,
     "docs/loadtest-report.md": _two_runs,
+    "docs/sdk.md": _project,
 }
 
 #: Before the Python of a page: what its text says is there.

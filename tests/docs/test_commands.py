@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -68,10 +69,7 @@ def test_what_a_page_says_to_do_works(
     up: MadeUp, environ: dict[str, str], tmp_path: Path, page: Path
 ) -> None:
     """Its commands, in their order, succeed and print what is shown."""
-    for program in ("bash", "curl", "openssl"):
-        if shutil.which(program) is None:
-            say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-            say(f"{program} is not there: no command of {name(page)} was run")
+    _programs_of(page)
     (tmp_path / ".livecart").symlink_to(up.data_dir)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     given = GIVEN[name(page)](up, tmp_path) if name(page) in GIVEN else {}
@@ -80,6 +78,16 @@ def test_what_a_page_says_to_do_works(
     own = {"PATH": path, "HOME": str(tmp_path), "STARTED": up.command}
     if todo:
         play(todo, tmp_path, environ | given | own)
+
+
+def _programs_of(page: Path) -> None:
+    """Skip, or fail in CI, where a page needs what is not there."""
+    words = {word for command in PLAYED[page] for word in re.findall(r"[\w-]+", command.text)}
+    for program in ("bash", *sorted(words & {"curl", "openssl", "xxd", "npm", "jq"})):
+        if shutil.which(program) is None:
+            say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+            how = " (make setup-browser)" if program in ("npm", "jq") else ""
+            say(f"{program} is not there{how}: no command of {name(page)} was run")
 
 
 def test_what_is_not_run_is_run_with_less_by_a_test_that_is_named(environ: dict[str, str]) -> None:

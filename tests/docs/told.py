@@ -113,6 +113,13 @@ INSTEAD = (
         test="tests/contract/test_compose.py", entry="docker-compose.yml",
     ),
     Instead(
+        r"jq -n --arg action", "it is a script, which MediaMTX runs with this argument",
+        'set -- ready\n{bare}\n'
+        'curl -s "$HTTP/v1/streams/$MTX_PATH" -H "Authorization: Bearer $HOST_TOKEN"'
+        " | jq -e '.status == \"live\"'",
+        swap=(("http://127.0.0.1:8000", '"$HTTP"'),),
+    ),
+    Instead(
         r"curl -sN .*/events", "what it follows has no end",
         "{bare} --max-time 1 || test $? = 28",
     ),
