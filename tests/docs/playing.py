@@ -37,7 +37,8 @@ def play(todo: list[tuple[Command, str]], folder: Path, environ: Mapping[str, st
             file = folder / f"lines-{number}.py"
             file.write_text(text, "utf-8")
             text = f"python {file.name}"
-        script += [f"printf '\\036{number}\\036'", text]
+        # `set -e` lets the first half of `a && b` fail.
+        script += [f"printf '\\036{number}\\036'", text, "[ $? -eq 0 ]"]
     script.append(f"printf '\\036{len(todo)}\\036'")
     status, output = _run("\n".join(script), folder, environ)
     parts = output.split(_MARK)

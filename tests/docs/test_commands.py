@@ -230,9 +230,10 @@ def test_what_is_not_there_is_found(command: str) -> None:
         named(command)
 
 
-def test_a_command_that_fails_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fails", ["false", "false && true", "false | cat", "true; false # why"])
+def test_a_command_that_fails_is_named(tmp_path: Path, fails: str) -> None:
     """The page and line of the first command that fails are told, and none after it is run."""
-    found = [Command("p.md", 3, "true"), Command("p.md", 4, "false"), Command("p.md", 5, "touch x")]
+    found = [Command("p.md", 3, "true"), Command("p.md", 4, fails), Command("p.md", 5, "touch x")]
     with pytest.raises(Differs, match=r"p\.md:4"):
         play([(each, each.text) for each in found], tmp_path, environment())
     assert not (tmp_path / "x").exists()
