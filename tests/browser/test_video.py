@@ -62,7 +62,7 @@ async def test_who_waits_sees_the_show_begin_and_pins_with_their_picture(
         with publishing(f"{server.rtmp}/{key}"):
             await asyncio.gather(*(_moves(page) for page in pages))
             by_hls_js = pages[1]
-            await by_hls_js.lags(1_500, 3_500)
+            await by_hls_js.lags(2_200, 3_200)
             await shop.made("POST", f"/v1/offers/{offers['Cup']}/open")
             at = await pin("Cup", offer=offers["Cup"])
             heard, shown = await by_hls_js.heard("pinned Cup"), await by_hls_js.shown("Cup")

@@ -144,3 +144,12 @@ def test_the_page_can_be_installed() -> None:
             assert icon["sizes"] == f"{width}x{height}"
             sizes.add(width)
     assert {192, 512} <= sizes
+
+
+def test_the_player_that_is_tested_is_the_one_that_is_fetched() -> None:
+    """`make player` fetches the version of hls.js that the test of the video plays with."""
+    fetched = re.search(r"^version=(\S+)$", (WEB / "player").read_text(encoding="utf-8"), re.M)
+    assert fetched is not None
+    package = Path(__file__).parents[1] / "web" / "package.json"
+    tested = json.loads(package.read_text(encoding="utf-8"))["devDependencies"]["hls.js"]
+    assert fetched[1] == tested
