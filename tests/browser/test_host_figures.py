@@ -6,6 +6,7 @@ The truth is Postgres, what was refused on purpose, and the server's own Prometh
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -14,7 +15,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.browser_rig import People
-from tests.browser.host_desk_page import desk
+from tests.browser.host_desk_page import HostDesk, desk
 from tests.browser.server_rig import Server, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -95,23 +96,10 @@ async def test_charts_and_summary_are_what_postgres_has(server: Server, people: 
     assert [row["orders"] for row in by_minute.values()] == [1, 3, 3]
     last_s = max(by_minute)
     ago = {(last_s - at_s) // 60: row for at_s, row in by_minute.items()}
-    for chart, word, values in (
-        ("chart-orders", "orders_per_minute", {n: row["orders"] for n, row in ago.items()}),
-        ("chart-revenue", "revenue_per_minute", {n: _net(row) for n, row in ago.items()}),
-    ):
-        write = _money if word == "revenue_per_minute" else str
-        label = host.words.text(word, currency="TWD")
-        svg = host.page.locator(f"#{chart}")
-        said = re.compile(f"^{re.escape(f'{label}: at most {write(max(values.values()))}, now ')}")
-        await expect(svg).to_have_attribute("aria-label", said)
-        await expect(host.page.locator("figure").filter(has=svg)).to_contain_text(label)
-        await expect(svg.locator(".high")).to_have_text(write(max(values.values())))
-        drawn = await host.drawn(chart)
-        # A point a minute from the first order's to this one; an order's may be over by now.
-        first = max(values)
-        assert len(drawn) in (first + 1, first + 2, first + 3)
-        wanted = [values.get(first - n, 0) / max(values.values()) for n in range(len(drawn))]
-        assert drawn == pytest.approx(wanted, abs=0.02)
+    per_minute = host.words.text("orders_per_minute")
+    await _draws(host, "orders", per_minute, {n: row["orders"] for n, row in ago.items()}, str)
+    revenue = host.words.text("revenue_per_minute", currency="TWD")
+    await _draws(host, "revenue", revenue, {n: _net(row) for n, row in ago.items()}, _money)
     (total,) = (await _sums(server, stream, "1")).values()
     await host.tile("revenue", _money(_net(total)))
 
@@ -135,6 +123,26 @@ async def test_charts_and_summary_are_what_postgres_has(server: Server, people: 
         list(by_minute),
     )
     assert [row[0].split(", ")[-1] for row in minutes] == clock
+
+
+async def _draws(
+    host: HostDesk, chart: str, label: str, values: dict[int, int], write: Callable[[int], str]
+) -> None:
+    """Wait until a chart says and draws these values, each of so many minutes before the newest."""
+    svg = host.page.locator(f"#chart-{chart}")
+    high, first = max(values.values()), max(values)
+    said = re.compile(f"^{re.escape(f'{label}: at most {write(high)}, now ')}")
+    await expect(svg).to_have_attribute("aria-label", said)
+    await expect(svg.locator(".high")).to_have_text(write(high))
+    await expect(host.page.locator("figure").filter(has=svg)).to_contain_text(label)
+
+    async def drawn() -> bool:
+        line = await host.drawn(f"chart-{chart}")
+        # A point a minute from the first order's to this one; an order's may be over by now.
+        wanted = [values.get(first - n, 0) / high for n in range(len(line))]
+        return len(line) > first and line == pytest.approx(wanted, abs=0.02)
+
+    await until(drawn, f"the chart of {chart} draws {values}")
 
 
 async def _counted(server: Server) -> dict[str, int]:

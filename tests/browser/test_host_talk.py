@@ -5,15 +5,19 @@ Each is held against Postgres, the second host's screen and the page of the view
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.browser_rig import REFUSED, People
 from tests.browser.host_desk_page import desk, watcher
 from tests.browser.server_rig import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+DROPPED = re.compile(r"net::ERR_FAILED")
 
 
 async def test_a_viewer_is_muted_heard_again_and_banned(server: Server, people: People) -> None:
@@ -94,6 +98,12 @@ async def test_a_removed_message_is_gone_and_slow_mode_is_for_all(
     await host.chat("a host may")
     await host.chat("say more")
     await expect(ann.messages("say more")).to_have_count(1)
+    other.person.bears.append(DROPPED)
+    await other.page.route(f"**/v1/streams/{stream}", _drop_changes)
+    await other.page.locator("#slow").select_option("300")
+    await other.talk_says("code_unreachable")
+    await expect(other.page.locator("#slow")).to_have_value("60")
+    await other.page.unroute(f"**/v1/streams/{stream}")
     await other.page.locator("#slow").select_option("0")
     await other.talk_says("done")
     await expect(host.page.locator("#slow")).to_have_value("0")
@@ -145,6 +155,14 @@ async def test_the_queue_of_comments_is_worked_off(server: Server, people: Peopl
     assert [tuple(row) for row in orders] == [("ann", birch, 3)]
     states = await server.fetch("select viewer, state from comments where stream = $1", stream)
     assert {row["viewer"]: row["state"] for row in states} == {"ann": "done", "bob": "dismissed"}
+
+
+async def _drop_changes(route: Route) -> None:
+    """Have no change of the stream arrive."""
+    if route.request.method == "PATCH":
+        await route.abort()
+    else:
+        await route.continue_()
 
 
 async def _say(server: Server, stream: str, name: str, text: str) -> httpx.Response:
