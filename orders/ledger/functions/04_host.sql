@@ -301,11 +301,9 @@ begin
 end $$;
 
 -- revise_offer: change what `p` names. A draft may change altogether (a time to open schedules it);
--- later only quantity and closes_at may. A keyword and the times are emptied by null; one that is
--- empty already is not changed. Of a scheduled offer opens_at stays: viewers count down to it. A
--- keyword that a live show was told of stays what it is.
--- `if_quantity` is what the caller believes the quantity to be: of two hosts who set it at once, the
--- second hears that it is another by now. More words: keyword_taken, quantity_differs.
+-- later only quantity and closes_at may. A keyword that a live show was told of stays what it is. Null
+-- empties a keyword and the times; what is empty already is not changed. `if_quantity`: what it is as
+-- far as the caller knows, who may not be the only one. More words: keyword_taken, quantity_differs.
 create or replace function revise_offer(p_offer text, p jsonb) returns text
 language plpgsql as $$
 declare
