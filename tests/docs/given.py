@@ -55,7 +55,7 @@ def _servers(up: Up, _folder: Path) -> dict[str, str]:
     return {f"LIVECART_{each.upper()}": up.ready[each] for each in ("database_url", "redis_url")}
 
 
-def _shop(up: Up, folder: Path) -> dict[str, str]:
+def shop(up: Up, folder: Path) -> dict[str, str]:
     """A server to load, with what its viewers' tokens are made with."""
     secret = (up.data_dir / "secret").read_text("utf-8").strip()
     return _servers(up, folder) | {"SHOP": up.ready["http"], "LIVECART_SECRET": secret}
@@ -131,7 +131,7 @@ GIVEN: Mapping[str, Callable[[Up, Path], dict[str, str]]] = {
     "docs/database.md": _servers,
     "docs/draws.md": _draw,
     "docs/ingest.md": _published,
-    "docs/loadtest.md": _shop,
+    "docs/loadtest.md": shop,
     "docs/loadtest-report.md": _two_runs,
     "docs/sdk.md": _project,
 }

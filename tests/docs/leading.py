@@ -26,8 +26,10 @@ def leads_to(command: str, environ: dict[str, str]) -> set[str]:
     found: set[str] = set()
     words = shlex.split(bare(command).replace("\\\n", " "))
     if words[:1] == ["make"]:
-        found.add(shlex.join(words))
-        for line in making.dry(words[1:], environ).splitlines():
+        lines = making.dry(words[1:], environ).splitlines()
+        lines = [line for line in lines if not line.startswith("make: ")]  # nothing to be done
+        found |= {shlex.join(words)} if lines else set()
+        for line in lines:
             found |= _of_line(shlex.split(line))
     else:
         found |= _of_line(words)
@@ -47,7 +49,7 @@ def _of_line(words: list[str]) -> set[str]:
         return {words[2], *named}
     if words[:2] == ["docker", "compose"]:
         return {"docker-compose.yml"}
-    return {word for word in words if (ROOT / word).is_file()}
+    return {program, *(word for word in words if (ROOT / word).is_file())}
 
 
 def _of_app(program: str, command: str) -> set[str]:
@@ -79,7 +81,9 @@ def has(test: str, entry: str) -> bool:
     if not path.is_file() or entry == test:
         return path.is_file()
     if path.suffix != ".py":
-        return entry in path.read_text("utf-8").splitlines()
+        program, *words = entry.split()
+        lines = [line.split() for line in path.read_text("utf-8").splitlines()]
+        return any(line[:1] == [program] and set(words) <= set(line) for line in lines)
     files = [path, *(rig for name in imports(path) if (rig := _rig(name)) is not None)]
     if any(entry in imports(file) for file in files):
         return True

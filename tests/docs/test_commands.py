@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,12 +18,12 @@ import pytest
 
 from tests.docs import making
 from tests.docs.commands import SHELL, Command, bare, commands, named
-from tests.docs.given import GIVEN, GIVEN_PYTHON
+from tests.docs.given import GIVEN, GIVEN_PYTHON, shop
 from tests.docs.leading import has, leads_to
 from tests.docs.making import MadeUp
-from tests.docs.pages import PAGES, ROOT, blocks, name
+from tests.docs.pages import PAGES, ROOT, blocks, name, prose, spans
 from tests.docs.playing import PAGE_S_MAX, Differs, compare, play
-from tests.docs.told import INSTEAD, TWINS, Instead
+from tests.docs.told import INSTEAD, SPOKEN, TWINS, Instead
 from tests.integration.up_rig import environment
 
 PLAYED = {page: commands(blocks(page)) for page in PAGES if name(page) not in TWINS}
@@ -104,6 +107,38 @@ def test_what_is_not_run_is_run_with_less_by_a_test_that_is_named(environ: dict[
                 pytest.fail(f"{command.where}: {error}")
             assert row.entry in leads, f"{command.where}: {row.entry}, but {sorted(leads)}"
             assert has(row.test, row.entry), f"{command.where}: {row.test} has no {row.entry}"
+
+
+def test_make_demo_plays_a_short_sale_and_audits_it(up: MadeUp, environ: dict[str, str]) -> None:
+    """What README ends with, for fewer viewers and on the server of the pages."""
+    options = f"--url {up.ready['http']} --viewers 8 --units 5 --seconds 1"
+    given = {"ARGS": options, "COLUMNS": "120"} | shop(up, ROOT)
+    done = subprocess.run(
+        shlex.split("make demo"),
+        cwd=ROOT, env=environ | given, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASSED" in done.stdout
+
+
+def test_targets_that_sentences_name_lead_where_their_tests_lead(environ: dict[str, str]) -> None:
+    """Each is a command of some page, or has its row; what it would run is there."""
+    played = {c.text.split()[1] for f in PLAYED.values() for c in f if c.text.startswith("make ")}
+    spoken = {
+        words[1]
+        for page in PAGES
+        for span in spans(prose(page))
+        if len(words := span.split()) > 1 and words[0] == "make"
+    }
+    assert spoken - played == SPOKEN.keys()
+    for target, row in SPOKEN.items():
+        leads = leads_to(f"make {target}", environ)
+        for module in (each for each in leads if each.startswith("tests.")):
+            assert importlib.util.find_spec(module), target
+        if row is not None:
+            test, entry = row
+            assert entry in leads, f"{target}: {entry}, but {sorted(leads)}"
+            assert has(test, entry), f"{target}: {test} has no {entry}"
 
 
 def test_make_finds_everything_prepared(environ: dict[str, str]) -> None:

@@ -133,6 +133,25 @@ INSTEAD = (
     ),
 )  # fmt: skip
 
+#: Targets of make that sentences name and no page has as a command: the test that does the same,
+#: and what both lead to. With no test: they install from afar, or measure or run all for long.
+SPOKEN = {
+    "bench": ("tests/unit/test_loadtest_compare.py", "tests.bench.bench"),
+    "bench-core": None,
+    "bench-hub": None,
+    "bench-orders": None,
+    "coverage": None,
+    "demo": ("tests/docs/test_commands.py", "make demo"),
+    "docs": ("tests/docs/test_site.py", "mkdocs"),
+    "lint": (".ci/run", "make lint"),
+    "loadtest": None,
+    "mutations": None,
+    "player": None,
+    "screenshots": ("tests/browser/test_screenshots.py", "tests.browser.screenshots"),
+    "setup": None,
+    "setup-browser": (".ci/run", "make setup-browser"),
+}
+
 #: Pages that have the commands of another, to the letter: a test holds them to it, and plays one.
 TWINS = {
     "README.zh-Hant.md": "README.md",
