@@ -82,3 +82,9 @@ async def test_what_was_not_loaded_is_found_and_pinned(server: Server, people: P
         " where x.stream = $1 and x.unpinned_at is null", stream,
     )  # fmt: skip
     assert pinned["title"] == "斑馬 rug"
+
+    # Where the server finds more than it says at once, nobody is told that this is all.
+    await page.fill("#search", "bowl")
+    await page.clock.run_for(PAUSE_MS)
+    many = host.words.text("found_many", n=f"{LOADED:,}")
+    await expect(page.locator("#products-empty")).to_have_text(many)
