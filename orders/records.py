@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -272,6 +272,8 @@ class Buy:
 
     `tag` is the caller's own (a session, a future); selling never looks at it.
     """
+
+    asks_first: ClassVar[bool] = False  # part of what has an answer of its own
 
     __slots__ = (
         "at",

@@ -156,8 +156,9 @@ class Selling:
         else:
             assert type(outcome) is Accepted
             word = "replayed" if outcome.replayed else outcome.order.status
-        counted = buy.stream, word
-        self._tally[counted] = self._tally.get(counted, 0) + 1
+        if not (buy.asks_first and type(outcome) is Refused):
+            counted = buy.stream, word
+            self._tally[counted] = self._tally.get(counted, 0) + 1
         if not self._tally_due:
             self._tally_due = True
             loop = asyncio.get_running_loop()

@@ -40,6 +40,7 @@ class _Try(Buy):
     """The buy that a join begins with; `judged` is its outcome, `tag` the caller's own."""
 
     __slots__ = ("judged",)
+    asks_first = True
 
     def __init__(
         self, offer: str, ask: Ask, tag: object, stream: str | None, ticket: str | None

@@ -10,7 +10,7 @@ import pytest
 from livecart.figures import STREAMS_MAX, TELL_S, Figures
 from streams.codes import Code
 from streams.ports import Refused
-from tests.contract.http_rig import WAIT_S, Shop, serving
+from tests.contract.http_rig import WAIT_S, Shop, serving, token
 
 
 async def _figures(shop: Shop, stream: str, orders: int, refusals: dict[str, int]) -> Any:
@@ -26,7 +26,8 @@ async def _figures(shop: Shop, stream: str, orders: int, refusals: dict[str, int
 async def test_refusals_are_counted_by_code_on_all_processes(
     redis_url: str, database_url: str
 ) -> None:
-    """Buys at two processes are one count of orders and refusals; a replay is in neither."""
+    """Buys at two processes are one count of orders and refusals; a replay is in neither, nor is
+    who finds nothing and waits."""
     async with serving(redis_url, database_url) as near, serving(redis_url, database_url) as far:
         stream, other = await near.stream(), await near.stream()
         offer = await near.offer(stream, quantity=2)
@@ -38,6 +39,9 @@ async def test_refusals_are_counted_by_code_on_all_processes(
         for shop, viewer in ((near, "c"), (far, "d"), (near, "e")):
             assert (await shop.buy(offer, viewer)).json()["code"] == "sold_out"
         assert (await near.buy(draft, "a")).json()["code"] == "not_found"
+        path, who = f"/v1/offers/{offer}/waitlist", token("viewer", "f")
+        waits = await near.call("POST", path, {"qty": 1}, token=who, key="w")
+        assert waits.json()["position"] == 1
         wanted = {"limit_reached": 1, "sold_out": 3, "not_found": 1}
         for shop in (near, far):
             found = await _figures(shop, stream, 2, wanted)
