@@ -52,7 +52,8 @@ INSTEAD = (
     Instead(r"make test\s+#", "it is this suite", test=".ci/run", entry="make test"),
     Instead(
         r"make test ARGS=", "one of its tests shows it; in one process, which is there sooner",
-        '(cd "$CHECKOUT" && {bare} ARGS+="-n 0 -k sound") | grep -E " states, [0-9]+ at rest: "',
+        '(cd "$CHECKOUT" && {bare} ARGS+="-n 0 -p no:locust -p no:schemathesis -k sound")'
+        ' | grep -E " states, [0-9]+ at rest: "',
     ),
     Instead(r"make model\b", LONG, test="tests/model/test_whole.py", entry="tests.model"),
     Instead(
