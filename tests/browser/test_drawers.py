@@ -14,7 +14,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_what_is_read_out_is_inside_an_open_drawer(server: Server, people: People) -> None:
-    """All outside of an open drawer is inert, so the live regions move in, and out again."""
+    """All outside of an open drawer is inert, so the live regions move in, and out again.
+
+    They need no room there: a drawer that has room for what is in it has no scroll bar.
+    """
     stream = await server.stream("茶")
     await server.offer(stream, await server.product(TEA))
     token = server.token("viewer", "ann")
@@ -23,6 +26,7 @@ async def test_what_is_read_out_is_inside_an_open_drawer(server: Server, people:
     await page.open_products()
     drawer = page.page.locator("#products-drawer")
     await expect(drawer.locator("[aria-live=assertive]")).to_have_count(1)
+    assert await drawer.evaluate("(drawer) => drawer.scrollHeight - drawer.clientHeight") == 0
     await server.offer(stream, await server.product(CUP))
     await expect(drawer.locator("#said")).to_contain_text(CUP)
     await page.close_drawer()
