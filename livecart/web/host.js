@@ -146,7 +146,10 @@ const paint = painter((parts) => {
   if (!room?.stream || !desk.stream) return;
   if (room.stream.status !== desk.stream.status) keepStream({ ...desk.stream, ...room.stream });
   const all = parts.has("all");
-  if (all || parts.has("pins")) showPins();
+  if (all || parts.has("pins")) {
+    showPins();
+    showOffers(); // whose buttons say what is pinned
+  }
   if (all || parts.has("chat")) showMessages();
   if (all || parts.has("viewers")) showFigures();
   if (parts.has("offers")) {
