@@ -1242,8 +1242,9 @@ function watchSurroundings({ wake, sleep, look, moved }) {
 const TASKS_MAX = 100;
 const OPENING_MS = 3_000; // how long a buy at the very moment of opening may meet `not_open`
 const OPENING_AGAIN_MS = 250;
+const LINE_WAIT_MAX_MS = 2_000; // a line that waits longer is given back: what it answers is past
 const AGAIN = new Set(["retry", "rate_limited", "internal"]);
-const UNSETTLED = new Set(["unknown", "unauthenticated"]);
+const UNSETTLED = new Set(["unknown", "unauthenticated", "rate_limited"]);
 
 class Tasks {
   #tasks = new Set();
@@ -1322,13 +1323,20 @@ class Tasks {
     }
     const opening = frame.code === "not_open" && this.#justOpening(task.fields.offer);
     const renewed = frame.code === "unauthenticated" && this.#way.renewable();
-    if (AGAIN.has(frame.code) || opening || renewed) {
+    const askedMs = frame.retry_after_ms ?? 0;
+    const tooLong = frame.code === "rate_limited" && askedMs > this.#patienceMs(task);
+    if (!tooLong && (AGAIN.has(frame.code) || opening || renewed)) {
       const waitMs = opening ? OPENING_AGAIN_MS : backoffMs(task.attempt++);
       clearTimeout(task.timer);
-      task.timer = setTimeout(() => this.#send(task), waitMs + (frame.retry_after_ms ?? 0));
+      task.timer = setTimeout(() => this.#send(task), waitMs + askedMs);
       return;
     }
     this.#settle(task, frame);
+  }
+
+  #patienceMs({ fields, beganAt }) {
+    const leftMs = beganAt + this.#times.resendMs - Date.now();
+    return fields.type === "chat" ? Math.min(leftMs, LINE_WAIT_MAX_MS) : leftMs;
   }
 
   #justOpening(offerId) {

@@ -5,10 +5,12 @@
 // doing (a reversed column scrolls from its end).
 
 import { at, guardComposition, h, tell } from "./dom.js";
-import { reason, t } from "./text.js";
+import { number, reason, t } from "./text.js";
 
 const LINES_MAX = 80;
 const TEXT_MAX = 300; // code points, as the protocol counts
+
+let waiting = null; // until the person may write again
 
 /** Wire the form to the stream's client. */
 export function chatForm(cart) {
@@ -24,11 +26,22 @@ export function chatForm(cart) {
       return;
     }
     input.value = "";
+    clearTimeout(waiting);
     const answer = await cart.chat(text);
-    tell(outcome, answer.code ? reason(answer) : "", "bad");
+    clearTimeout(waiting);
+    tell(outcome, answer.code ? whyNot(answer) : "", "bad");
+    const waitMs = answer.retry_after_ms ?? 0;
+    // No longer true then; read out once, and not with each second.
+    if (waitMs > 0) waiting = setTimeout(() => tell(outcome, ""), waitMs);
     // What was refused comes back, unless the person is already writing something else.
     if (answer.code && input.value === "") input.value = text;
   });
+}
+
+/** Why a line was refused; in slow mode, in how many seconds it is one's turn. */
+function whyNot(answer) {
+  const waitS = Math.ceil((answer.retry_after_ms ?? 0) / 1000);
+  return answer.code === "rate_limited" && waitS > 0 ? t("chat_wait", { s: number(waitS) }) : reason(answer);
 }
 
 /** Bring the log up to the room's messages (oldest first); the style keeps its end in sight. */

@@ -278,6 +278,20 @@ test("a purchase whose outcome is not known keeps its key until the key was look
   assert.notEqual(tasks.keyFor("of"), first.key);
 });
 
+test("who has to wait for long is told at once, and a purchase keeps its key", async () => {
+  const limited = (retry_after_ms) => ({ type: "reject", code: "rate_limited", retry_after_ms });
+  const { tasks, sent } = tasksOf([limited(2_001), limited(1), { type: "ok" }, limited(60_001)]);
+  const line = { type: "chat", text: "hello", key: "k" };
+  assert.deepEqual(await tasks.add(line), limited(2_001));
+  assert.deepEqual(sent, [line]);
+  assert.equal((await tasks.add(line)).code, undefined); // a moment is waited for
+  assert.deepEqual(sent, [line, line, line]);
+  const key = tasks.keyFor("of");
+  assert.deepEqual(await tasks.add({ type: "buy", offer: "of", qty: 1, key }), limited(60_001));
+  assert.equal(tasks.keyFor("of"), key);
+  assert.equal(tasks.busy, false);
+});
+
 test("nothing of one person is sent for the next", async () => {
   const { tasks, sent } = tasksOf();
   const key = tasks.keyFor("of");

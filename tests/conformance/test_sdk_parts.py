@@ -15,5 +15,5 @@ def test_the_parts_of_the_client_do_what_they_say() -> None:
         [*node(), "--test", "--test-reporter=tap", str(parts)], capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "# pass 20" in run.stdout
+    assert "# pass 21" in run.stdout
     assert "# fail 0" in run.stdout
