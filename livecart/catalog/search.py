@@ -24,5 +24,10 @@ def found_by(title: str, sku: str) -> str:
 
 def patterns(asked: str) -> list[str]:
     """Return a pattern of `like` for each word of a search; all must match."""
-    words = dict.fromkeys(form(asked).split())
+    return as_typed(form(asked))
+
+
+def as_typed(asked: str) -> list[str]:
+    """Return the patterns of a search in the form that it came in: of rows that have no other."""
+    words = dict.fromkeys(asked.split())
     return [f"%{_SPECIAL.sub(lambda found: chr(92) + found[0], word)}%" for word in words]

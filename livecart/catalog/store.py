@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from livecart import views
-from livecart.catalog.search import found_by, patterns
+from livecart.catalog.search import as_typed, found_by, patterns
 from orders.coalesce import Coalesced
 from orders.ledger.ledger import Ledger
 from orders.ledger.queries import load
@@ -153,7 +153,9 @@ class Catalog:
         self, shop: str, asked: str, before: str | None, limit: int
     ) -> list[Product]:
         """Return a page of a shop's products with all words of what is asked, newest first."""
-        rows = await self._rows(SQL["products_found"], shop, patterns(asked), before, limit)
+        rows = await self._rows(
+            SQL["products_found"], shop, patterns(asked), before, limit, as_typed(asked)
+        )
         return [Product(**row) for row in rows]
 
     # --- offers and pins, to read ----------------------------------------------------------------

@@ -105,3 +105,15 @@ async def test_products_are_found_by_their_words(shop: Shop) -> None:
         assert paths(problem(nobodys, 400, "bad_request")) == ["shop"]
     for q in ("x" * 101, "a%00"):
         problem(await shop.call("GET", f"/v1/products?shop=shop-1&q={q}"), 400, "bad_request")
+
+
+async def test_rows_of_the_release_before_are_found_as_they_are_written(shop: Shop) -> None:
+    """Whatever the database knows of case and width, what is typed as it is written is found."""
+    old = await shop.product(title="Öl Чай ＣＡＭ", sku="T-1")
+    await shop.services.ledger.rows("update products set found_by = null where id = $1", old)
+    for q, wanted in (
+        ("Öl", [old]), ("Чай t-1", [old]), ("ＣＡＭ", [old]), ("Ｔ－１", [old]), ("Öl x", []),
+        ("%", []),
+    ):  # fmt: skip
+        answer = await shop.http.get("/v1/products", params={"q": q, "shop": "shop-1"})
+        assert [item["id"] for item in answer.json()["items"]] == wanted, q
