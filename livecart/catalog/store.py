@@ -7,6 +7,7 @@ the announcer. Raises `LedgerAway` as the ledger does, whose pool it shares.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -24,6 +25,9 @@ from streams.protocol import Pin, Product, Stream
 
 SQL = load("livecart.catalog", "catalog.sql")
 CACHED_MAX = 10_000  # products, and shops of streams
+#: Anybody may search, and a search may read all of a shop's products: more at once would have every
+#: connection that a newcomer's welcome is read over.
+SEARCHES_MAX = 2
 
 
 T = TypeVar("T")
@@ -64,6 +68,7 @@ class Catalog:
         self._shops: dict[str, str] = {}  # nor whose a stream is
         self._shop_reads: Coalesced[str, str] = Coalesced(self._load_shops)
         self._offer_reads: Coalesced[str, Offer] = Coalesced(self._load_offers)
+        self._searches = asyncio.Semaphore(SEARCHES_MAX)
 
     # --- streams ---------------------------------------------------------------------------------
 
@@ -152,10 +157,14 @@ class Catalog:
     async def products_found(
         self, shop: str, asked: str, before: str | None, limit: int
     ) -> list[Product]:
-        """Return a page of a shop's products with all words of what is asked, newest first."""
-        rows = await self._rows(
-            SQL["products_found"], shop, patterns(asked), before, limit, as_typed(asked)
-        )
+        """Return a page of a shop's products with all words of what is asked, newest first.
+
+        Waits for its turn, as long as the caller does.
+        """
+        async with self._searches:
+            rows = await self._rows(
+                SQL["products_found"], shop, patterns(asked), before, limit, as_typed(asked)
+            )
         return [Product(**row) for row in rows]
 
     # --- offers and pins, to read ----------------------------------------------------------------

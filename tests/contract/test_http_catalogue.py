@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.contract.http_rig import Shop, paths, problem, serving, token
+from tests.shop import until
 
 STRANGER = {"role": "host", "sub": "h", "shop": "shop-2"}
 
@@ -117,3 +118,20 @@ async def test_rows_of_the_release_before_are_found_as_they_are_written(shop: Sh
     ):  # fmt: skip
         answer = await shop.http.get("/v1/products", params={"q": q, "shop": "shop-1"})
         assert [item["id"] for item in answer.json()["items"]] == wanted, q
+
+
+async def test_searches_leave_room_for_other_reads(shop: Shop) -> None:
+    """A crowd of searches that hang does not have all connections: a list is answered meanwhile."""
+    ledger = shop.services.ledger
+    async with ledger.pool.acquire() as connection, connection.transaction():
+        await connection.execute("lock table products in access exclusive mode")
+        path = "/v1/products?shop=shop-1&q=tea"
+        crowd = [asyncio.create_task(shop.call("GET", path)) for _ in range(30)]
+        waiting = "select 1 from pg_locks where not granted and relation = 'products'::regclass"
+
+        async def hang() -> bool:
+            return len(await connection.fetch(waiting)) > 1
+
+        await until(hang)
+        assert (await shop.call("GET", "/v1/streams")).status_code == 200
+    assert {answer.status_code for answer in await asyncio.gather(*crowd)} <= {200, 503}
