@@ -63,11 +63,14 @@ export async function act(section, work, done = t("done")) {
 /** Do a thing with its button disabled meanwhile: pressed twice it is done once. */
 export async function once(pressed, work) {
   if (pressed.disabled) return undefined;
+  const focused = document.activeElement === pressed;
   pressed.disabled = true;
   try {
     return await work();
   } finally {
     pressed.disabled = false;
+    // A disabled button loses the focus, and the keyboard its place; unless it went elsewhere.
+    if (focused && document.activeElement === document.body) pressed.focus({ preventScroll: true });
   }
 }
 

@@ -1,8 +1,11 @@
 // What a form makes is made once: all tries of what was filled in share a key until it is known what
-// they came to. Used by the forms of the host's page; the server keeps the keys.
+// they came to. Used by the forms of the host's page, refunds too; the server keeps the keys.
 
 import { freshKey } from "./livecart.js";
 import { t } from "./text.js";
+
+// Refused before anybody looked at the key: an earlier try, whose answer was lost, may have been taken.
+const UNREAD = [401, 429];
 
 export class Making {
   #key = freshKey();
@@ -23,7 +26,8 @@ export class Making {
       known();
       return made;
     } catch (problem) {
-      if (problem.status > 0 && problem.status < 500) known();
+      const answered = problem.status > 0 && problem.status < 500;
+      if (answered && !UNREAD.includes(problem.status)) known();
       // It was changed after a try without an answer, and that one did arrive.
       if (problem.code === "key_reused") problem.message = t("made_already");
       throw problem;

@@ -5,7 +5,7 @@ import { Problem } from "./api.js";
 import { at, h, keyed, say, tell } from "./dom.js";
 import { act, amount, button, desk, once, problemText, titleOf, told } from "./host-desk.js";
 import { shown, sure } from "./host-dialog.js";
-import { freshKey } from "./livecart.js";
+import { Making } from "./host-once.js";
 import { exponent, minorUnits } from "./money.js";
 import { number, t, timeText } from "./text.js";
 
@@ -13,7 +13,7 @@ const READ_EVERY_MS = 1_000; // a return that is asked for, or decided, makes no
 
 let open = null; // the order that is shown,
 let readAt = 0; // and when it was asked for, by performance.now()
-let refundKey; // of the refund in the form: the same until its outcome is known
+const refunding = new Making();
 
 /** Wire the forms, once. */
 export function wireOrder() {
@@ -25,7 +25,8 @@ export function wireOrder() {
 export async function openOrder(order) {
   open = desk.orders.find(({ id }) => id === order.id) ?? order; // a row of the feed is made once
   at("ship-form").reset();
-  newRefund();
+  refunding.renew();
+  at("refund-form").reset();
   at("ship-box").open = at("refund-box").open = false;
   at("timeline").replaceChildren();
   at("returns").replaceChildren();
@@ -165,11 +166,6 @@ async function ship(event) {
   await step("ship", body, t("shipped"));
 }
 
-function newRefund() {
-  refundKey = freshKey();
-  at("refund-form").reset();
-}
-
 function refund(event) {
   event.preventDefault();
   return once(at("refund-submit"), giveBack);
@@ -178,7 +174,6 @@ function refund(event) {
 async function giveBack() {
   const { amount: typed, reason, restock } = at("refund-form").elements;
   const { id } = open;
-  const key = refundKey;
   const rest = open.amount_minor - (open.refunded_minor ?? 0);
   const whole = typed.value.trim() === "";
   const minor = whole ? rest : minorUnits(typed.value, open.currency);
@@ -195,16 +190,9 @@ async function giveBack() {
   const body = { restock: restock.checked };
   if (!whole) body.amount_minor = minor;
   if (reason.value.trim()) body.reason = reason.value.trim();
-  await act("order", async () => {
-    try {
-      await desk.api.postOnce(`/v1/orders/${id}/refund`, body, key);
-      if (refundKey === key) newRefund();
-    } catch (problem) {
-      const known = problem.status > 0 && problem.status < 500;
-      if (known && refundKey === key) refundKey = freshKey(); // what was typed stays
-      throw problem;
-    }
-  }, t("refund_begun"));
+  const work = () => refunding.post(desk.api, `/v1/orders/${id}/refund`, body);
+  const begun = await act("order", work, t("refund_begun"));
+  if (begun && open?.id === id) at("refund-form").reset(); // otherwise what was typed stays
   return after();
 }
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.async_api import Request, Route, expect
 
-from tests.browser.browser_rig import DESKTOP, People
+from tests.browser.browser_rig import DESKTOP, REFUSED, People
 from tests.browser.pages import HostPage
 from tests.browser.server_rig import Server
 
@@ -70,30 +70,37 @@ async def test_a_form_sent_twice_is_sent_once(server: Server, people: People) ->
     await page.locator("#refund-form").evaluate("form => form.requestSubmit()")
     await expect(page.locator("#order-outcome")).to_have_attribute("data-kind", "bad")
     await page.fill("#refund-form [name=amount]", "12.50")
-    await page.locator("#refund-form").evaluate("form => form.requestSubmit()")
+    await page.locator("#refund-submit").press("Enter")
     await expect(page.locator("#refund-submit")).to_be_disabled()
     await page.click("#sure-yes")
     await expect(page.locator("#refund-form [name=amount]")).to_have_value("")
     await expect(page.locator("#refund-submit")).to_be_enabled()
+    await expect(page.locator("#refund-submit")).to_be_focused()
     refunds = [one for one in sent if one.url.endswith("/refund")]
     assert len({one.headers["idempotency-key"] for one in refunds}) == len(refunds) == 1
 
 
 async def test_what_is_made_is_made_once(server: Server, people: People) -> None:
-    """An offer and a product are tried again when no answer comes, and made once all the same."""
+    """An offer and a product are tried again when no answer comes, and made once all the same;
+    also where what is said to a try after it is that there were too many."""
     stream = await server.stream("Once")
     await server.product("Bowl")
     person = await people.person("host", DESKTOP)
-    person.bears.append(DROPPED)
+    person.bears += [DROPPED, REFUSED]
     host = await HostPage.visit(person, server, stream)
     page = host.page
     lost: list[str] = []
+    limited: list[str] = []
 
     async def lose_first(route: Route) -> None:
-        if route.request.method == "POST" and route.request.url not in lost:
-            lost.append(route.request.url)
+        url = route.request.url
+        if route.request.method == "POST" and url not in lost:
+            lost.append(url)
             await route.fetch()
             await route.abort()
+        elif route.request.method == "POST" and url.endswith("/products") and not limited:
+            limited.append(url)
+            await route.fulfill(status=429, json={"code": "rate_limited", "detail": "too fast"})
         else:
             await route.continue_()
 
@@ -102,6 +109,10 @@ async def test_what_is_made_is_made_once(server: Server, people: People) -> None
     await page.click("#product-new")
     for name, value in {"title": "Cup", "sku": "C-1", "price": "5"}.items():
         await page.fill(f"#product-form [name={name}]", value)
+    await page.locator("#product-form").evaluate("form => form.requestSubmit()")
+    await expect(page.locator("#product-outcome")).to_have_text(
+        host.words.like("code_rate_limited")
+    )
     await page.locator("#product-form").evaluate("form => form.requestSubmit()")
     await expect(page.locator("#products-outcome")).to_have_text(host.words.text("created"))
     await host.prepare("Cup", price="5", quantity=2)
