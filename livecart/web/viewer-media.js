@@ -32,6 +32,7 @@ export class Film {
   #attempt = 0;
   #playerFailed = 0; // how often in a row the player could not be had
   #timers = {};
+  #recoveredAt = -Infinity; // performance.now() of the player's last recovery by itself
   #seenAt = 0; // performance.now() of the last progress
   #seenS = 0;
   #origins = new Origins(); // programme time at position 0, from a playlist of ours
@@ -154,8 +155,15 @@ export class Film {
     this.#player = player;
     player.on(Hls.Events.ERROR, (_, { fatal, type }) => {
       if (!fatal) return;
-      if (type === Hls.ErrorTypes.MEDIA_ERROR) player.recoverMediaError();
-      else this.#again();
+      const nowMs = performance.now();
+      // What fails again at once is not mended by the player itself, which would try for ever.
+      if (type !== Hls.ErrorTypes.MEDIA_ERROR || nowMs - this.#recoveredAt < STALLED_MS) {
+        this.#again();
+        return;
+      }
+      this.#recoveredAt = nowMs;
+      player.recoverMediaError();
+      this.play(); // to recover is to take the video off and on, which pauses it
     });
     player.loadSource(url);
     player.attachMedia(this.#video);

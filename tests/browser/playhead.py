@@ -76,8 +76,17 @@ async def without_native_hls(person: Person) -> None:
             pytest.fail(told)
         pytest.skip(told)
 
+    await _plays_by(person, PLAYER.read_text(encoding="utf-8"))
+
+
+async def undecodable(person: Person) -> None:
+    """Have a person's player find whatever it loads broken at once, as often as it tries."""
+    await _plays_by(person, _BROKEN)
+
+
+async def _plays_by(person: Person, player: str) -> None:
     async def serve(route: Route) -> None:
-        await route.fulfill(path=PLAYER, content_type="text/javascript; charset=utf-8")
+        await route.fulfill(body=player, content_type="text/javascript; charset=utf-8")
 
     await person.page.route("**/static/vendor/hls.light.min.mjs*", serve)
     await person.context.add_init_script(
@@ -87,6 +96,22 @@ async def without_native_hls(person: Person) -> None:
         "};"
     )
 
+
+#: A player in name only; `rig.players` is how many there were, `rig.recoveries` what they tried.
+_BROKEN = """
+const rig = (window.rig ??= { players: 0, recoveries: 0 });
+export default class Player {
+  static Events = { ERROR: "error" };
+  static ErrorTypes = { MEDIA_ERROR: "media" };
+  static isSupported = () => true;
+  constructor() { rig.players++; }
+  on(name, hear) { this.hear = hear; }
+  loadSource() {}
+  attachMedia() { this.timer = setTimeout(() => this.hear("error", { fatal: true, type: "media" })); }
+  recoverMediaError() { rig.recoveries++; this.attachMedia(); }
+  destroy() { clearTimeout(this.timer); }
+}
+"""
 
 _WATCH = r"""
 const rig = (window.rig = { originMs: Infinity, heard: {}, shown: {} });

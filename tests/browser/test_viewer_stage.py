@@ -7,6 +7,7 @@ from playwright.async_api import expect
 
 from tests.browser.browser_rig import PHONE, People
 from tests.browser.pages import LOCALES, ViewerPage
+from tests.browser.playhead import undecodable
 from tests.browser.server_rig import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -66,3 +67,17 @@ async def test_a_title_breaks_between_words_and_one_viewer_is_one(
         if language != "zh-Hant":
             await page.choose_language(language)
         await expect(person.page.locator("#viewers")).to_have_text(words)
+
+
+async def test_a_video_that_stays_broken_is_loaded_anew(server: Server, people: People) -> None:
+    """What the player cannot mend by itself is loaded again after a pause, and the page says so;
+    the player is not left to try for ever."""
+    url = "https://video.invalid/live.m3u8"
+    stream = await server.stream("Broken", playback_url=url)
+    person = await people.person("ann", PHONE)
+    await undecodable(person)
+    page = await ViewerPage.visit(person, server, stream)
+    await page.connected()
+    await expect(person.page.locator("#film-said")).to_have_text(page.words.text("film_trouble"))
+    await person.page.wait_for_function("() => rig.players > 1")
+    assert await person.page.evaluate("0 < rig.recoveries && rig.recoveries <= rig.players")
