@@ -89,6 +89,7 @@ export class Announcer {
 
   /** Warn once of each hold that is about to end; called a few times a second, `nowMs` is server time. */
   tick(room, nowMs) {
+    const news = [];
     for (const order of room.orders.values()) {
       if (order.status !== "reserved" || !order.expires_at) continue;
       const leftMs = order.expires_at - nowMs;
@@ -96,8 +97,9 @@ export class Announcer {
       const key = `${order.id} ${order.expires_at}`;
       if (leftMs > soonMs || leftMs <= 0 || this.#warned.has(key)) continue;
       this.#warned.add(key);
-      this.now(t("said_soon", { title: this.#titleOf(order), s: number(Math.ceil(leftMs / 1000)) }));
+      news.push(t("said_soon", { title: this.#titleOf(order), s: number(Math.ceil(leftMs / 1000)) }));
     }
+    if (news.length > 0) this.now(news.join(" "));
   }
 
   #later(about, text) {

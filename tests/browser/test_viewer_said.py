@@ -19,6 +19,7 @@ CUP = "手工茶杯"
 BOWL = "Bowl"
 OFFERS = 20
 SENTENCES_MAX = 3
+HOLD_S = 8  # its end is near after two thirds: room for a slow page to have said the rest by then
 
 
 async def _entered(
@@ -38,7 +39,7 @@ async def test_each_turn_of_a_sale_is_said_once(server: Server, people: People) 
     waitlist, the turn, payment and a lost connection: each once, in the page's language."""
     stream = await server.stream("茶")
     tea = await server.product(TEA)
-    offer = await server.offer(stream, tea, opened=False, quantity=1, hold_s=4, waitlist_max=5)
+    offer = await server.offer(stream, tea, opened=False, quantity=1, hold_s=HOLD_S, waitlist_max=5)
     cup = await server.offer(stream, await server.product(CUP), eligibility="ticket", opened=False)
     page, hearing = await _entered(server, people, stream, "zh-Hant", "zh-TW")
     page.person.bears.append(AWAY)
