@@ -107,7 +107,9 @@ export default class Player {
   constructor() { rig.players++; }
   on(name, hear) { this.hear = hear; }
   loadSource() {}
-  attachMedia() { this.timer = setTimeout(() => this.hear("error", { fatal: true, type: "media" })); }
+  attachMedia() {
+    this.timer = setTimeout(() => this.hear("error", { fatal: true, type: "media" }));
+  }
   recoverMediaError() { rig.recoveries++; this.attachMedia(); }
   destroy() { clearTimeout(this.timer); }
 }
