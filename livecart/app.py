@@ -161,7 +161,7 @@ async def _fill(site: Site, stack: contextlib.AsyncExitStack, hook: Hook | None)
     )
     stack.push_async_callback(gate_redis.aclose)
     share = max(1, settings.pool_connections_max // 2)
-    pool = await _pool(site, settings.database_url, share)
+    pool = await _pool(site, settings.database_url, share, ends_abandoned=True)
     stack.push_async_callback(close_pool, pool)
     selling_pool = await _pool(site, settings.database_url, settings.pool_connections_max - share)
     stack.push_async_callback(close_pool, selling_pool)
@@ -212,12 +212,14 @@ async def _answering(site: Site, name: str, ask: Callable[[], Awaitable[T]]) -> 
             await asyncio.sleep(back_off_s(attempt))
 
 
-async def _pool(site: Site, url: str, connections_max: int) -> asyncpg.Pool[asyncpg.Record]:
+async def _pool(
+    site: Site, url: str, connections_max: int, *, ends_abandoned: bool = False
+) -> asyncpg.Pool[asyncpg.Record]:
     """Wait until Postgres answers; what no waiting cures is a `SettingsError`."""
     attempt = 0
     while True:
         try:
-            pool = await open_pool(url, connections_max)
+            pool = await open_pool(url, connections_max, ends_abandoned=ends_abandoned)
             await check_postgres(pool)
             return pool
         except SettingsError:

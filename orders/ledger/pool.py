@@ -5,6 +5,7 @@ Called by `livecart` once a process, and by tests.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -36,6 +37,19 @@ async def _settle_session(connection: Base) -> None:
     )
 
 
+async def _end_with_client(connection: Base) -> None:
+    """Have the server end a statement whose caller closed the connection, where it can tell."""
+    # Not every platform can, and no server before 14 knows the setting.
+    unable = (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError)
+    with contextlib.suppress(*unable):
+        await connection.execute("set client_connection_check_interval = '500ms'")
+
+
+async def _settle_readers(connection: Base) -> None:
+    await _settle_session(connection)
+    await _end_with_client(connection)
+
+
 async def unsafe_settings(pool: asyncpg.Pool[asyncpg.Record]) -> list[str]:
     """Return the server's settings under which an acknowledged order may vanish, as `name = value`.
 
@@ -49,19 +63,23 @@ async def unsafe_settings(pool: asyncpg.Pool[asyncpg.Record]) -> list[str]:
 
 
 async def open_pool(
-    url: str, connections_max: int = 8, lock_timeout_ms: int = 600
+    url: str,
+    connections_max: int = 8,
+    lock_timeout_ms: int = 600,
+    ends_abandoned: bool = False,
 ) -> asyncpg.Pool[asyncpg.Record]:
     """Open a pool, its first connection made; raises what asyncpg raises.
 
     Waiting for a lock and an idle transaction are bounded on the server, so that a stopped client
-    holds nobody up (R3).
+    holds nobody up (R3). `ends_abandoned`: a statement whose caller gave up is not computed to its
+    end; else new ones come beside those that nobody waits for any more.
     """
     return await asyncpg.create_pool(
         url,
         min_size=1,
         max_size=connections_max,
         connection_class=_Connection,
-        init=_settle_session,
+        init=_settle_readers if ends_abandoned else _settle_session,
         max_inactive_connection_lifetime=60,
         timeout=2,
         server_settings={

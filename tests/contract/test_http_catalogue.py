@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from tests.contract.http_rig import Shop, paths, problem, serving, token
@@ -135,3 +136,18 @@ async def test_searches_leave_room_for_other_reads(shop: Shop) -> None:
         await until(hang)
         assert (await shop.call("GET", "/v1/streams")).status_code == 200
     assert {answer.status_code for answer in await asyncio.gather(*crowd)} <= {200, 503}
+
+
+async def test_a_search_that_nobody_waits_for_is_ended(shop: Shop, database_url: str) -> None:
+    """The server computes no read to its end once the caller was told `retry`."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await shop.services.ledger.rows("select pg_sleep(29) as given_up")
+    admin = await asyncpg.connect(database_url)
+    running = "select 1 from pg_stat_activity where state = 'active' and query like $1"
+
+    async def ended() -> bool:
+        return not await admin.fetch(running, "%pg_sleep(29) as given_up")
+
+    await until(ended, 15)
+    await admin.close()
