@@ -21,6 +21,7 @@ from tests.browser.server_rig import Server, until
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 REFUSED = {"sold_out": 4, "limit_reached": 2, "not_open": 1}
+EARLY_S = 52  # of a minute; what is left of it is enough for a few orders
 COUNTED = re.compile(r'^livecart_buys_total\{outcome="(\w+)"\} ([\d.e+]+)$', re.MULTILINE)
 MINUTE = "extract(epoch from date_trunc('minute', reserved_at))::bigint"
 #: Sums of orders as Postgres has them, by the expression in the gap: a product, a minute.
@@ -164,6 +165,7 @@ async def _sold(
 ) -> list[str]:
     """Have so many orders of a product, as of so many minutes ago; return their ids."""
     offer = await server.offer(stream, await server.product(title), quantity=9)
+    await until(lambda: _early(server), "a minute with time for all of these orders")
     ids = [(await server.buy(offer, f"{title}-{n}"))["id"] for n in range(paid + held)]
     for id_ in ids[:paid]:
         await server.call("POST", f"/v1/orders/{id_}/pay")
@@ -171,6 +173,13 @@ async def _sold(
         await server.call("POST", f"/v1/orders/{ids[0]}/refund", {"amount_minor": refund_minor})
     await _move_back(server, offer, minutes_ago)
     return ids
+
+
+async def _early(server: Server) -> bool:
+    """Tell whether the minute has begun lately: orders of one minute must not end up in two."""
+    (row,) = await server.fetch("select extract(second from now()) < $1 as early", EARLY_S)
+    early: bool = row["early"]
+    return early
 
 
 async def _move_back(server: Server, offer: str, minutes: int) -> None:

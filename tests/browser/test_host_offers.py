@@ -20,7 +20,7 @@ from tests.browser.server_rig import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-AHEAD_S = 3  # a form is sent, and what it made is seen by then
+AHEAD_S = 5  # a form is sent, and what it made is seen by then, also on a slow core
 TERMS = "select price_minor, quantity, per_viewer, hold_s, keyword, status from offers"
 
 
