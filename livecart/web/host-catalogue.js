@@ -73,7 +73,7 @@ export function showProducts() {
   const empty = at("products-empty");
   empty.hidden = found.length > 0 && all.length === found.length;
   if (hasMore(search.value)) say(empty, t("found_many", { n: number(all.length) }));
-  else if (all.length > found.length) say(empty, t("found_more", { n: all.length - found.length }));
+  else if (all.length > found.length) say(empty, t("found_more", { n: number(all.length - found.length) }));
   else if (asking(search.value)) say(empty, t("loading"));
   else say(empty, search.value === "" ? t("no_products") : t("nothing_found"));
   keyed(at("products"), found, ({ id }) => id, makeProduct, (row, product) => {

@@ -4,7 +4,7 @@
 import { at, guardComposition, h, say, tell } from "./dom.js";
 import { act, button, desk, streamPath } from "./host-desk.js";
 import { shown, sure } from "./host-dialog.js";
-import { number, reason, t, timeText } from "./text.js";
+import { chatReason, number, t, timeText } from "./text.js";
 
 const TEXT_MAX = 300; // code points, as the protocol counts
 const NEAR_END_PX = 80;
@@ -26,7 +26,7 @@ export function wireChat() {
     if ([...text].length > TEXT_MAX) return tell(at("chat-outcome"), t("chat_too_long"), "bad");
     input.value = "";
     const answer = await desk.cart.chat(text);
-    tell(at("chat-outcome"), answer.code ? reason(answer) : "", "bad");
+    tell(at("chat-outcome"), answer.code ? chatReason(answer) : "", "bad");
     // What was refused comes back, unless the person is already writing something else.
     if (answer.code && input.value === "") input.value = text;
     return undefined;
@@ -94,7 +94,7 @@ function openModeration({ id, user, name, text, at: saidAt }) {
     dialog.close();
     if (asks && !(await sure(...asks))) return;
     const answer = await desk.cart.moderate(type, fields);
-    tell(at("chat-outcome"), answer.code ? reason(answer) : t(`${label}_done`, { name: who }),
+    tell(at("chat-outcome"), answer.code ? chatReason(answer) : t(`${label}_done`, { name: who }),
       answer.code ? "bad" : "good");
   });
   const actions = [does("remove", "chat.remove", { message: id })];

@@ -23,6 +23,13 @@ export function reason({ code, message }) {
   return `code_${code}` in TEXT ? t(`code_${code}`) : (message ?? code);
 }
 
+/** Why something in the chat was refused; too soon, in how many seconds it is one's turn. */
+export function chatReason(answer) {
+  const waitS = Math.ceil((answer.retry_after_ms ?? 0) / 1000);
+  if (answer.code === "rate_limited" && waitS > 0) return t("chat_wait", { s: number(waitS) });
+  return answer.code === "unknown" ? t("chat_unknown") : reason(answer); // it is no order
+}
+
 /** Fill the words of the static page: data-t is an element's text, data-t-… an attribute's. */
 export function translatePage() {
   document.documentElement.lang = language;

@@ -5,7 +5,7 @@
 // doing (a reversed column scrolls from its end).
 
 import { at, guardComposition, h, tell } from "./dom.js";
-import { number, reason, t } from "./text.js";
+import { chatReason, t } from "./text.js";
 
 const LINES_MAX = 80;
 const TEXT_MAX = 300; // code points, as the protocol counts
@@ -29,19 +29,14 @@ export function chatForm(cart) {
     clearTimeout(waiting);
     const answer = await cart.chat(text);
     clearTimeout(waiting);
-    tell(outcome, answer.code ? whyNot(answer) : "", "bad");
+    const told = answer.code ? chatReason(answer) : "";
+    tell(outcome, told, "bad");
     const waitMs = answer.retry_after_ms ?? 0;
     // No longer true then; read out once, and not with each second.
-    if (waitMs > 0) waiting = setTimeout(() => tell(outcome, ""), waitMs);
+    if (waitMs > 0) waiting = setTimeout(() => outcome.textContent === told && tell(outcome, ""), waitMs);
     // What was refused comes back, unless the person is already writing something else.
     if (answer.code && input.value === "") input.value = text;
   });
-}
-
-/** Why a line was refused; in slow mode, in how many seconds it is one's turn. */
-function whyNot(answer) {
-  const waitS = Math.ceil((answer.retry_after_ms ?? 0) / 1000);
-  return answer.code === "rate_limited" && waitS > 0 ? t("chat_wait", { s: number(waitS) }) : reason(answer);
 }
 
 /** Bring the log up to the room's messages (oldest first); the style keeps its end in sight. */

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from playwright.async_api import expect
 
 from tests.browser.browser_rig import AWAY, PHONE, People
 from tests.browser.pages import ViewerPage
@@ -77,3 +78,22 @@ async def test_a_locked_phone_comes_back_to_what_is_so(server: Server, people: P
     await ann.orders("confirmed")
     assert await ann.messages("while ann's phone is locked").count() == 1
     assert await ann.same()
+
+
+async def test_a_line_without_an_answer_comes_back(server: Server, people: People) -> None:
+    """Said without a network, a line is given back after a minute, in words about a line."""
+    stream = await server.stream("Tunnel")
+    person = await people.person("ann", PHONE)
+    person.bears.append(AWAY)
+    await person.page.clock.install()
+    token = server.token("viewer", "ann")
+    ann = await ViewerPage.visit(person, server, stream, token=token)
+    await ann.connected()
+    await person.context.set_offline(True)
+    await ann.lost()
+    await ann.chat("from the tunnel", answered=False)
+    await expect(person.page.locator("#chat-text")).to_have_value("")
+    await person.page.clock.fast_forward(60_000)
+    outcome = person.page.locator("#chat-outcome")
+    await expect(outcome).to_have_text(ann.words.text("chat_unknown"))
+    await expect(person.page.locator("#chat-text")).to_have_value("from the tunnel")
