@@ -57,6 +57,8 @@ export function showLine() {
   const seconds = Math.max(0, Math.ceil((cart.retryAt - performance.now()) / 1_000));
   say(line, t(`line_${cart.status}`, { s: seconds }));
   line.dataset.kind = cart.status === "open" ? "good" : "bad";
+  // The count of seconds would be read out each second.
+  line.setAttribute("aria-live", cart.status === "waiting" ? "off" : "polite");
 }
 
 /** Ask whether the server can serve, and say so; what it lacks is told in plain words. */

@@ -23,12 +23,13 @@ export function wireSummary() {
 export function showSummary() {
   const { summary, stream } = desk;
   at("summary").hidden = stream.status !== "ended";
-  if (stream.status !== "ended" || !summary) return;
-  at("summary-empty").hidden = summary.totals.length > 0;
+  if (stream.status !== "ended") return;
+  const { totals = [], products = [], minutes = [] } = summary ?? {}; // not known yet: nothing
+  at("summary-empty").hidden = !summary || totals.length > 0;
   const product = (sums) => titleOf(sums.product);
-  rows("summary-rows", summary.products, (sums) => `${sums.product} ${sums.currency}`, product);
+  rows("summary-rows", products, (sums) => `${sums.product} ${sums.currency}`, product);
   rows("summary-totals", mainSums(summary), (sums) => sums.currency, () => t("in_all"));
-  rows("minutes-rows", summary.minutes, (sums) => `${sums.at} ${sums.currency}`, (sums) => timeText(sums.at));
+  rows("minutes-rows", minutes, (sums) => `${sums.at} ${sums.currency}`, (sums) => timeText(sums.at));
 }
 
 function rows(id, items, key, title) {

@@ -134,6 +134,8 @@ function choose(stream) {
   showOffers();
   showOrders();
   showComments();
+  showMessages();
+  showSummary();
   askSystem();
   paint("all");
   poll();

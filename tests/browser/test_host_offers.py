@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.async_api import Route, expect
 
-from tests.browser.browser_rig import DESKTOP, REFUSED, People
+from tests.browser.browser_rig import AWAY, DESKTOP, REFUSED, People
 from tests.browser.host_offers_page import OffersPage, record, recorded
 from tests.browser.pages import ViewerPage
 from tests.browser.server_rig import Server
@@ -318,19 +318,16 @@ async def test_streams_are_made_chosen_and_taken_live(server: Server, people: Pe
         ["Morning · Not started", "Evening · Not started"]
     )
     await other.pin("Bowl")
-    asked, go_on = asyncio.Event(), asyncio.Event()
-
-    async def hold(route: Route) -> None:
-        asked.set()
-        await go_on.wait()
-        await route.continue_()
-
-    await other.page.route(f"**/v1/streams/{evening}/offers?*", hold)
+    await other.chat("about the bowl")
+    other.person.bears.append(AWAY)
+    await other.person.context.set_offline(True)  # nothing is learnt of the evening yet
     await other.choice().select_option(evening)
-    await asked.wait()
-    await expect(other.offer("")).to_have_count(0)
-    await expect(other.page.locator("#pins > li")).to_have_count(0)
-    go_on.set()
+    for gone in (other.offer(""), other.page.locator("#pins > li"), other.messages()):
+        await expect(gone).to_have_count(0)
+    await expect(other.page.locator("#line")).to_have_attribute("aria-live", "off")
+    await other.person.context.set_offline(False)
+    await other.connected()
+    await expect(other.page.locator("#line")).to_have_attribute("aria-live", "polite")
     await expect(other.page).to_have_url(re.compile(f"#stream={evening}$"))
 
     await host.go_live()
