@@ -154,8 +154,8 @@ class Changes:
     async def revise_offer(self, offer: str, fields: dict[str, Any]) -> Offer | Refused:
         """Change fields: any of a draft, later only `quantity` and `closes_at`.
 
-        With `if_quantity` among them, only while the quantity is still that. None empties
-        `keyword`, `opens_at` and `closes_at`.
+        With `if_quantity` among them, only while the quantity is still that, or is as wanted. None
+        empties `keyword` and `closes_at`.
         """
         if "keyword" in fields:
             keyword = fields["keyword"]

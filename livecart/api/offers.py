@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from livecart import views
 from livecart.api.bounds import (
@@ -69,18 +69,18 @@ class NewOffer(msgspec.Struct, kw_only=True):
 
 
 class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What is to change; null leaves a field as it is, but for those that may be emptied by it."""
+    """What is to change; `clear` names what shall have no value."""
 
     product: Id | None = None
     price_minor: PriceMinor | None = None
     quantity: Quantity | None = None
     if_quantity: Quantity | None = None  # what it is now, as far as the caller knows
     per_viewer: PerViewer | None = None
-    opens_at: TimeMs | UnsetType | None = UNSET  # null empties it, as the next and `keyword`
-    closes_at: TimeMs | UnsetType | None = UNSET
+    opens_at: TimeMs | None = None
+    closes_at: TimeMs | None = None
     hold_s: HoldS | None = None
     payment: Payment | None = None
-    keyword: Keyword | UnsetType | None = UNSET
+    keyword: Keyword | None = None
     keyword_mode: records.KeywordMode | None = None
     ship_within_h: ShipWithinH | None = None
     extends: Extends | None = None
@@ -89,6 +89,7 @@ class Revision(msgspec.Struct, kw_only=True, omit_defaults=True):
     mode: OfferMode | None = None
     eligibility: records.Eligibility | None = None
     buckets: Buckets | None = None
+    clear: list[Literal["keyword", "closes_at"]] | None = None
 
 
 class Restock(msgspec.Struct, kw_only=True):
@@ -163,12 +164,13 @@ async def revise(call: Call, body: Revision) -> Offer:
     offer = await hosted_offer(call)
     if body.product is not None:
         await shops_product(call, body.product, offer.shop)
-    if body.opens_at is not UNSET or body.closes_at is not UNSET:
-        _in_order(
-            offer.opens_at if body.opens_at is UNSET else body.opens_at,
-            offer.closes_at if body.closes_at is UNSET else body.closes_at,
-        )
     fields = msgspec.to_builtins(body)
+    for name in dict.fromkeys(fields.pop("clear", ())):
+        if name in fields:
+            raise Refused(Code.BAD_REQUEST, f"`{name}` has a value as well", field="clear")
+        fields[name] = None
+    if body.opens_at is not None or body.closes_at is not None:
+        _in_order(fields.get("opens_at", offer.opens_at), fields.get("closes_at", offer.closes_at))
     hours = fields.pop("ship_within_h", None)
     if fields:
         _drawn_whole(body.mode or offer.mode, body.buckets or offer.buckets)

@@ -77,9 +77,10 @@ async function send() {
   }
   const body = { product: product.id, price_minor, payment: fields.payment.value };
   for (const name of ["quantity", "per_viewer", "hold_s"]) body[name] = fields[name].valueAsNumber;
-  const none = editing ? null : undefined; // of a draft, what is empty now is to be so
-  body.keyword = fields.keyword.value.trim() || none;
-  for (const name of TIMES) body[name] = timeOf(fields[name]) ?? none;
+  if (fields.keyword.value.trim()) body.keyword = fields.keyword.value.trim();
+  for (const name of TIMES) body[name] = timeOf(fields[name]);
+  // Of a draft, what is empty now is to be so; it has no time to open, or it would be scheduled.
+  if (editing) body.clear = ["keyword", "closes_at"].filter((name) => body[name] === undefined);
   const work = editing
     ? () => desk.api.call("PATCH", `/v1/offers/${editing.id}`, body)
     : () => making.post(desk.api, streamPath("/offers"), body);

@@ -126,31 +126,34 @@ async def test_an_offer_is_revised_within_its_state(shop: Shop) -> None:
     assert (await shop.made("PATCH", path, {"quantity": 3}))["left"] == 1
 
 
-async def test_null_empties_a_keyword_and_times(shop: Shop) -> None:
-    """Null empties a keyword and the times, where they may change; elsewhere it is as absent."""
+async def test_a_keyword_and_an_end_are_cleared(shop: Shop) -> None:
+    """`clear` empties both where they may change; null is as absent, here as everywhere."""
     stream = await shop.stream(live=False)
     times = {"closes_at": 1_900_000_000_000}
     draft = await shop.offer(stream, opened=False, keyword="tea", **times)
     path = f"/v1/offers/{draft}"
     filled = await shop.made("GET", path)
-    nulls = {"price_minor": None, "payment": None, "hold_s": None, "quantity": None}
-    assert await shop.made("PATCH", path, nulls) == filled
-    emptied = await shop.made("PATCH", path, {"keyword": None, "closes_at": None, "opens_at": None})
+    nulls = ("price_minor", "payment", "hold_s", "quantity", "keyword", "opens_at", "closes_at")
+    assert await shop.made("PATCH", path, dict.fromkeys((*nulls, "clear"))) == filled
+    both = {"clear": ["keyword", "closes_at", "keyword"]}
+    response = await shop.call("PATCH", path, both | times, token=shop.host)
+    assert paths(problem(response, 400, "bad_request")) == ["clear"]
+    emptied = await shop.made("PATCH", path, both)
     gone = {"keyword", "closes_at", "version"}
     assert emptied == {k: v for k, v in filled.items() if k not in gone} | {"version": 2}
-    assert await shop.made("PATCH", path, {"keyword": None, "closes_at": None}) == emptied
+    assert await shop.made("PATCH", path, both) == emptied
     other = await shop.offer(stream, opened=False, keyword="tea")  # it is free again
-    # Later `closes_at` alone may be emptied: viewers count down to `opens_at`.
+    # Later `closes_at` alone may be cleared, also for an opening after what the end was.
     opens = {"opens_at": 1_800_000_000_000}
     assert (await shop.made("PATCH", path, opens | times))["status"] == "scheduled"
-    open_ended = await shop.made("PATCH", path, {"closes_at": None, "keyword": None})
+    open_ended = await shop.made("PATCH", path, both)
     assert (open_ended["status"], "closes_at" in open_ended) == ("scheduled", False)
-    for fields in ({"opens_at": None}, {"opens_at": None, "quantity": 3}):
-        problem(await shop.call("PATCH", path, fields, token=shop.host), 409, "conflict")
-    assert await shop.made("GET", path) == open_ended
+    late = await shop.offer(stream, opened=False, **times)
+    after = {"opens_at": times["closes_at"] + 1, "clear": ["closes_at"]}
+    assert (await shop.made("PATCH", f"/v1/offers/{late}", after))["status"] == "scheduled"
     # What viewers of a live show were told stays what it is.
     await shop.made("POST", f"/v1/streams/{stream}/start")
-    told = await shop.call("PATCH", f"/v1/offers/{other}", {"keyword": None}, token=shop.host)
+    told = await shop.call("PATCH", f"/v1/offers/{other}", {"clear": ["keyword"]}, token=shop.host)
     problem(told, 409, "conflict")
 
 
@@ -167,6 +170,9 @@ async def test_a_quantity_is_set_only_from_what_the_host_saw(shop: Shop) -> None
     [lost] = [answer for answer in both if not answer.is_success]
     assert paths(problem(lost, 409, "conflict")) == ["if_quantity"]
     assert (await shop.call("GET", path)).json() == won
+    # An answer that was lost is asked for again: what is wanted is so.
+    wanted = {"quantity": won["quantity"], "if_quantity": 5}
+    assert await shop.made("PATCH", path, wanted) == won
     late = {"closes_at": 1_900_000_000_000, "ship_within_h": 5, "if_quantity": 5}
     problem(await shop.call("PATCH", path, late, token=shop.host), 409, "conflict")
     assert (await shop.call("GET", path)).json() == won

@@ -302,8 +302,8 @@ end $$;
 
 -- revise_offer: change what `p` names. A draft may change altogether (a time to open schedules it);
 -- later only quantity and closes_at may. A keyword that a live show was told of stays what it is. Null
--- empties a keyword and the times; what is empty already is not changed. `if_quantity`: what it is as
--- far as the caller knows, who may not be the only one. More words: keyword_taken, quantity_differs.
+-- empties keyword and closes_at; what is empty already is not changed. `if_quantity`: what it is as
+-- far as the caller knows, or as he wants it by now. More words: keyword_taken, quantity_differs.
 create or replace function revise_offer(p_offer text, p jsonb) returns text
 language plpgsql as $$
 declare
@@ -321,7 +321,7 @@ begin
         return 'not_found';
     elsif o.status = 'closed' then
         return 'conflict';
-    elsif (p ->> 'if_quantity')::integer <> o.quantity then
+    elsif o.quantity not in ((p ->> 'if_quantity')::integer, coalesce((p ->> 'quantity')::integer, -1)) then
         return 'quantity_differs';
     end if;
     select coalesce(jsonb_object_agg(key, value), '{}') into p
