@@ -124,6 +124,34 @@ async def test_what_is_made_is_made_once(server: Server, people: People) -> None
     assert [tuple(row) for row in rows if row["sku"] == "C-1"] == [("C-1", 1)]
 
 
+async def test_a_restock_without_an_answer_is_added_once(server: Server, people: People) -> None:
+    """Pressed again after no answer came, the units of a restock are added once."""
+    stream = await server.stream("Lost")
+    offer = await server.offer(stream, await server.product("Bowl"), quantity=5)
+    person = await people.person("host", DESKTOP)
+    person.bears += [DROPPED, REFUSED]
+    host = await HostPage.visit(person, server, stream)
+    tries: list[str] = []
+
+    async def lose(route: Route) -> None:
+        tries.append(route.request.url)
+        if len(tries) == 1:
+            await route.fetch()
+            await route.abort()
+        elif len(tries) == 2:
+            await route.fulfill(status=429, json={"code": "rate_limited", "detail": "too fast"})
+        else:
+            await route.continue_()
+
+    await host.page.route("**/restock", lose)
+    await host.restock("Bowl", 3)
+    await expect(host.page.locator("#offers-outcome")).to_have_attribute("data-kind", "bad")
+    await host.restock("Bowl", 3)
+    await host.counts("Bowl", left=8, held=0, sold=0)
+    assert len(tries) == 3
+    assert (await server.call("GET", f"/v1/offers/{offer}"))["quantity"] == 8
+
+
 async def test_a_digit_stays_with_its_offer(server: Server, people: People) -> None:
     """When an offer closes the others keep their digits, and a new one takes the next."""
     stream = await server.stream("Digits")
