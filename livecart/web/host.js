@@ -161,11 +161,11 @@ const paint = painter((parts) => {
   if (all || ["offers", "pins", "stream"].some((part) => parts.has(part))) soon();
 });
 
-/** An offer with what the socket has said of its stock since it was asked for. */
+/** An offer with what the socket has said of its units since it was asked for. */
 function withStock(offer) {
   const heard = desk.cart.room.offers.get(offer.id);
   const newer = heard && heard.epoch === offer.epoch && heard.version > offer.version;
-  return newer ? { ...offer, left: heard.left } : offer;
+  return newer ? { ...offer, left: heard.left, quantity: heard.quantity } : offer;
 }
 
 function onStatus() {

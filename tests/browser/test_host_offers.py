@@ -271,6 +271,7 @@ async def test_a_stream_key_is_shown_once_and_ends_the_one_before(
         await host.button("copy", dialog).last.click()
         assert await host.page.evaluate("navigator.clipboard.readText()") == keys[-1]
         await host.button("close_dialog", dialog).click()
+        await expect(shown).to_have_count(0)
     assert "sk_" not in await host.page.content()
     assert await publish(keys[0]) == 401
     await host.stands("scheduled")

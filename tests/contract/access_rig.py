@@ -274,8 +274,9 @@ async def _called(port: int, played: list[Cell]) -> None:
         for cell in left:
             method, target, body = cell.request()
             payload = b"" if body is None else msgspec.json.encode(body)
+            key = f"k1.{cell.copy}"  # what several callers make in one shop is made by each
             head, _, rest = address.request(
-                method, target, cell.token or "", payload, "k1"
+                method, target, cell.token or "", payload, key
             ).partition(b"\r\n")
             more = [f"{k}: {v}\r\n" for k, v in cell.filled(cell.rule.headers).items() if v]
             request = head + b"\r\n" + "".join(more).encode() + rest
