@@ -16,7 +16,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 SEEDS ?= 1..200
 SECONDS ?= 600
-.PHONY: help setup setup-browser screenshots player docs docs-serve loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
+.PHONY: help setup setup-browser compiled screenshots player docs docs-serve loadtest up test model proofs faults soak deliveries mutations audited bench bench-core bench-hub bench-orders lint format demo coverage clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,6 +75,10 @@ docs: $(DEV_STAMP) ## the documentation as a site, in site/
 
 docs-serve: $(DEV_STAMP) ## the same on 127.0.0.1:8001, made anew when a page changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict -a 127.0.0.1:8001 $(ARGS)
+
+# What is wrong with a test is told when it is run.
+compiled: $(DEV_STAMP)
+	-@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq > /dev/null
 
 # Tests wait for servers about as long as they compute: three at a time use two cores whole.
 # Compiled files are kept, whatever is set: each of the hundreds of processes that tests start would
