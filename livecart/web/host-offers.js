@@ -9,7 +9,7 @@ import { act, alone, amount, button, desk } from "./host-desk.js";
 import { ask, counted, sure } from "./host-dialog.js";
 import { pin, unpin } from "./host-catalogue.js";
 import { openOfferForm } from "./host-offer-form.js";
-import { Making } from "./host-once.js";
+import { Makings } from "./host-once.js";
 import { done, later } from "./host-undo.js";
 import { openWaitlist } from "./host-waitlist.js";
 import { number, t, timeText } from "./text.js";
@@ -22,7 +22,7 @@ const SLOTS_MAX = 9;
 const slots = new Map(); // offer id -> its digit, as long as the stream is shown
 let slotsOf = null; // which stream that is
 let known = new Map(); // offer id -> status, as shown last
-const restocking = new Map(); // offer id -> Making: pressed again after no answer, it is the same
+const restocking = new Makings();
 const closing = new Set(); // offers whose close waits for its undo to be over, on this screen
 
 /** Wire what does not belong to a card, once. */
@@ -214,8 +214,7 @@ async function restock(id) {
     { min: 1, max: 1_000_000, value: 10, quick: QUICK });
   if (add === null) return;
   if (!(await sureOfMore(offer, add, t("restock")))) return;
-  if (!restocking.has(id)) restocking.set(id, new Making());
-  const work = () => restocking.get(id).post(desk.api, `/v1/offers/${id}/restock`, { add });
+  const work = () => restocking.of(id).post(desk.api, `/v1/offers/${id}/restock`, { add });
   const restocked = await act("offers", work);
   if (!restocked) return;
   desk.refresh();

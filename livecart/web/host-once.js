@@ -34,3 +34,13 @@ export class Making {
     }
   }
 }
+
+/** A Making for each thing by its id: what is pressed again after no answer, however late, is one. */
+export class Makings {
+  #made = new Map();
+
+  of(id) {
+    if (!this.#made.has(id)) this.#made.set(id, new Making());
+    return this.#made.get(id);
+  }
+}

@@ -5,7 +5,7 @@ import { Problem } from "./api.js";
 import { at, h, keyed, say, tell } from "./dom.js";
 import { act, amount, button, desk, once, problemText, titleOf, told } from "./host-desk.js";
 import { shown, sure } from "./host-dialog.js";
-import { Making } from "./host-once.js";
+import { Makings } from "./host-once.js";
 import { exponent, minorUnits } from "./money.js";
 import { number, t, timeText } from "./text.js";
 
@@ -13,7 +13,7 @@ const READ_EVERY_MS = 1_000; // a return that is asked for, or decided, makes no
 
 let open = null; // the order that is shown,
 let readAt = 0; // and when it was asked for, by performance.now()
-const refunding = new Making();
+const refunding = new Makings();
 
 /** Wire the forms, once. */
 export function wireOrder() {
@@ -25,7 +25,6 @@ export function wireOrder() {
 export async function openOrder(order) {
   open = desk.orders.find(({ id }) => id === order.id) ?? order; // a row of the feed is made once
   at("ship-form").reset();
-  refunding.renew();
   at("refund-form").reset();
   at("ship-box").open = at("refund-box").open = false;
   at("timeline").replaceChildren();
@@ -190,7 +189,7 @@ async function giveBack() {
   const body = { restock: restock.checked };
   if (!whole) body.amount_minor = minor;
   if (reason.value.trim()) body.reason = reason.value.trim();
-  const work = () => refunding.post(desk.api, `/v1/orders/${id}/refund`, body);
+  const work = () => refunding.of(id).post(desk.api, `/v1/orders/${id}/refund`, body);
   const begun = await act("order", work, t("refund_begun"));
   if (begun && open?.id === id) at("refund-form").reset(); // otherwise what was typed stays
   return after();

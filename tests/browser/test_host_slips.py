@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.async_api import Request, Route, expect
+from playwright.async_api import Page, Request, Route, expect
 
 from tests.browser.browser_rig import DESKTOP, REFUSED, People
 from tests.browser.pages import HostPage
@@ -124,13 +124,8 @@ async def test_what_is_made_is_made_once(server: Server, people: People) -> None
     assert [tuple(row) for row in rows if row["sku"] == "C-1"] == [("C-1", 1)]
 
 
-async def test_a_restock_without_an_answer_is_added_once(server: Server, people: People) -> None:
-    """Pressed again after no answer came, the units of a restock are added once."""
-    stream = await server.stream("Lost")
-    offer = await server.offer(stream, await server.product("Bowl"), quantity=5)
-    person = await people.person("host", DESKTOP)
-    person.bears += [DROPPED, REFUSED]
-    host = await HostPage.visit(person, server, stream)
+async def _losing(page: Page, path: str) -> list[str]:
+    """Lose the first answer, and say of the next try that there were too many; return all tries."""
     tries: list[str] = []
 
     async def lose(route: Route) -> None:
@@ -143,13 +138,43 @@ async def test_a_restock_without_an_answer_is_added_once(server: Server, people:
         else:
             await route.continue_()
 
-    await host.page.route("**/restock", lose)
+    await page.route(path, lose)
+    return tries
+
+
+async def test_what_is_pressed_again_without_an_answer_is_once(
+    server: Server, people: People
+) -> None:
+    """A restock, and a refund whose dialog was closed meanwhile, are one though pressed again."""
+    stream = await server.stream("Lost")
+    offer = await server.offer(stream, await server.product("Bowl"), quantity=5)
+    order = await server.buy(offer, "ann")
+    await server.call("POST", f"/v1/orders/{order['id']}/pay", {})
+    person = await people.person("host", DESKTOP)
+    person.bears += [DROPPED, REFUSED]
+    host = await HostPage.visit(person, server, stream)
+    page = host.page
+
+    tries = await _losing(page, "**/restock")
     await host.restock("Bowl", 3)
-    await expect(host.page.locator("#offers-outcome")).to_have_attribute("data-kind", "bad")
+    await expect(page.locator("#offers-outcome")).to_have_attribute("data-kind", "bad")
     await host.restock("Bowl", 3)
-    await host.counts("Bowl", left=8, held=0, sold=0)
+    await host.counts("Bowl", left=7, held=0, sold=1)
     assert len(tries) == 3
     assert (await server.call("GET", f"/v1/offers/{offer}"))["quantity"] == 8
+
+    tries = await _losing(page, "**/refund")
+    for kind in ("bad", "good"):
+        await host.open_order("ann")
+        await page.click("#refund-box summary")
+        await page.fill("#refund-form [name=amount]", "12.50")
+        await page.locator("#refund-submit").press("Enter")
+        await page.click("#sure-yes")
+        await expect(page.locator("#order-outcome")).to_have_attribute("data-kind", kind)
+        await page.locator("#order-dialog [data-close]").click()
+    assert len(tries) == 3
+    refunds = await server.fetch("select refunded_minor from orders where id = $1", order["id"])
+    assert [row["refunded_minor"] for row in refunds] == [1_250]
 
 
 async def test_a_digit_stays_with_its_offer(server: Server, people: People) -> None:
