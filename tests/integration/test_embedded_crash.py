@@ -35,7 +35,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 @pytest.fixture
 def base() -> Iterator[Path]:
     """A folder with a short path; what a failed test left running in it is ended."""
-    folder = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="lc-"))
     yield folder
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):

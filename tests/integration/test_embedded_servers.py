@@ -24,7 +24,7 @@ from livecart.embedded.errors import BinaryMissing, FolderInUse, FolderRefused, 
 @pytest.fixture
 def base() -> Iterator[Path]:
     """A folder with a short path."""
-    folder = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="lc-"))
     yield folder
     shutil.rmtree(folder)
 
@@ -32,7 +32,7 @@ def base() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def live() -> Iterator[Running]:
     """Servers with the default settings, for tests that only look."""
-    folder = Path(tempfile.mkdtemp(prefix="lc-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="lc-"))
     with running(folder / "d") as servers:
         yield servers
     shutil.rmtree(folder)
