@@ -29,6 +29,7 @@ from loadtest.verdicts import verdicts
 from tests.integration.up_rig import Up
 
 MANNER = Manner(seed=5, step_s=0.4, connect_s=20.0, answer_s=20.0, rest_s=20.0)
+ATTEMPTS_MAX = 3
 
 
 @pytest.fixture(scope="module")
@@ -245,9 +246,14 @@ async def test_a_client_that_stood_still_blames_itself(target: Target) -> None:
 
 
 async def test_a_server_that_stood_still_is_slow_itself(target: Target) -> None:
-    """With the server stopped instead, its speed is judged, and found wanting."""
-    play = Play(Stopping(whom="server"), target, MANNER)
-    result = await play.run()
+    """With the server stopped instead, its speed is judged, and found wanting.
+
+    Where the crowd itself was kept waiting by what else runs here, nothing is judged: played again.
+    """
+    for _ in range(ATTEMPTS_MAX):
+        result = await Play(Stopping(whom="server"), target, MANNER).run()
+        if "order" not in result.client.spoilt:
+            break
     result.limits = thresholds.judge(result, LIMITS)
     assert "order" not in result.client.spoilt
     assert (result.missing, result.faults) == (0, [])
