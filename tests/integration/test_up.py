@@ -234,7 +234,7 @@ def test_external_servers_replace_the_embedded_ones(
     running = Up(tmp_path / "data", variables=urls)
     assert running.ready["pids"]["redis"] is None
     assert running.ready["pids"]["postgres"] is None
-    assert running.buy()[0] == 201
+    assert running.buy()[0] in (200, 201)
     assert running.stop() == 0
 
 
@@ -267,7 +267,7 @@ def test_it_works_as_an_ordinary_user() -> None:
     try:
         os.chown(home, owner, -1)
         running = Up(home / "data", identity=identity, python=python)
-        assert running.buy()[0] == 201
+        assert running.buy()[0] in (200, 201)
         assert (home / "data").stat().st_uid == owner
         assert running.stop() == 0
     finally:
